@@ -159,7 +159,7 @@ class BucketRig(Rig):
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
         """Make an object."""
         if modified is not None:
-            self.lacks("way to set the time of an object", "put")
+            self.lacks("setting the time of an object", "put")
         self.bucket.put(f"{endpoint}{path}", content)
 
     def get(self, endpoint: str, path: str) -> bytes | None:
@@ -389,13 +389,13 @@ class ServedRig(RemoteRig):
     def spoil(self, endpoint: str, folder: str) -> None:
         """Put something there that the server cannot give."""
         if self.spoiling is None:
-            self.lacks("entries that cannot be had", "spoil")
+            self.lacks("entries that cannot be listed or read", "spoil")
         self.place(endpoint, folder).mkdir(parents=True, exist_ok=True)
         self.spoiling(self.place(endpoint, folder))
 
     def link(self, endpoint: str, path: str, target: str) -> None:
         """Make none."""
-        self.lacks("links that are told", "link")
+        self.lacks("links that can be told from their targets", "link")
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
         """Write a file, with a time where that is told."""

@@ -21,101 +21,101 @@ from chiltepin.testing.conformance.selection import BUT_LOGS, FIRST_WINS, NO_SUB
 pytest_plugins = ("pytester",)
 
 WRONG = [
-    (wrong.SaysItIsDone, "a_file_arrives", {}, "makes the file"),
-    (wrong.CountsNothing, "a_file_arrives", {}, "files_done counts"),
-    (wrong.RaisesForTheUnknown, "an_unknown_task_is_lost", {}, "LOST and no error"),
-    (wrong.LosesTheOrder, "poll_keeps_the_order", {}, "in their order"),
-    (wrong.AnswersOnce, "poll_keeps_the_order", {}, "repeated ones too"),
+    (wrong.SaysItIsDone, "a_file_arrives", {}, "must create the file"),
+    (wrong.CountsNothing, "a_file_arrives", {}, "files_done must count"),
+    (wrong.RaisesForTheUnknown, "an_unknown_task_is_lost", {}, "LOST and must not raise"),
+    (wrong.LosesTheOrder, "poll_keeps_the_order", {}, "in the order of the handles"),
+    (wrong.AnswersOnce, "poll_keeps_the_order", {}, "also for repeated handles"),
     (wrong.SubmitsTwice, "one_submission_id_makes_one_task", {}, "same handle"),
     (wrong.SubmitsTwice, "one_submission_id_makes_one_task_for_a_crowd", {}, "one handle"),
-    (wrong.TakesBack, "a_final_state_stays", {}, "not CANCELED after a cancel"),
-    (wrong.DeletesRoots, "a_root_is_never_deleted", {"root": "/"}, "nothing in it is deleted"),
-    (wrong.FollowsLinks, "a_link_goes_itself", {}, "what it leads to stays"),
-    (wrong.TakesPatterns, "a_pattern_is_a_name", {}, "for patterns"),
-    (wrong.LeavesHalf, "a_missing_source_does_not_succeed", {"recursive": False}, "leaves no file"),
-    (wrong.DeletesAtTheEnd, "close_keeps_the_data", {}, "never deletes data"),
-    (wrong.ReplacesOnRename, "nothing_is_replaced", {}, "not replaced; here no error"),
-    (wrong.MakesAllFolders, "a_folder_is_made", {}, "exists; here no error"),
+    (wrong.TakesBack, "a_final_state_stays", {}, "not become CANCELED"),
+    (wrong.DeletesRoots, "a_root_is_never_deleted", {"root": "/"}, "must not delete any file in it"),
+    (wrong.FollowsLinks, "a_link_goes_itself", {}, "keep its target"),
+    (wrong.TakesPatterns, "a_pattern_is_a_name", {}, "as a pattern"),
+    (wrong.LeavesHalf, "a_missing_source_does_not_succeed", {"recursive": False}, "must not leave any file"),
+    (wrong.DeletesAtTheEnd, "close_keeps_the_data", {}, "must not delete data"),
+    (wrong.ReplacesOnRename, "nothing_is_replaced", {}, "exists, must raise BackendError; got no error"),
+    (wrong.MakesAllFolders, "a_folder_is_made", {}, "exists, must raise BackendError; got no error"),
     (wrong.GuessesSizes, "one_path_is_what_the_listing_says", {}, "name, kind and size"),
-    (wrong.HashesNames, "a_checksum_is_that_of_the_content", {}, "not the checksum"),
+    (wrong.HashesNames, "a_checksum_is_that_of_the_content", {}, "SHA-256 of the content"),
     (wrong.HidesTheHidden, "a_folder_is_listed", {"folder": "/d"}, "hidden"),
-    (wrong.RemembersListings, "what_was_moved_is_listed", {}, "no listing of before"),
+    (wrong.RemembersListings, "what_was_moved_is_listed", {}, "listing of an earlier call"),
     (wrong.ChainsForeignErrors, "an_error_is_plain", {"mistake": "missing folder"}, "SdkError"),
     (wrong.RaisesWhatCannotBeUnpickled, "an_error_is_plain", {"mistake": "missing folder"}, "pickle"),
-    (wrong.RaisesWhatItGets, "a_mistake_has_its_error", {"mistake": "unknown destination"}, "here KeyError"),
-    (wrong.TakesAnyOption, "from_config_refuses_what_it_does_not_know", {}, "here no error"),
-    (wrong.HasNoCancel, "it_has_all_methods", {}, "TransferBackend has"),
-    (wrong.ClaimsTooMuch, "it_says_what_it_can", {}, "sync_levels are some of"),
-    (wrong.CountsItsIdsFromOne, "submission_ids_differ", {}, "made twice"),
-    (wrong.ListsNothing, "a_missing_folder_is_not_found", {}, "PathNotFoundError; here no error"),
-    (wrong.ListsNothing, "a_file_cannot_be_listed", {}, "BackendError; here no error"),
-    (wrong.ListsNothing, "a_link_out_of_the_root_is_not_followed", {}, "PermissionDeniedError; here no error"),
+    (wrong.RaisesWhatItGets, "a_mistake_has_its_error", {"mistake": "unknown destination"}, "got KeyError"),
+    (wrong.TakesAnyOption, "from_config_refuses_what_it_does_not_know", {}, "got no error"),
+    (wrong.HasNoCancel, "it_has_all_methods", {}, "of chiltepin.protocol.TransferBackend"),
+    (wrong.ClaimsTooMuch, "it_says_what_it_can", {}, "sync_levels must be a subset of"),
+    (wrong.CountsItsIdsFromOne, "submission_ids_differ", {}, "the same id twice"),
+    (wrong.ListsNothing, "a_missing_folder_is_not_found", {}, "PathNotFoundError; got no error"),
+    (wrong.ListsNothing, "a_file_cannot_be_listed", {}, "BackendError; got no error"),
+    (wrong.ListsNothing, "a_link_out_of_the_root_is_not_followed", {}, "PermissionDeniedError; got no error"),
     (
         altered(items=wrong.inside),
         "what_is_in_a_folder_goes_into_the_other",
         {"origin": "/d", "goal": "/e"},
-        "not below",
+        "not in a folder below it",
     ),
     (altered(recursive=lambda _: True), "a_folder_needs_recursive", {}, "without recursive"),
-    (altered(ignore_missing=lambda _: True), "a_missing_path_is_no_success", {}, "no success"),
+    (altered(ignore_missing=lambda _: True), "a_missing_path_is_no_success", {}, "must not succeed"),
     (altered(deadline=lambda _: None), "a_deadline_that_has_passed_moves_nothing", {}, "EXPIRED"),
-    (altered(preserve_timestamp=lambda _: False), "a_time_is_kept_or_refused", {}, "keeps the time"),
-    (altered(filters=lambda _: ()), "filters_choose_files", {"rules": BUT_LOGS, "moved": set()}, "move"),
+    (altered(preserve_timestamp=lambda _: False), "a_time_is_kept_or_refused", {}, "must keep the time"),
+    (altered(filters=lambda _: ()), "filters_choose_files", {"rules": BUT_LOGS, "moved": set()}, "must move"),
     (
         altered(filters=lambda request: request.filters[::-1]),
         "filters_choose_files",
         {"rules": FIRST_WINS, "moved": {"/sub.log/c.nc", "/sub.log/d.log"}},
-        "move",
+        "must move",
     ),
     (
         altered(filters=lambda request: tuple(FilterRule(method=one.method, name=one.name) for one in request.filters)),
         "filters_choose_files",
         {"rules": NO_SUB, "moved": {"/a.nc", "/b.txt"}},
-        "move",
+        "must move",
     ),
     (
         altered(sync_level=lambda _: None),
         "a_sync_level_decides",
         {"level": "exists", "old": b"x", "younger": None, "left": True},
-        "skips",
+        "must skip",
     ),
     (
         altered(sync_level=lambda _: "exists"),
         "a_sync_level_decides",
         {"level": "checksum", "old": b"atad", "younger": 3600.0, "left": False},
-        "replaces",
+        "must replace",
     ),
     (
         altered(sync_level=lambda _: "size"),
         "a_sync_level_decides",
         {"level": "mtime", "old": b"atad", "younger": -3600.0, "left": False},
-        "replaces",
+        "must replace",
     ),
-    (wrong.ClaimsUnknownChecksums, "it_says_what_it_can", {}, "checksums are some of"),
-    (wrong.ClaimsNoChecksums, "a_file_of_the_right_checksum_arrives", {"algorithm": "md5"}, "is refused"),
+    (wrong.ClaimsUnknownChecksums, "it_says_what_it_can", {}, "checksums must be a subset of"),
+    (wrong.ClaimsNoChecksums, "a_file_of_the_right_checksum_arrives", {"algorithm": "md5"}, "must refuse"),
     (
         altered(items=wrong.checked_for_zeros),
         "a_file_of_the_right_checksum_arrives",
         {"algorithm": "sha256"},
-        "arrives; here the task is FAILED",
+        "must arrive; got a task in state FAILED",
     ),
     (
         altered(items=wrong.unchecked),
         "a_file_of_another_checksum_does_not",
         {"algorithm": "sha512", "verify": True},
-        "says EXTERNAL_CHECKSUM_MISMATCH",
+        "must report EXTERNAL_CHECKSUM_MISMATCH",
     ),
     (
         altered(items=wrong.checked_if_verified),
         "a_file_of_another_checksum_does_not",
         {"algorithm": "sha1", "verify": False},
-        "says EXTERNAL_CHECKSUM_MISMATCH",
+        "must report EXTERNAL_CHECKSUM_MISMATCH",
     ),
     (
         wrong.ChecksAfterwards,
         "a_file_of_another_checksum_does_not",
         {"algorithm": "md5", "verify": True},
-        "replaces nothing",
+        "must not replace",
     ),
     (altered(items=wrong.all_like_the_first), "each_item_has_its_own_checksum", {}, "with its own checksum"),
     (
@@ -128,33 +128,33 @@ WRONG = [
         altered(items=wrong.cut_at_a_number_sign),
         "a_name_is_that_name_or_refused",
         {"name": "a#b"},
-        "with its own bytes",
+        "with its own content",
     ),
-    (wrong.SaysItIsDone, "a_name_is_that_name_or_refused", {"name": "a::b"}, "and no other"),
-    (wrong.SweepsByPrefix, "files_named_like_temporary_ones_stay", {}, "is swept"),
-    (wrong.OpensFiles, "a_file_that_is_replaced_keeps_its_mode", {}, "keeps its mode 600"),
-    (wrong.ContinuesBlindly, "a_rewritten_source_is_not_mixed", {}, "held before"),
-    (wrong.FollowsLinks, "a_root_is_not_deleted_through_links", {"spelled": "/self"}, "leads to a root"),
+    (wrong.SaysItIsDone, "a_name_is_that_name_or_refused", {"name": "a::b"}, "and no other; got"),
+    (wrong.SweepsByPrefix, "files_named_like_temporary_ones_stay", {}, "as a temporary file"),
+    (wrong.OpensFiles, "a_file_that_is_replaced_keeps_its_mode", {}, "keep its mode 600"),
+    (wrong.ContinuesBlindly, "a_rewritten_source_is_not_mixed", {}, "earlier content"),
+    (wrong.FollowsLinks, "a_root_is_not_deleted_through_links", {"spelled": "/self"}, "leads to the root"),
     (
         wrong.BeginsIn1970,
         "a_time_out_of_the_common_range_is_kept_or_refused",
         {"then": -86_400.0},
-        "keeps the time",
+        "must keep the time",
     ),
-    (altered(delete_destination_extra=lambda _: False), "what_is_too_much_goes", {}, "is removed"),
-    (altered(delete_destination_extra=lambda request: request.recursive), "a_tree_merges", {}, "stays"),
-    (wrong.ClaimsToRemoveNothing, "what_is_too_much_goes", {}, "refused at submit"),
-    (wrong.RemovesBeside, "what_is_too_much_goes", {}, "nothing beside"),
+    (altered(delete_destination_extra=lambda _: False), "what_is_too_much_goes", {}, "must be deleted"),
+    (altered(delete_destination_extra=lambda request: request.recursive), "a_tree_merges", {}, "must stay"),
+    (wrong.ClaimsToRemoveNothing, "what_is_too_much_goes", {}, "must refuse it at submit"),
+    (wrong.RemovesBeside, "what_is_too_much_goes", {}, "outside the destination folder"),
     (wrong.WantsAFolder, "it_goes_into_a_new_folder_too", {}, "SUCCEEDED"),
-    (wrong.WantsMoreThanARoot, "a_root_can_be_mirrored", {}, "can be mirrored"),
-    (altered(delete_destination_extra=lambda _: False), "an_empty_source_empties", {}, "empties"),
-    (wrong.RemovesFirst, "what_a_sync_level_leaves_alone_stays", {"level": "size"}, "leaves alone stays"),
-    (wrong.RemovesFirst, "what_filters_leave_out_stays", {}, "never removed"),
-    (altered(filters=lambda _: ()), "what_filters_leave_out_stays", {}, "never removed"),
-    (wrong.RemovesAnyway, "after_a_fault_nothing_goes", {}, "unless everything was moved"),
-    (wrong.RemovesFirst, "a_missing_source_removes_nothing", {}, "removes nothing"),
-    (wrong.RemovesFirst, "a_source_inside_the_destination_stays", {}, "never removed"),
-    (wrong.RemovesThroughLinks, "a_link_that_is_too_much_goes_itself", {}, "is not removed"),
+    (wrong.WantsMoreThanARoot, "a_root_can_be_mirrored", {}, "work in a root"),
+    (altered(delete_destination_extra=lambda _: False), "an_empty_source_empties", {}, "must empty"),
+    (wrong.RemovesFirst, "what_a_sync_level_leaves_alone_stays", {"level": "size"}, "skips must stay"),
+    (wrong.RemovesFirst, "what_filters_leave_out_stays", {}, "exclude must not be deleted"),
+    (altered(filters=lambda _: ()), "what_filters_leave_out_stays", {}, "exclude must not be deleted"),
+    (wrong.RemovesAnyway, "after_a_fault_nothing_goes", {}, "unless every file was moved"),
+    (wrong.RemovesFirst, "a_missing_source_removes_nothing", {}, "must not delete any file"),
+    (wrong.RemovesFirst, "a_source_inside_the_destination_stays", {}, "must never be deleted"),
+    (wrong.RemovesThroughLinks, "a_link_that_is_too_much_goes_itself", {}, "must not be deleted"),
     (
         altered(items=lambda request: request.items[:1]),
         "more_than_one_folder_is_refused",
@@ -191,7 +191,7 @@ def test_what_others_teach_pickle_fools_no_law(tmp_path, monkeypatch):
         # So that it is forgotten afterwards.
         monkeypatch.setitem(copyreg.dispatch_table, learned, None)
     pickling_support.install(kind.FailureError)
-    with pytest.raises(AssertionError, match="pickled and unpickled"):
+    with pytest.raises(AssertionError, match="pickle round trip"):
         BackendLaws().test_an_error_is_plain(rig_of(kind, tmp_path), mistake="missing folder")
 
 
@@ -206,7 +206,7 @@ def test_the_right_backend_keeps_the_same_law(tmp_path, law, arguments):
 def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
     """A connection that from_config opens is noticed, whatever becomes of it."""
     rig = rig_of(wrong.LogsInAtOnce, tmp_path)
-    with pytest.raises(AssertionError, match="opens no connection"):
+    with pytest.raises(AssertionError, match="must not open a connection"):
         BackendLaws().test_from_config_contacts_nobody(rig, monkeypatch)
 
 
@@ -214,8 +214,8 @@ def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
     ("kind", "law", "words"),
     [
         (wrong.GoesOn, "a_cancelled_task_stops", "CANCELED, not SUCCEEDED"),
-        (wrong.GoesOn, "a_cancelled_task_stays_so", "stays CANCELED"),
-        (wrong.StopsAll, "a_task_does_not_stop_another", "beside a cancelled one"),
+        (wrong.GoesOn, "a_cancelled_task_stays_so", "stay CANCELED"),
+        (wrong.StopsAll, "a_task_does_not_stop_another", "when another task is cancelled"),
         (altered(deadline=lambda _: None), "a_deadline_stops_a_task", "EXPIRED, not SUCCEEDED"),
     ],
 )
@@ -229,8 +229,8 @@ def test_a_backend_that_stops_wrongly_breaks_its_law(gated_rig, kind, law, words
 @pytest.mark.parametrize(
     ("kind", "law", "words"),
     [
-        (wrong.TakesUntoldForEmpty, "a_file_of_an_untold_size_arrives", "arrives whole"),
-        (wrong.RemovesUnseen, "a_listing_that_leaves_something_out_removes_nothing", "strength of a listing"),
+        (wrong.TakesUntoldForEmpty, "a_file_of_an_untold_size_arrives", "arrive complete"),
+        (wrong.RemovesUnseen, "a_listing_that_leaves_something_out_removes_nothing", "incomplete listing"),
         (wrong.SeesNoTrouble, "a_listing_that_leaves_something_out_removes_nothing", "counted in files_skipped"),
     ],
 )
@@ -253,7 +253,7 @@ def test_a_task_that_would_try_for_ever_counts_as_no_success(tmp_path):
 def test_a_rig_that_lacks_a_hook_skips_with_a_sentence(tmp_path):
     """A law that needs a hook which the rig has not is skipped, and the hook is named."""
     rig = rig_of(FilesystemBackend, tmp_path)
-    with pytest.raises(pytest.skip.Exception, match=r"write FolderRig\.hold"):
+    with pytest.raises(pytest.skip.Exception, match=r"override FolderRig\.hold"):
         BackendLaws().test_a_cancelled_task_stops(rig)
     rig.config = None
     with pytest.raises(pytest.skip.Exception, match="config="):
@@ -286,7 +286,7 @@ def test_a_class_without_a_rig_says_so(pytester):
     """A subclass that forgot its rig is told what to write."""
     pytester.makepyfile(THIRD_PARTY + "class TestNothing(BackendLaws): ...")
     result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-k", "has_all_methods")
-    result.stdout.fnmatch_lines(["*TestNothing has no rig; write a fixture rig that returns a Rig.*"])
+    result.stdout.fnmatch_lines(["*TestNothing has no rig; define a fixture named rig that returns a Rig.*"])
 
 
 def test_every_law_has_one_sentence():

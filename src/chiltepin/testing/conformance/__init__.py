@@ -1,7 +1,7 @@
-"""The laws that every backend keeps, as a class of tests.
+"""The laws that every backend must keep, as a class of tests.
 
 Subclass `BackendLaws` in a test module and give it a rig: the backend, two empty endpoints, and access to their files
-without the backend. If the endpoints are folders of this machine, `FolderRig` is that rig::
+without the backend. If the endpoints are folders of this machine, use `FolderRig`::
 
     class TestMine(BackendLaws):
         @pytest.fixture
@@ -11,8 +11,8 @@ without the backend. If the endpoints are folders of this machine, `FolderRig` i
                 folder.mkdir()
             return FolderRig(MyBackend(folders), folders)
 
-Otherwise, subclass `Rig` and write its four methods. A law that needs more than the rig or the backend has is skipped,
-with a reason.
+Otherwise, subclass `Rig` and implement its four methods. A law that needs something that the rig or the backend does
+not support is skipped with a reason.
 """
 
 from chiltepin.testing.conformance.helpers import Outcome

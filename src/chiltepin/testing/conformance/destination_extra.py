@@ -1,4 +1,4 @@
-"""Laws about ``delete_destination_extra``: files that exist only in the destination folder are removed."""
+"""Laws about ``delete_destination_extra``, which deletes files that exist only in the destination folder."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def mirror(rig: Rig, *pairs: tuple[str, str], **options: Any) -> Outcome:
 
 
 def must_mirror(rig: Rig, **options: Any) -> None:
-    """Move ``/d`` to ``/e`` with the option; the transfer must succeed."""
+    """Transfer ``/d`` to ``/e`` with the option; the transfer must succeed."""
     must_move(rig, ("/d", "/e"), recursive=True, delete_destination_extra=True, **options)
 
 
 def plant(rig: Rig) -> set[str]:
-    """Put a folder on both endpoints, with extra files at the destination; return all files there."""
+    """Create a folder on both endpoints, with extra files at the destination; return all files there."""
     for path in ("/f", "/sub/f"):
         rig.put(rig.source, f"/d{path}", b"new")
         rig.put(rig.destination, f"/e{path}", b"old")
@@ -57,62 +57,68 @@ def needs_it(rig: Rig) -> None:
 
 
 class DestinationExtraLaws:
-    """What ``delete_destination_extra`` does, and what it never does."""
+    """What ``delete_destination_extra`` must do, and what it must never do."""
 
     def test_what_is_too_much_goes(self, rig: Rig) -> None:
-        """Files that are not in the source folder are removed from the destination folder, and nothing else."""
+        """Files that are not in the source folder must be deleted from the destination folder, and nothing else."""
         plant(rig)
         if not rig.backend.capabilities.deletes_extra:
             outcome = mirror(rig, ("/d", "/e"))
-            must_be_refused(outcome, "delete_destination_extra is refused at submit")
-            require(rig.get(rig.destination, "/e/f") == b"old", "what is refused moves nothing")
+            must_be_refused(
+                outcome, "a backend that does not support delete_destination_extra must refuse it at submit"
+            )
+            require(rig.get(rig.destination, "/e/f") == b"old", "a refused request must not move any file")
             return
         must_mirror(rig)
         found = {path for path in rig.tree(rig.destination) if path.startswith("/e/")} - {"/e/", "/e/sub/"}
-        require(found == {"/e/f", "/e/sub/f"}, f"what is not in the source folder is removed, here is {found}")
+        require(
+            found == {"/e/f", "/e/sub/f"},
+            f"files that are not in the source folder must be deleted; got {found} in the destination folder",
+        )
         others = files(rig) - found
         require(
-            others == {"/beside", "/eleven/beside"}, f"nothing beside the destination folder goes; here is {others}"
+            others == {"/beside", "/eleven/beside"},
+            f"files outside the destination folder must not be deleted; got {others}",
         )
-        require(rig.get(rig.destination, "/e/sub/f") == b"new", "what is in the source folder arrives")
-        require(files(rig, rig.source) == {"/d/f", "/d/sub/f"}, "nothing is removed from the source")
+        require(rig.get(rig.destination, "/e/sub/f") == b"new", "the files in the source folder must arrive")
+        require(files(rig, rig.source) == {"/d/f", "/d/sub/f"}, "no file may be deleted from the source")
 
     def test_it_goes_into_a_new_folder_too(self, rig: Rig) -> None:
-        """If the destination folder is new, nothing is removed, and everything arrives."""
+        """If the destination folder is new, nothing may be deleted, and everything must arrive."""
         needs_it(rig)
         rig.put(rig.source, "/d/sub/f", b"new")
         must_mirror(rig)
-        require(files(rig) == {"/e/sub/f"}, "a new destination folder gets what is in the source folder")
+        require(files(rig) == {"/e/sub/f"}, "a new destination folder must receive the files in the source folder")
 
     def test_a_root_can_be_mirrored(self, rig: Rig) -> None:
-        """The destination may be the root of an endpoint; the root itself stays."""
+        """The destination may be the root of an endpoint; the root itself must stay."""
         needs_it(rig)
         rig.put(rig.source, "/f", b"new")
         rig.put(rig.destination, "/extra", b"extra")
         outcome = mirror(rig, ("/", "/"))
-        require(outcome.succeeded, f"what is in a root can be mirrored; here {outcome}")
-        require(files(rig) == {"/f"}, "what is in a root and not at the source is removed")
+        require(outcome.succeeded, f"delete_destination_extra must also work in a root; got {outcome}")
+        require(files(rig) == {"/f"}, "files in a root that are not at the source must be deleted")
 
     def test_an_empty_source_empties(self, rig: Rig) -> None:
-        """With an existing, empty source folder, everything in the destination folder is removed."""
+        """If the source folder exists but is empty, everything in the destination folder must be deleted."""
         needs_it(rig)
         needs_empty_folder(rig, rig.source, "/d/")
         rig.put(rig.destination, "/e/sub/extra", b"extra")
         must_mirror(rig)
-        require(files(rig) == set(), "an empty source folder empties the destination folder")
+        require(files(rig) == set(), "an empty source folder must empty the destination folder")
 
     @pytest.mark.parametrize("level", ["exists", "size"])
     def test_what_a_sync_level_leaves_alone_stays(self, rig: Rig, level: str) -> None:
-        """A file that a sync level skips is not extra."""
+        """A file that a sync level skips must not count as extra."""
         needs_it(rig)
-        needs(level in rig.backend.capabilities.sync_levels, f"sync level {level!r}")
+        needs(level in rig.backend.capabilities.sync_levels, f"the sync level {level!r}")
         plant(rig)
         must_mirror(rig, sync_level=level)
-        require(rig.get(rig.destination, "/e/sub/f") == b"old", f"what {level!r} leaves alone stays")
-        require("/e/sub/extra" not in files(rig), "what is too much beside it goes")
+        require(rig.get(rig.destination, "/e/sub/f") == b"old", f"a file that the sync level {level!r} skips must stay")
+        require("/e/sub/extra" not in files(rig), "extra files next to a skipped file must be deleted")
 
     def test_what_filters_leave_out_stays(self, rig: Rig) -> None:
-        """Files that the filters exclude stay, at the source or not; or the request is refused."""
+        """Files that the filters exclude must stay, whether or not the source has them; or the request is refused."""
         needs_it(rig)
         needs(rig.backend.capabilities.filters, "filters")
         rig.put(rig.source, "/d/f.nc", b"new")
@@ -128,67 +134,80 @@ class DestinationExtraLaws:
         outcome = mirror(rig, ("/d", "/e"), filters=rules)
         found = files(rig)
         if isinstance(outcome.error, UnsupportedOptionError):
-            require(found == before, "what is refused removes nothing")
+            require(found == before, "a refused request must not delete any file")
             return
-        require(outcome.succeeded, f"delete_destination_extra goes with filters, or is refused; here {outcome}")
+        require(outcome.succeeded, f"delete_destination_extra must work with filters or be refused; got {outcome}")
         stay = {"/e/both.log", "/e/only.log", "/e/gone/only.log", *(f"/e{path}" for path in folders)}
-        require(stay <= found, f"what the filters leave out is never removed; here {stay - found}")
-        require(found == stay | {"/e/f.nc"}, f"what the filters let through and is too much goes; here is {found}")
+        require(stay <= found, f"files that the filters exclude must not be deleted; got deletions of {stay - found}")
+        require(
+            found == stay | {"/e/f.nc"}, f"extra files that the filters do not exclude must be deleted; got {found}"
+        )
 
     def test_after_a_fault_nothing_goes(self, rig: Rig) -> None:
-        """If a file could not be moved, nothing is removed."""
+        """If a file cannot be moved, nothing may be deleted."""
         needs_it(rig)
         before = plant(rig)
         rig.put(rig.source, "/d/taken", b"new")
-        # A folder stays in the place of a file where a filter keeps some of it.
+        # A folder stays in the place of a file if a filter keeps some of its contents.
         rig.put(rig.destination, "/e/taken/kept", b"kept")
         outcome = mirror(rig, ("/d", "/e"), filters=(FilterRule(method="exclude", name="kept"),))
         if outcome.succeeded:
-            # Globus counts what is of another kind as too much, too (docs.globus.org, "Task Submission", 2.3).
-            require(rig.get(rig.destination, "/e/taken") == b"new", "a success has moved every file")
+            # Globus also counts an entry of another kind as extra (docs.globus.org, "Task Submission", 2.3).
+            require(
+                rig.get(rig.destination, "/e/taken") == b"new", "a transfer that succeeds must have moved every file"
+            )
             return
         gone = before - files(rig)
-        require(not gone, f"nothing is removed unless everything was moved; here {gone}")
+        require(not gone, f"no file may be deleted unless every file was moved; got deletions of {gone}")
 
     def test_a_missing_source_removes_nothing(self, rig: Rig) -> None:
-        """A missing source removes nothing: it may be a wrong path, or an unmounted disk."""
+        """If the source is missing, nothing may be deleted: the path may be wrong, or a disk may be unmounted."""
         needs_it(rig)
         before = plant(rig)
         outcome = mirror(rig, ("/missing", "/e"))
-        require(outcome.code == "FILE_NOT_FOUND", f"a missing source says FILE_NOT_FOUND; here {outcome}")
-        require(files(rig) == before, "a missing source removes nothing")
+        require(
+            outcome.code == "FILE_NOT_FOUND",
+            f"a transfer of a missing source must report FILE_NOT_FOUND; got {outcome}",
+        )
+        require(files(rig) == before, "a transfer of a missing source must not delete any file")
 
     def test_a_listing_that_leaves_something_out_removes_nothing(self, rig: Rig) -> None:
-        """If an entry of the source folder cannot be listed or read, nothing is removed; a success skips the entry."""
+        """If a source entry cannot be listed or read, nothing may be deleted; a success must count it as skipped."""
         needs_it(rig)
         before = plant(rig)
         rig.spoil(rig.source, "/d")
         outcome = mirror(rig, ("/d", "/e"))
         gone = before - files(rig)
-        require(not gone, f"nothing is removed on the strength of a listing that is not whole; here {gone}")
+        require(not gone, f"no file may be deleted after an incomplete listing of the source; got deletions of {gone}")
         skipped = outcome.status.files_skipped if outcome.status is not None else 0
         told = not outcome.succeeded or skipped
-        require(told, f"what cannot be listed or had fails, or is counted in files_skipped; here {outcome}")
+        require(
+            told,
+            f"an entry that cannot be listed or read must fail the task or be counted in files_skipped; got {outcome}",
+        )
 
     def test_a_source_inside_the_destination_stays(self, rig: Rig) -> None:
-        """A source folder inside its destination folder is not removed with the extra files."""
+        """A source folder inside its destination folder must not be deleted with the extra files."""
         needs_it(rig)
         needs_writable_source(rig)
         rig.put(rig.source, "/all/d/f", b"data")
         rig.put(rig.source, "/all/other", b"other")
         outcome = mirror(rig, ("/all/d", "/all"), destination=rig.source)
-        require(not outcome.succeeded, f"a folder is not mirrored onto the one that holds it; here {outcome}")
-        require({"/all/d/f", "/all/other"} <= files(rig, rig.source), "a source is never removed")
+        require(
+            not outcome.succeeded,
+            f"delete_destination_extra must not succeed if the destination folder contains the source; got {outcome}",
+        )
+        require({"/all/d/f", "/all/other"} <= files(rig, rig.source), "the source must never be deleted")
 
     def test_a_link_that_is_too_much_goes_itself(self, rig: Rig) -> None:
-        """An extra link is removed, but not its target."""
+        """An extra link must be deleted, but not its target."""
         needs_it(rig)
         rig.put(rig.source, "/d/f", b"data")
         rig.put(rig.destination, "/kept/f", b"kept")
         rig.link(rig.destination, "/e/sub/extra", "../../kept")
         must_mirror(rig)
-        require(rig.get(rig.destination, "/kept/f") == b"kept", "what a link leads to is not removed")
-        require("/e/sub/" not in rig.tree(rig.destination), "a link that is too much is removed")
+        require(rig.get(rig.destination, "/kept/f") == b"kept", "the target of an extra link must not be deleted")
+        require("/e/sub/" not in rig.tree(rig.destination), "an extra link must be deleted")
 
     @pytest.mark.parametrize(
         ("pairs", "options"),
@@ -198,8 +217,8 @@ class DestinationExtraLaws:
     def test_more_than_one_folder_is_refused(
         self, rig: Rig, pairs: tuple[tuple[str, str], ...], options: dict[str, bool]
     ) -> None:
-        """The option is for one folder; any other request with it is refused at submit."""
+        """The option is for one folder; any other request with it must be refused at submit."""
         before = plant(rig)
         outcome = mirror(rig, *pairs, **options)
-        must_be_refused(outcome, "delete_destination_extra of anything but one folder is refused at submit")
-        require(files(rig) == before, "what is refused removes nothing")
+        must_be_refused(outcome, "delete_destination_extra for anything but one folder must be refused at submit")
+        require(files(rig) == before, "a refused request must not delete any file")

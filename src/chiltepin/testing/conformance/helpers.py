@@ -1,4 +1,4 @@
-"""Requests that the laws make to a backend, and checks of their outcomes."""
+"""Helpers that send the requests of the laws to a backend and check the outcomes."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ E = TypeVar("E", bound=Exception)
 
 
 def require(kept: object, law: str) -> None:
-    """Raise an AssertionError with the text of the law if it is broken, also in optimized Python."""
+    """Raise an AssertionError with the text of the law if the law is broken, also in optimized Python."""
     __tracebackhide__ = True
     if not kept:
         raise AssertionError(law)
 
 
 def pickled(value: T, what: str) -> T:
-    """Return a value after pickling and unpickling; one that fails breaks the law.
+    """Pickle and unpickle a value, and return the result; a failure breaks the law.
 
     Notes
     -----
-    Exceptions are pickled without tblib. Parsl has tblib register another way to pickle every exception class that is
-    defined before ``parsl.app.python`` is imported (``tblib.pickling_support.install``). It also works for classes with
-    an ``__init__`` that requires more than ``args`` has, but a worker that imports such a class later does not use it.
+    Exceptions are pickled without tblib. Parsl calls ``tblib.pickling_support.install``, which registers another way
+    to pickle every exception class that is defined before ``parsl.app.python`` is imported. It also works for classes
+    whose ``__init__`` requires more than ``args`` has, but a worker that imports such a class later does not use it.
     """
     file = io.BytesIO()
     pickler = pickle.Pickler(file)
@@ -65,12 +65,12 @@ def pickled(value: T, what: str) -> T:
         return cast("T", pickle.loads(file.getvalue()))  # noqa: S301 - our own bytes
     except Exception as err:  # noqa: BLE001 - told below, in the words of the law
         came = f"{type(err).__name__}: {err}"
-    raise AssertionError(f"{what} can be pickled and unpickled; here {came}.")
+    raise AssertionError(f"{what} must survive a pickle round trip; got {came}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The outcome of a request: the last status of the task, live if it never ended, or the error of the submission."""
+    """The outcome of a request: the last status of the task (live if it never ended), or the error from submit."""
 
     status: TaskStatus | None = None
     error: ChiltepinError | None = None
@@ -82,12 +82,12 @@ class Outcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether a task exists and has done everything."""
+        """Whether the request became a task that ended as SUCCEEDED."""
         return self.state is TaskState.SUCCEEDED
 
     @property
     def code(self) -> str:
-        """Code of Globus for the failure; an error without a code has that of its class."""
+        """The Globus code of the failure; for an error without a code, the code that corresponds to its class."""
         if self.status is not None:
             return self.status.code
         if isinstance(self.error, PathNotFoundError):
@@ -98,23 +98,23 @@ class Outcome:
 
     def __str__(self) -> str:
         if self.status is None:
-            return f"submit raised {type(self.error).__name__}: {self.error}"
-        return f"the task is {self.status.state.name} (code {self.status.code!r}: {self.status.reason!r})"
+            return f"{type(self.error).__name__} from submit: {self.error}"
+        return f"a task in state {self.status.state.name} (code {self.status.code!r}: {self.status.reason!r})"
 
 
 def transfer(rig: Rig, *pairs: tuple[str, str], **options: Any) -> TransferRequest:
-    """Return a request from the rig's source to its destination, unless the options say otherwise."""
+    """Return a transfer request from the rig's source to its destination; the options can override both."""
     items = tuple(TransferItem(source=source, destination=destination) for source, destination in pairs)
     return TransferRequest(**{"source": rig.source, "destination": rig.destination, "items": items, **options})
 
 
 def deletion(rig: Rig, *paths: str, **options: Any) -> DeleteRequest:
-    """Return a request that deletes on the rig's destination."""
+    """Return a request that deletes paths on the rig's destination."""
     return DeleteRequest(endpoint=rig.destination, paths=paths, **options)
 
 
 def run(rig: Rig, request: Request) -> Outcome:
-    """Submit, let time pass, and return the outcome; a task that does not end is cancelled."""
+    """Submit a request, let time pass, and return the outcome; cancel a task that does not end."""
     try:
         handle = rig.backend.submit(request, rig.backend.new_submission_id())
     except ChiltepinError as err:
@@ -142,12 +142,12 @@ def must_move(rig: Rig, *pairs: tuple[str, str], **options: Any) -> TaskStatus:
 
 
 def must_be_refused(outcome: Outcome, law: str) -> None:
-    """Check that a request was refused at submit because of an option."""
-    require(isinstance(outcome.error, UnsupportedOptionError), f"{law}; here {outcome}")
+    """Check that submit refused a request because of an option."""
+    require(isinstance(outcome.error, UnsupportedOptionError), f"{law}; got {outcome}")
 
 
 def must_raise(kind: type[E] | tuple[type[E], ...], call: Callable[[], object], law: str) -> E:
-    """Return the error of a call that must raise one of these classes; anything else breaks the law."""
+    """Return the error of a call that must raise one of these classes; any other result breaks the law."""
     try:
         call()
     except kind as err:
@@ -156,7 +156,7 @@ def must_raise(kind: type[E] | tuple[type[E], ...], call: Callable[[], object], 
         came = f"{type(err).__name__}: {err}"
     else:
         came = "no error"
-    raise AssertionError(f"{law}; here {came}.")
+    raise AssertionError(f"{law}; got {came}.")
 
 
 def must_remove(rig: Rig, *paths: str, **options: Any) -> TaskStatus:
@@ -166,29 +166,29 @@ def must_remove(rig: Rig, *paths: str, **options: Any) -> TaskStatus:
 
 def _success(outcome: Outcome, what: str) -> TaskStatus:
     if outcome.status is None or outcome.state is not TaskState.SUCCEEDED:
-        raise AssertionError(f"{what} has to end SUCCEEDED; here {outcome}.")
+        raise AssertionError(f"{what} must end as SUCCEEDED; got {outcome}.")
     return outcome.status
 
 
 def needs(claimed: object, what: str) -> None:
     """Skip the law if the capabilities of the backend do not include something."""
     if not claimed:
-        pytest.skip(f"The capabilities of this backend have no {what}.")
+        pytest.skip(f"The capabilities of this backend do not include {what}.")
 
 
 def needs_empty_folder(rig: Rig, endpoint: str, folder: str) -> None:
     """Create an empty folder, whose path ends in ``/``; skip the law in a store without empty folders."""
     rig.mkdir(endpoint, folder)
     if folder not in rig.tree(endpoint):
-        pytest.skip(f"The store of {endpoint!r} has no empty folders.")
+        pytest.skip(f"The store of {endpoint!r} cannot hold empty folders.")
 
 
 def needs_writable_source(rig: Rig) -> None:
-    """Skip the law if nothing can be written to the source endpoint."""
+    """Skip the law if the source endpoint is read-only."""
     if rig.source_is_read_only:
-        pytest.skip(f"Nothing can be written to {rig.source!r}.")
+        pytest.skip(f"The source endpoint {rig.source!r} is read-only.")
 
 
 def files(rig: Rig, endpoint: str = "") -> set[str]:
-    """Return all files of an endpoint, by default of the destination, leftovers included."""
+    """Return the paths of all files on an endpoint, by default the destination, including leftovers."""
     return {path for path in rig.tree(endpoint or rig.destination) if not path.endswith("/")}

@@ -41,10 +41,10 @@ class BackendLaws(
 ):
     """The laws of a backend; subclass it under a name that pytest collects, and override `rig`.
 
-    Each test is one law, which its docstring states. The laws follow from `chiltepin.protocol` and `chiltepin.model`.
+    Each test is one law, stated in its docstring. The laws follow from `chiltepin.protocol` and `chiltepin.model`.
     """
 
     @pytest.fixture
     def rig(self) -> Rig:
-        """Return the backend with two empty endpoints; every law gets new ones."""
-        raise NotImplementedError(f"{type(self).__name__} has no rig; write a fixture rig that returns a Rig.")
+        """Return a rig: the backend and two empty endpoints, new for every law."""
+        raise NotImplementedError(f"{type(self).__name__} has no rig; define a fixture named rig that returns a Rig.")

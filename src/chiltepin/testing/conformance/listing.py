@@ -18,57 +18,57 @@ __all__ = ["ListingLaws"]
 
 
 class ListingLaws:
-    """What ``ls`` does."""
+    """What ``ls`` must do."""
 
     @pytest.mark.parametrize("folder", ["/d", "/d/", "/./d", "/x/../d"])
     def test_a_folder_is_listed(self, rig: Rig, folder: str) -> None:
-        """Ls returns name, kind and size of each entry of one folder, including hidden ones."""
+        """``ls`` must return name, kind and size of each entry of one folder, including hidden ones."""
         rig.put(rig.source, "/d/file", b"12345")
         rig.put(rig.source, "/d/.hidden", b"")
         rig.put(rig.source, "/d/two words", b"1")
         rig.put(rig.source, "/d/sub/not-this-one", b"1")
         found = {entry.name: (entry.kind, entry.size) for entry in rig.backend.ls(rig.source, folder)}
         expected = {"file": ("file", 5), ".hidden": ("file", 0), "two words": ("file", 1), "sub": ("dir", 0)}
-        require(found == expected, f"ls of {folder} tells {expected}; here {found}")
+        require(found == expected, f"ls of {folder} must return {expected}; got {found}")
 
     def test_an_entry_is_plain(self, rig: Rig) -> None:
-        """An entry is a DirEntry, and its time is in UTC or None."""
+        """An entry must be a DirEntry, and its time must be in UTC or None."""
         rig.put(rig.source, "/f", b"data")
         (entry,) = rig.backend.ls(rig.source, "/")
-        require(type(entry) is DirEntry, "ls returns chiltepin.model.DirEntry")
+        require(type(entry) is DirEntry, "ls must return chiltepin.model.DirEntry objects")
         utc = entry.modified is None or entry.modified.utcoffset() == timedelta(0)
-        require(utc, f"the time of an entry is in UTC, or None; here {entry.modified!r}")
+        require(utc, f"the time of an entry must be in UTC, or None; got {entry.modified!r}")
 
     def test_what_was_moved_is_listed(self, rig: Rig) -> None:
-        """Ls returns the present entries, not those of an earlier call."""
+        """``ls`` must return the present entries, not those of an earlier call."""
         rig.put(rig.source, "/d/a", b"1")
         before = {entry.name for entry in rig.backend.ls(rig.source, "/d")}
         rig.put(rig.source, "/d/b", b"1")
         after = {entry.name for entry in rig.backend.ls(rig.source, "/d")}
-        require((before, after) == ({"a"}, {"a", "b"}), "ls keeps no listing of before")
+        require((before, after) == ({"a"}, {"a", "b"}), "ls must not return the listing of an earlier call")
 
     def test_an_empty_folder_is_listed(self, rig: Rig) -> None:
-        """Ls of an empty folder returns nothing."""
+        """``ls`` of an empty folder must return nothing."""
         needs_empty_folder(rig, rig.source, "/d/")
-        require(list(rig.backend.ls(rig.source, "/d")) == [], "ls of an empty folder returns no entries")
+        require(list(rig.backend.ls(rig.source, "/d")) == [], "ls of an empty folder must return no entries")
 
     def test_a_missing_folder_is_not_found(self, rig: Rig) -> None:
-        """Ls of a missing path raises PathNotFoundError."""
+        """``ls`` of a missing path must raise PathNotFoundError."""
         rig.put(rig.source, "/f", b"data")
-        law = "ls of what is not there raises PathNotFoundError"
+        law = "ls of a missing path must raise PathNotFoundError"
         must_raise(PathNotFoundError, lambda: rig.backend.ls(rig.source, "/missing"), law)
 
     def test_a_file_cannot_be_listed(self, rig: Rig) -> None:
-        """Ls of a file raises BackendError."""
+        """``ls`` of a file must raise BackendError."""
         rig.put(rig.source, "/f", b"data")
-        must_raise(BackendError, lambda: rig.backend.ls(rig.source, "/f"), "ls of a file raises a BackendError")
+        must_raise(BackendError, lambda: rig.backend.ls(rig.source, "/f"), "ls of a file must raise BackendError")
 
     def test_a_link_is_a_link(self, rig: Rig) -> None:
-        """Ls returns a link as a link, whatever its target."""
+        """``ls`` must return a link as a link, whatever its target."""
         rig.put(rig.source, "/d/file", b"12345")
         rig.link(rig.source, "/to-folder", "d")
         rig.link(rig.source, "/to-file", "d/file")
         rig.link(rig.source, "/to-nothing", "missing")
         found = {entry.name: entry.kind for entry in rig.backend.ls(rig.source, "/")}
         expected = {"d": "dir", "to-folder": "link", "to-file": "link", "to-nothing": "link"}
-        require(found == expected, f"ls follows no link: {expected}; here {found}")
+        require(found == expected, f"ls must not follow links but return {expected}; got {found}")

@@ -1,4 +1,4 @@
-"""What a law needs besides the backend: access to its files, and control of its time."""
+"""Test rigs: direct access to the files of a backend's endpoints, and control of its time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderRig", "Rig"]
 
-#: Precision of times on FAT in seconds, the coarsest of all.
+#: Precision of times on FAT, the coarsest filesystem, in seconds.
 _COARSEST = 2.0
 
 
@@ -31,7 +31,7 @@ class Rig(ABC):
     """A backend under test with two empty endpoints.
 
     Implement `put`, `get`, `mkdir` and `tree` without using the backend. The other methods are optional: those for time
-    are needed if the backend does not use the time of this machine, and `link`, `modified` and `hold` for some laws.
+    are needed if the backend does not use the clock of this machine; some laws need `link`, `modified` or `hold`.
     Every path is absolute and starts at the root of its endpoint.
 
     Parameters
@@ -39,24 +39,24 @@ class Rig(ABC):
     backend : TransferBackend
         The backend to test.
     endpoints : sequence of str
-        Names of two of its endpoints, both empty: the laws move from the first to the second.
+        Names of two of its endpoints, both empty: the laws transfer files from the first to the second.
     config : (mapping, mapping) or None
         The arguments of `TransferBackend.from_config` for this backend; None skips the laws about it.
     """
 
-    #: Whether nothing can be written to the source endpoint, as on a web server; laws that write there are skipped.
+    #: Whether the source endpoint is read-only, like a web server; laws that write to it are skipped.
     source_is_read_only: bool = False
 
     #: Seconds of the backend's time between two polls of a task of a service.
     interval: float = 0.25
 
-    #: Number of polls until which a task must end.
+    #: Maximum number of polls of a task; the task must end within them.
     looks: int = 240
 
-    #: A live task with the same fault at so many polls in a row counts as stuck.
+    #: Number of polls in a row with the same fault after which a live task counts as stuck.
     patience: int = 20
 
-    #: Seconds until a near deadline, in the backend's time.
+    #: Seconds until a close deadline, in the backend's time.
     soon: float = 0.2
 
     def __init__(
@@ -71,7 +71,7 @@ class Rig(ABC):
 
     @abstractmethod
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Write a file, and the folders on its path.
+        """Write a file, and create the folders on its path.
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ class Rig(ABC):
         content : bytes
             The content.
         modified : float or None
-            Its modification time in seconds since 1970; None: any. If no time can be set, call `lacks`.
+            Its modification time in seconds since 1970; None for any. If the store cannot set times, call `lacks`.
         """
 
     @abstractmethod
@@ -89,55 +89,55 @@ class Rig(ABC):
 
     @abstractmethod
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make a folder, and those on its path; do nothing in a store without empty folders."""
+        """Create a folder and the folders on its path; do nothing in a store without empty folders."""
 
     @abstractmethod
     def tree(self, endpoint: str) -> set[str]:
-        """Return all paths of an endpoint, hidden ones and leftovers included; those of folders end in ``/``."""
+        """Return all paths of an endpoint, including hidden ones and leftovers; paths of folders end in ``/``."""
 
     def home(self, endpoint: str) -> str:
-        """Return the folder from which relative paths count."""
+        """Return the home folder, where relative paths start."""
         del endpoint
         return "/"
 
     def link(self, endpoint: str, path: str, target: str) -> None:  # noqa: ARG002 - for rigs that can
-        """Make a symbolic link; ``target`` is its text."""
-        self.lacks("links", "link")
+        """Create a symbolic link whose text is ``target``."""
+        self.lacks("symbolic links", "link")
 
     def modified(self, endpoint: str, path: str) -> float:  # noqa: ARG002 - for rigs that can
         """Return the modification time of a file, in seconds since 1970."""
         self.lacks("modification times", "modified")
 
     def chmod(self, endpoint: str, path: str, mode: int) -> None:  # noqa: ARG002 - for rigs that can
-        """Set the permission bits of a file, in a store that keeps those of a file which is replaced."""
-        self.lacks("permission bits that are kept", "chmod")
+        """Set the permission bits of a file, in a store that keeps them when the file is replaced."""
+        self.lacks("permission bits that replaced files keep", "chmod")
 
     def mode(self, endpoint: str, path: str) -> int:  # noqa: ARG002 - for rigs that can
         """Return the permission bits of a file."""
-        self.lacks("permission bits that are kept", "mode")
+        self.lacks("permission bits that replaced files keep", "mode")
 
     def put_untold(self, endpoint: str, path: str, content: bytes) -> None:  # noqa: ARG002 - for rigs that can
         """Write a file whose size the store does not report before it is read."""
-        self.lacks("files of unknown sizes", "put_untold")
+        self.lacks("files of unknown size", "put_untold")
 
     def spoil(self, endpoint: str, folder: str) -> None:  # noqa: ARG002 - for rigs that can
-        """Put an entry into a folder that its store cannot list, or lists but cannot read."""
-        self.lacks("entries that cannot be had", "spoil")
+        """Add an entry to a folder that the store cannot list, or can list but not read."""
+        self.lacks("entries that cannot be listed or read", "spoil")
 
     def hold(self) -> AbstractContextManager[None]:
-        """Keep every task that is submitted inside the ``with`` from moving bytes, until its end."""
-        self.lacks("tasks that it can hold", "hold")
+        """Keep every task that is submitted inside the ``with`` block from moving bytes until the block ends."""
+        self.lacks("holding tasks", "hold")
 
     def lacks(self, what: str, hook: str) -> NoReturn:
-        """Skip a law that needs a missing method of this rig."""
-        pytest.skip(f"This rig has no {what}; write {type(self).__name__}.{hook} to have this law judged.")
+        """Skip a law that needs something that this rig does not support."""
+        pytest.skip(f"This rig does not support {what}; override {type(self).__name__}.{hook} to run this law.")
 
     def now(self) -> datetime:
-        """Return the time of the backend."""
+        """Return the current time of the backend."""
         return datetime.now(timezone.utc)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass for the backend; a rig with a simulated clock moves that instead of waiting."""
+        """Let time pass for the backend; a rig with a simulated clock advances the clock instead of waiting."""
         threading.Event().wait(seconds)
 
     def settle(self, handle: TaskHandle) -> TaskStatus:
@@ -146,8 +146,8 @@ class Rig(ABC):
         Returns
         -------
         TaskStatus
-            A live status if the task did not end within `looks` polls or keeps the same fault: a service may retry for
-            a day what cannot succeed (docs.globus.org, "Task Behavior", 3).
+            A live status if the task did not end within `looks` polls or keeps the same fault: a service may retry a
+            hopeless task for a day (docs.globus.org, "Task Behavior", 3).
         """
         status, code, same = self.backend.poll([handle])[0], "", 0
         for _ in range(self.looks):
@@ -197,12 +197,12 @@ class FolderRig(Rig):
         except OSError as err:
             if err.errno not in (errno.EINVAL, errno.EPERM, errno.ENOENT):
                 raise
-            # As FAT says it of a colon.
-            self.lacks(f"file called {path!r}", "put")
+            # FAT raises these for a name with a colon.
+            self.lacks(f"a file named {path!r}", "put")
         if modified is not None:
             os.utime(place, (modified, modified))
             if abs(place.stat().st_mtime - modified) >= _COARSEST:
-                self.lacks(f"file of the time {modified}", "put")
+                self.lacks(f"a file with the modification time {modified}", "put")
 
     def get(self, endpoint: str, path: str) -> bytes | None:
         """Read a file; see `Rig.get`."""
@@ -210,7 +210,7 @@ class FolderRig(Rig):
         return place.read_bytes() if place.is_file() else None
 
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make a folder; see `Rig.mkdir`."""
+        """Create a folder; see `Rig.mkdir`."""
         self.place(endpoint, path).mkdir(parents=True, exist_ok=True)
 
     def tree(self, endpoint: str) -> set[str]:
@@ -223,7 +223,7 @@ class FolderRig(Rig):
         return found
 
     def link(self, endpoint: str, path: str, target: str) -> None:
-        """Make a symbolic link; see `Rig.link`."""
+        """Create a symbolic link; see `Rig.link`."""
         place = self.place(endpoint, path)
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -248,8 +248,8 @@ class FolderRig(Rig):
         return self.place(endpoint, path).stat().st_mode & 0o7777
 
     def spoil(self, endpoint: str, folder: str) -> None:
-        """Put a file there that may not be read; see `Rig.spoil`."""
+        """Add a file that cannot be read; see `Rig.spoil`."""
         if not os.geteuid():
-            self.lacks("files that root may not read", "spoil")
+            self.lacks("files that root cannot read", "spoil")
         self.put(endpoint, f"{folder}/closed", b"closed")
         self.chmod(endpoint, f"{folder}/closed", 0)

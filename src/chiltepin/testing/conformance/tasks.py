@@ -1,4 +1,4 @@
-"""Laws about tasks by their ids, for a `TasksBackend`."""
+"""Laws about looking up tasks by their ids, for a `TasksBackend`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNKNOWN = "12345678-1234-1234-1234-123456789abc"
 def tasks_backend(rig: Rig) -> TasksBackend:
     """Return the backend; skip the law if it is not a `TasksBackend`."""
     if not isinstance(rig.backend, TasksBackend):
-        pytest.skip("This backend knows no tasks by their ids alone; see chiltepin.protocol.TasksBackend.")
+        pytest.skip("This backend cannot look up tasks by id: it does not implement chiltepin.protocol.TasksBackend.")
     return rig.backend
 
 
@@ -35,23 +35,26 @@ def ended(rig: Rig, request: Request) -> TaskHandle:
 
 
 class TaskLaws:
-    """What ``tasks``, ``task`` and ``events`` return."""
+    """What ``tasks``, ``task`` and ``events`` must return."""
 
     def test_a_task_is_known_by_its_id(self, rig: Rig) -> None:
-        """Task returns the status that poll returns, and when the task was submitted and ended, in UTC."""
+        """``task`` must return the status that poll returns, and when the task was submitted and ended, in UTC."""
         backend = tasks_backend(rig)
         rig.put(rig.source, "/f", b"data")
         handle = ended(rig, transfer(rig, ("/f", "/g")))
         info, (status,) = backend.task(handle.task_id), backend.poll([handle])
-        require(info.status.state is status.state, f"task tells the state that poll tells: {status.state}; {info}")
-        require(info.status.files_done == 1, f"task counts files; here {info.status.files_done}")
-        require(info.kind == "transfer", f"the kind of a transfer is transfer; here {info.kind}")
+        require(
+            info.status.state is status.state,
+            f"task must return the state that poll returns, {status.state}; got {info}",
+        )
+        require(info.status.files_done == 1, f"task must count files; got {info.status.files_done}")
+        require(info.kind == "transfer", f"the kind of a transfer must be 'transfer'; got {info.kind}")
         times = [moment for moment in (info.asked, info.ended) if moment is not None]
-        require(len(times) == 2, "a task that has ended has both times")  # noqa: PLR2004
-        require(all(moment.utcoffset() == timedelta(0) for moment in times), f"times are in UTC; here {times}")
+        require(len(times) == 2, "a task that has ended must have both times")  # noqa: PLR2004
+        require(all(moment.utcoffset() == timedelta(0) for moment in times), f"times must be in UTC; got {times}")
 
     def test_all_tasks_are_listed(self, rig: Rig) -> None:
-        """Tasks yields each task once, the newest first."""
+        """``tasks`` must yield each task once, the newest first."""
         backend = tasks_backend(rig)
         rig.put(rig.source, "/f", b"data")
         first = ended(rig, transfer(rig, ("/f", "/g")))
@@ -61,19 +64,28 @@ class TaskLaws:
         # The user may have other tasks.
         found = [(task_id, kind) for task_id, kind in listed if task_id in ids]
         expected = [(second.task_id, "delete"), (first.task_id, "transfer")]
-        require(found == expected, f"tasks lists the newest first: {expected}; here {found}")
+        require(found == expected, f"tasks must list the newest first, {expected}; got {found}")
 
     def test_an_unknown_id_is_not_found(self, rig: Rig) -> None:
-        """Task and events raise PathNotFoundError for an id that the service does not know."""
+        """``task`` and ``events`` must raise PathNotFoundError for an id that the service does not know."""
         backend = tasks_backend(rig)
-        must_raise(PathNotFoundError, lambda: backend.task(UNKNOWN), "an unknown task is not found")
-        must_raise(PathNotFoundError, lambda: backend.events(UNKNOWN, limit=10), "an unknown task has no events")
+        must_raise(
+            PathNotFoundError, lambda: backend.task(UNKNOWN), "task of an unknown id must raise PathNotFoundError"
+        )
+        must_raise(
+            PathNotFoundError,
+            lambda: backend.events(UNKNOWN, limit=10),
+            "events of an unknown id must raise PathNotFoundError",
+        )
 
     def test_events_tell_what_happened(self, rig: Rig) -> None:
-        """Events returns the newest events first, at most the limit, with an error if a file is missing."""
+        """``events`` must return the newest events first, at most the limit, with an error if a file is missing."""
         backend = tasks_backend(rig)
         handle = ended(rig, transfer(rig, ("/missing", "/g")))
         found = backend.events(handle.task_id, limit=100)
-        require(found == sorted(found, key=lambda event: event.time, reverse=True), "the newest event is the first")
-        require(any(event.is_error for event in found), f"a fault is an event that is an error; here {found}")
-        require(len(backend.events(handle.task_id, limit=1)) == 1, "no more events are returned than asked for")
+        require(
+            found == sorted(found, key=lambda event: event.time, reverse=True),
+            "events must return the newest event first",
+        )
+        require(any(event.is_error for event in found), f"events must contain an error event for a fault; got {found}")
+        require(len(backend.events(handle.task_id, limit=1)) == 1, "events must not return more events than the limit")
