@@ -181,6 +181,7 @@ def test_both_logins(chiltepin_globus, home, monkeypatch, tmp_path):
     assert clients["transfer"].endpoint_search("my-laptop")["DATA"][0]["display_name"] == "my-laptop"
     assert not endpoint.login_required()
     endpoint.logout()
+    clients["compute"].app.token_storage.close()
 
 
 @needs_the_program

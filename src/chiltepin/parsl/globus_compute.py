@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from parsl.executors import GlobusComputeExecutor
@@ -11,7 +12,7 @@ from parsl.executors.base import ParslExecutor
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
 __all__ = ["ComputeExecutor", "login", "login_required", "logout"]
@@ -75,12 +76,25 @@ def login() -> Any:
 
 def login_required() -> bool:
     """Whether Globus Compute has no login on this machine."""
-    return bool(_app().login_required())
+    with _opened_app() as app:
+        return bool(app.login_required())
 
 
 def logout() -> None:
     """End the login of Globus Compute."""
-    _app().logout()
+    with _opened_app() as app:
+        app.logout()
+
+
+@contextmanager
+def _opened_app() -> Iterator[Any]:
+    app = _app()
+    try:
+        yield app
+    finally:
+        app.close()
+        # A SQLite file, which close() leaves open because the app did not open it (globus_sdk.GlobusApp.close).
+        app.token_storage.close()
 
 
 def _app() -> Any:
