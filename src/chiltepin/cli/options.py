@@ -67,7 +67,7 @@ _notify = click.option(
     "--notify", metavar="EVENTS", help="E-mail notifications: on, off, or a list of succeeded,failed,inactive."
 )
 _submission_id = click.option(
-    "--submission-id", default="", metavar="UUID", help="ID of an earlier submission, to avoid a second task."
+    "--submission-id", default="", metavar="UUID", help="UUID of the submission; a repeated UUID starts no second task."
 )
 
 
