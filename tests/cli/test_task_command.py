@@ -92,6 +92,17 @@ def test_a_refused_option_leaves_no_task(local, words):
     assert local.json("task", "list") == []
 
 
+def test_a_request_that_the_service_cannot_do_leaves_no_task(service):
+    """Options that Globus does not combine safely are refused before anything is submitted or recorded."""
+    (service.a / "folder").mkdir()
+    words = ("-r", "--delete-destination-extra", "--exclude", "*.tmp")
+    ended = service.run("transfer", "a:/folder", "b:/folder", *words)
+    assert ended.code
+    assert "use either filters or" in ended.err
+    assert service.json("task", "list") == []
+    assert not [request for request in service.simulator.requests if request.path.endswith("/transfer")]
+
+
 def test_an_unknown_task_is_exit_code_1(world):
     """Each command about one task ends with 1 for an id that is not known."""
     for words in (("show",), ("wait",), ("cancel",), ("events",)):
