@@ -63,13 +63,13 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        # Takes as long to load as all the rest of `chiltepin --help`.
+        # Loading this takes as long as the rest of `chiltepin --help`.
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
         try:
             return version("chiltepin")
         except PackageNotFoundError:
-            # A copy of the sources on PYTHONPATH.
+            # The sources are on PYTHONPATH, not installed.
             return "dev"
     if name in _HOMES:
         return getattr(_module(_HOMES[name]), name)

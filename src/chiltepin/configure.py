@@ -1,4 +1,4 @@
-"""Turn settings into a Parsl ``Config`` that also has the settings of data."""
+"""Turn settings into a Parsl ``Config`` that also holds the data settings."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ __all__ = [
 ]
 
 
-#: The providers of Parsl that `create_provider` makes.
+#: The Parsl providers that `create_provider` can make.
 PROVIDERS = ("localhost", "pbspro", "slurm")
 
 
 class WorkflowConfig(Config):  # type: ignore[misc]
-    """A Parsl ``Config`` from `load`; its other attributes may be changed before Parsl is started with it.
+    """A Parsl ``Config`` from `load`; you may change its other attributes before Parsl starts.
 
     Attributes
     ----------
     data : DataSettings
-        The settings of data, with the chosen backend.
+        The data settings, with the chosen backend.
     keep_runs : int or str
         How many run folders a `chiltepin.workflow.Workflow` keeps; ``"all"`` keeps every one.
     """
@@ -67,12 +67,12 @@ def parse_file(path: str | os.PathLike[str]) -> Document:
     Returns
     -------
     Document
-        The content of the file, as a dict with its file and lines. ``yaml.safe_dump`` can write it like any dict.
+        The content of the file: a dict that also records the file and line numbers. ``yaml.safe_dump`` can write it.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or is invalid: one sentence per problem, with file, line and key.
+        If the file cannot be read or is invalid; the message has one line per problem, with file, line and key.
     """
     document = read(path)
     check(document, backends=registry.names())
@@ -86,26 +86,26 @@ def load(
     run_dir: str | os.PathLike[str] | None = None,
     backend: str | None = None,
 ) -> WorkflowConfig:
-    """Make a Parsl ``Config`` from settings, without a login and without contacting a service.
+    """Make a Parsl ``Config`` from settings, without logging in or contacting a service.
 
     Parameters
     ----------
     config : mapping, str or path-like
         Settings, or the settings file.
     include : str or iterable of str, optional
-        Labels of the resources to use; ``local`` is always first. All of them if not given.
+        Labels of the resources to use; ``local`` is always first. Default: all.
     client : globus_compute_sdk.Client, optional
         The client for Globus Compute endpoints; without it, the first app for one logs in.
     run_dir : str or path-like, optional
         Where Parsl writes its logs. If not given, the ``run_dir`` of the settings, else ``runinfo``.
     backend : str, optional
-        The backend. If not given, that of the environment variable ``CHILTEPIN_BACKEND``, else ``backend`` in the
-        ``data`` section.
+        The backend. If not given, the environment variable ``CHILTEPIN_BACKEND``, else ``backend`` in the ``data``
+        section.
 
     Returns
     -------
     WorkflowConfig
-        With ``data``, the settings of data.
+        Its ``data`` attribute holds the data settings.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def load(
         executors=[_executor(label, settings.resources[label], data, client) for label in labels],
         # Parsl's default, 'cleanup', leaves futures pending.
         exit_mode="wait",
-        # A block starts at the next tick after the first app; with Parsl's 5 s that would take up to 5 s.
+        # A block starts at the first tick after an app is submitted; Parsl's default tick is 5 s.
         strategy_period=0.5,
         run_dir=settings.runs.run_dir if run_dir is None else os.fspath(run_dir),
     )
@@ -131,9 +131,9 @@ def load(
 
 
 def create_executor(name: str, config: Mapping[str, Any], client: Any = None) -> ParslExecutor:
-    """Make the executor of one resource, for a Parsl ``Config`` of your own.
+    """Make the executor of one resource, for your own Parsl ``Config``.
 
-    ``create_htex_executor``, ``create_mpi_executor`` and ``create_globus_compute_executor`` are other names for this
+    ``create_htex_executor``, ``create_mpi_executor`` and ``create_globus_compute_executor`` are aliases of this
     function: the keys of the resource determine the kind of executor.
 
     Parameters
@@ -169,11 +169,11 @@ def _executor(label: str, resource: Resource, data: DataSettings, client: Any) -
 
 
 def _give_files(executor: ParslExecutor, working_dir: str | None, data: DataSettings) -> None:
-    """Let an executor stage Parsl's files, including those of endpoints."""
+    """Let an executor stage Parsl files, including files on endpoints."""
     executor.storage_access = [*default_staging, ChiltepinStaging(working_dir)]
     endpoint, _, folder = (working_dir or "").partition(":/")
     if mount := data.active_places.get(endpoint, {}).get("mount"):
-        # Parsl's providers put files of http: and ftp: there.
+        # Parsl's staging providers download http: and ftp: files to this folder.
         executor.working_dir = os.path.join(mount, folder)
 
 

@@ -1,4 +1,4 @@
-"""Move and delete data: as tasks of a Parsl workflow, or at once."""
+"""Move and delete data: as tasks of a Parsl workflow, or directly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chiltepin.model import SyncLevel
     from chiltepin.transfers.arguments import DeleteOptions, TransferOptions
 
-    # An argument of a task, or a future of it.
+    # A task argument, or a future of one.
     Text = str | Future[str]
     Path = str | os.PathLike[str] | Future[str] | Future[os.PathLike[str]]
     Number = float | Future[float]
@@ -111,9 +111,9 @@ def transfer_task(
     polling_interval : float
         Longest time between two polls of the task, in seconds. The first polls come sooner.
     client : globus_sdk.TransferClient
-        A client for Globus, whose login is used. The client stays in this process. Other backends ignore it.
+        A Globus client whose login is used. It stays in this process; other backends ignore it.
     recursive : bool
-        True moves the contents of a folder, False moves a single file; a mismatch is an error, as at Globus.
+        True moves the contents of a folder, False moves a single file; a mismatch is an error, as in Globus.
     executor : str or list of str
         Label of one or more resources whose workers move the bytes; by default ``data: executor:`` of the settings. A
         service moves the bytes without a worker and needs no label.
@@ -130,21 +130,21 @@ def transfer_task(
         When an existing destination file is skipped; None: it is always replaced. See
         `chiltepin.model.TransferRequest`.
     verify_checksum : bool
-        Compare checksums of what was read and what was written.
+        Compare the checksums of the data read and the data written.
     preserve_timestamp : bool
         Give destination files the modification times of their sources.
     include, exclude : sequence of str
         Shell patterns for the names of files in a folder. The patterns of ``include`` are tried first; the first match
         decides.
     filters : sequence of tuple of str
-        Rules in any order, as at Globus: ``[("exclude", "1.nc"), ("include", "*.nc")]``. A rule with a third value
+        Rules in any order, as in Globus: ``[("exclude", "1.nc"), ("include", "*.nc")]``. A rule with a third value
         ``"dir"`` applies to the names of folders; an excluded folder is left out with its contents.
     checksum : str
         The expected checksum of the file: ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."`` or ``"sha512:..."``, with the
-        hexadecimal digits. A file with other content fails, and an existing ``dst_path`` stays. Empty: no checksum is
-        expected.
+        hexadecimal digits. If the content differs, the transfer fails and an existing ``dst_path`` is kept. Empty: no
+        checksum is expected.
     delete_destination_extra : bool
-        Whether files that exist only in the destination folder are deleted, after everything was moved without a fault.
+        Whether files that exist only in the destination folder are deleted, after all data was moved without an error.
         See `chiltepin.model.TransferRequest`. Deleted data cannot be recovered.
     label : str
         A label for the task.
@@ -153,11 +153,11 @@ def transfer_task(
     chiltepin_task_geometry, parsl_resource_specification : dict or None
         Resources for the task that moves the bytes, as for other tasks. A service ignores them.
     outputs, stdout, stderr : None
-        Refused with an error, because a transfer makes no such files.
+        Rejected with an error, because a transfer produces no such files.
     **options
-        ``deadline``: UTC time, as a datetime or its text, at which the task is given up. ``skip_source_errors``:
+        ``deadline``: UTC time, as a datetime or text, at which the task expires. ``skip_source_errors``:
         whether files that are missing or unreadable at the source are skipped; the result is still ``True``, and
-        ``skipped_paths`` of the status lists them. The other options are for services, and other backends refuse
+        ``skipped_paths`` of the status lists them. The other options are for services, and other backends reject
         them: ``encrypt_data``, ``fail_on_quota_errors``, ``checksum_algorithm``, ``source_local_user``,
         ``destination_local_user``, ``notify`` (True, False, or a list of events) and ``submission_id``. See
         `chiltepin.model.TransferRequest`.
@@ -242,16 +242,16 @@ def delete_task(
     src_ep : str
         Name of the endpoint.
     src_path : str
-        The path to delete. Of a link, only the link itself is deleted; the root of an endpoint is refused.
+        The path to delete. A symbolic link is deleted, its target is not; the root of an endpoint is rejected.
     recursive : bool
-        True deletes a folder with its contents; False refuses a folder. Deleted data cannot be recovered.
+        True deletes a folder with its contents; False rejects a folder. Deleted data cannot be recovered.
     ignore_missing : bool
         Whether a missing path counts as deleted.
     timeout, polling_interval, client, executor, inputs, check, workers, label, and the keywords of tasks
         As in `transfer_task`, with the same errors.
     **options
-        ``globs``: whether the last name of ``src_path`` is a pattern with ``*``, ``?`` and ``[...]``, which a backslash
-        escapes. ``local_user``: the account to which a service maps the user. ``deadline``, ``notify`` and
+        ``globs``: whether the last component of ``src_path`` is a pattern with ``*``, ``?`` and ``[...]``, which a
+        backslash escapes. ``local_user``: the account to which a service maps the user. ``deadline``, ``notify`` and
         ``submission_id``: as in `transfer_task`.
 
     Returns
@@ -370,8 +370,8 @@ def cleanup_task(
 ) -> TransferFuture:
     """Delete a file, or a folder with its contents, when other tasks have ended, whatever their outcome.
 
-    If the workflow is aborted before, the data are deleted after its workers have ended, although this future is then
-    cancelled. A missing path is not an error, and the root of an endpoint is refused.
+    If the workflow is aborted first, the data is deleted after its workers have ended, even though this future is
+    cancelled. A missing path is not an error, and the root of an endpoint is rejected.
 
     Parameters
     ----------

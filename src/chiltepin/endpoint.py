@@ -1,8 +1,8 @@
 """Globus Compute endpoints of this machine: configure, list, start, stop and delete them.
 
-This is a thin layer on the program ``globus-compute-endpoint``, with the names of the upstream package. The program is
-the first of that name on PATH, or the one that the extra ``endpoint`` installs in this environment. The template of an
-endpoint that is configured here accepts every key of a resource in the settings.
+This is a thin wrapper around the program ``globus-compute-endpoint``, with the function names of the upstream package.
+The first program of that name on PATH is used, else the one that the extra ``endpoint`` installs in this environment.
+The template of an endpoint that is configured here accepts every resource key of the settings.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _TEMPLATE = Path(__file__).parent / "parsl" / "endpoint_template.yaml.j2"
 #: ``Endpoint.check_pidfile``).
 _PID_FILE_AGE = 30
 
-#: Seconds to wait for an endpoint that starts or stops, if the caller says nothing else.
+#: Default time limit for an endpoint to start or stop, in seconds.
 _PATIENCE = 120.0
 
-#: What the program prints when it needs a login and cannot ask for one.
+#: The program prints this when it needs a login but cannot prompt for one.
 _LOGIN_PROMPT = "Authorization Code"
 
 _Directory = str | os.PathLike[str] | None
@@ -61,9 +61,9 @@ class ComputeEndpointError(ChiltepinError, RuntimeError):
 
 
 def configure(name: str, config_dir: _Directory = None, timeout: float | None = None) -> bool:
-    """Make the files of an endpoint, without contacting anything.
+    """Create the files of an endpoint, without contacting a service.
 
-    Its template accepts the keys of a resource of the settings, and its processes find the programs of this Python
+    Its template accepts the resource keys of the settings, and its processes find the programs of this Python
     environment.
 
     Parameters
@@ -71,14 +71,14 @@ def configure(name: str, config_dir: _Directory = None, timeout: float | None = 
     name : str
         The name of the new endpoint.
     config_dir : path, optional
-        Where endpoints are; by default ``~/.globus_compute``.
+        Folder of the endpoints; by default ``~/.globus_compute``.
     timeout : float, optional
         Seconds after which to give up.
 
     Raises
     ------
     ComputeEndpointError
-        If ``globus-compute-endpoint`` refuses, or is not installed.
+        If ``globus-compute-endpoint`` fails or is not installed.
     """
     if exists(name, config_dir):
         raise ComputeEndpointError(
@@ -160,7 +160,7 @@ def delete(name: str, config_dir: _Directory = None, timeout: float | None = Non
 
 
 def login() -> dict[str, Any]:
-    """Log in to Globus for transfers and for Globus Compute, where that is needed.
+    """Log in to Globus for transfers and for Globus Compute, if needed.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def login_required() -> bool:
 
 
 def logout() -> None:
-    """End both logins, and forget them here."""
+    """Revoke both logins and remove them from this machine."""
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415
     from chiltepin.parsl import globus_compute  # noqa: PLC0415
 
@@ -233,7 +233,7 @@ def _require(name: str, config_dir: _Directory) -> None:
             f"No compute endpoint {name!r} is configured in {_folder(config_dir)}; {suggest(name, known)}",
             endpoint=name,
         )
-    # Else stop() would try again and again.
+    # If the program is missing, stop() would retry until its timeout.
     _program()
 
 
@@ -247,9 +247,9 @@ def _program() -> str:
 
 
 def _run(action: str, name: str, *options: str, config_dir: _Directory, timeout: float | None) -> None:
-    """Run one command of the program; that it fails, or takes too long, is an error."""
+    """Run one command of the program; raise an error if it fails or times out."""
     where = ["-c", str(_folder(config_dir))] if config_dir else []
-    # Not a pipe: an endpoint that runs on in the background would hold it open.
+    # Not a pipe: an endpoint that stays in the background would hold it open.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         try:
             code = subprocess.run(  # noqa: S603 - no shell
@@ -275,7 +275,7 @@ def _run(action: str, name: str, *options: str, config_dir: _Directory, timeout:
 
 
 class _TooSlowError(ComputeEndpointError, TimeoutError):
-    """It was not done in time."""
+    """A command of the program timed out."""
 
 
 def _deadline(timeout: float | None) -> float:
@@ -290,7 +290,7 @@ def _wait(done: Callable[[], bool], until: float, what: str, name: str, config_d
 
 
 def _link_tokens(config_dir: _Directory) -> None:
-    """Let an endpoint in another folder use the login of Globus Compute, which is looked up in that folder."""
+    """Let an endpoint in another folder use the Globus Compute login: an endpoint looks it up in its own folder."""
     login_file = _folder(None) / "storage.db"
     there = _folder(config_dir) / login_file.name
     if login_file.exists() and not os.path.lexists(there):
@@ -298,9 +298,9 @@ def _link_tokens(config_dir: _Directory) -> None:
 
 
 def _path() -> str:
-    """Return PATH for the processes of an endpoint: this Python environment, and what a login gives to any user."""
+    """Return PATH for the processes of an endpoint: this Python environment, then the default PATH of a login shell."""
     with tempfile.TemporaryDirectory() as home:
-        shell = subprocess.run(  # noqa: S603 - no input of a user
+        shell = subprocess.run(  # noqa: S603 - no user input
             ["/usr/bin/env", "-i", f"HOME={home}", "bash", "-l", "-c", 'echo "$PATH"'],
             capture_output=True,
             text=True,

@@ -16,7 +16,7 @@
     │   ├── PathsInUseError
     │   ├── EndpointUnavailableError
     │   └── ServiceUnavailableError
-    ├── AppFailedError                                      an app ended with something that cannot be pickled
+    ├── AppFailedError                                      an app's exception or result cannot be sent
     └── TaskError                                           the task was created but did not succeed
         ├── TaskFailedError
         ├── TaskCanceledError
@@ -27,7 +27,7 @@
         └── TaskTimeoutError         (TimeoutError)
 
 Each takes one message; further facts are keyword-only and have defaults, so that every error can be pickled and
-unpickled. That is a safety rule: an exception that cannot be unpickled ends the result thread of a Parsl
+unpickled. This is a safety rule: an exception that cannot be unpickled ends the result thread of a Parsl
 ``HighThroughputExecutor``, and every later task of that executor hangs.
 """
 
@@ -106,7 +106,7 @@ class ChiltepinError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        # Several problems of the settings are several lines, and so is a traceback.
+        # These messages may have several lines: one per problem in the settings, or a traceback.
         lines = str(message).split("\n") if isinstance(self, (ConfigError, AppFailedError)) else [str(message)]
         super().__init__("\n".join(map(printable, lines)))
 
@@ -117,7 +117,7 @@ class ConfigError(ChiltepinError, ValueError, RuntimeError):
     Parameters
     ----------
     message : str
-        One sentence: what, which value, what to type instead.
+        One sentence: the problem, the value, and what to type instead.
     file : str
         The settings file, as the user named it; empty if the settings did not come from a file.
     key : str
@@ -153,7 +153,7 @@ class BackendError(ChiltepinError):
     Parameters
     ----------
     message : str
-        One sentence: what, which value, what to do.
+        One sentence: the problem, the value, and what to do.
     backend : str
         Name of the backend.
     code : str
@@ -180,7 +180,7 @@ class ConsentRequiredError(LoginRequiredError):
 
 
 class PermissionDeniedError(BackendError, PermissionError):
-    """Permission is denied, or a path leads out of the root of its endpoint."""
+    """Permission is denied, or a path leaves the root of its endpoint."""
 
 
 class PathNotFoundError(BackendError, FileNotFoundError):
@@ -219,9 +219,9 @@ class ServiceUnavailableError(BackendError):
 
 
 class AppFailedError(ChiltepinError):
-    """An app ended with an exception or a result that cannot be pickled, such as ``SystemExit``.
+    """An app returned an unpicklable result, or raised an exception that Parsl cannot handle, such as ``SystemExit``.
 
-    The message contains the type and the message of the original and, if there is one, the traceback of the worker.
+    The message contains the type and message of the original exception and, if available, the worker's traceback.
     """
 
 
@@ -231,7 +231,7 @@ class TaskError(ChiltepinError):
     Parameters
     ----------
     message : str
-        One sentence: what was requested, and why it was not done.
+        One sentence: what was requested, and why it failed.
     status : TaskStatus or None
         The last status of the task; None only if there was none.
     """
@@ -254,7 +254,7 @@ class TaskExpiredError(TaskError):
 
 
 class TaskLostError(TaskError):
-    """The worker of the task is gone, or its service no longer knows it; its outcome is unknown."""
+    """The worker of the task died, or the service no longer knows the task; the outcome is unknown."""
 
 
 class TaskInactiveError(TaskError):
@@ -262,7 +262,7 @@ class TaskInactiveError(TaskError):
 
 
 class TaskPausedError(TaskError):
-    """The owner of an endpoint had paused the task, and it was stopped."""
+    """The owner of an endpoint paused the task, and it was stopped."""
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
@@ -286,7 +286,7 @@ def printable(text: str) -> str:
     Returns
     -------
     str
-        Characters that are not printable are escaped as in a string of Python (``\n``, ``\x1b``, ``\u202e``), as with
+        Characters that are not printable are escaped as in a Python string (``\n``, ``\x1b``, ``\u202e``), as with
         ``ls -b``. A backslash is not escaped; JSON output contains the exact name.
     """
     if text.isprintable():
@@ -298,9 +298,9 @@ def shown(value: Any) -> str:
     """Return a value for a message: on one line, shortened, and even if its ``repr`` fails."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - an int with 5,000 digits, for example, or a class of the user
+    except Exception:  # noqa: BLE001 - for example an int with 5,000 digits, or a user's class
         return f"<{type(value).__name__}>"
-    # Messages are logged, so that a password in a URL is removed.
+    # Messages are logged, and must not contain the password of a URL.
     text = re.sub(r"://[^/@\s]*@", "://***@", text)
     return printable(text if len(text) <= _SHOWN_WIDTH else f"{text[:_SHOWN_WIDTH]}...")
 

@@ -1,4 +1,4 @@
-"""Stage each Parsl ``File`` of an endpoint: to the apps that read it, and from the apps that write it."""
+"""Stage Parsl ``File`` objects on endpoints: in for the apps that read them, out for the apps that write them."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ChiltepinStaging"]
 
-#: Bytes of the longest file name of most disks.
+#: Longest file name on most file systems, in bytes.
 NAME_MAX = 255
 
-#: Bytes of the longest suffix, such as ``.grib2``, that a shortened name keeps.
+#: Longest suffix that a shortened name keeps, such as ``.grib2``, in bytes.
 LONGEST_SUFFIX = 20
 
-#: Seconds that the transfer of a file may take; a task of Globus has a day.
+#: Time limit for the transfer of one file, in seconds; a Globus task has one day.
 STAGING_TIMEOUT = 86400.0
 
 
-#: A working folder, the endpoint of a file, and the names that lead to the file.
+#: A working folder, the endpoint of a file, and the components of its path.
 _File = tuple[str, str, paths.Parts]
 
 
@@ -52,7 +52,7 @@ class _StagedFiles:
     def __init__(self, _: DataFlowKernel) -> None:
         # Re-entrant: Parsl may stage files while it submits a transfer.
         self.lock = threading.RLock()
-        #: The copies of each file: the future before it, the transfer, and the path.
+        #: The copies of each file: the future that each waits for, its transfer, and its path.
         self.copies: dict[_File, list[tuple[Any, TransferFuture, str]]] = {}
         self.places = _StagedPaths()
         #: For each transfer of an output, the working folder that keeps the file, and its local path.
@@ -60,7 +60,7 @@ class _StagedFiles:
 
 
 class _StagedPaths:
-    """The paths of copies in working folders; no path is used twice, or as a file and a folder."""
+    """The paths of copies in working folders; no path is used twice, nor as both a file and a folder."""
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, ...], object] = {}
@@ -72,7 +72,7 @@ class _StagedPaths:
         below = [_shortened(_escaped(endpoint)), *map(_shortened, names)]
         for number in itertools.count(1):
             place = [top if number == 1 else f"{top}-{number}", *below]
-            # The disk of the working folder may ignore case.
+            # The file system of the working folder may ignore case.
             key = (working_dir, *map(paths.folded, place))
             folders = [key[:length] for length in range(1, len(key))]
             blocked = key in self._folders or not self._files.keys().isdisjoint(folders)
@@ -88,7 +88,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
 
     It also stages ``globus://UUID/path``, the URLs of Parsl's own Globus staging, on every backend.
 
-    `chiltepin.configure.load` adds an instance to every executor. In a Parsl ``Config`` of your own, add one to the
+    `chiltepin.configure.load` adds an instance to every executor. In your own Parsl ``Config``, add one to the
     ``storage_access`` of an executor, with Parsl's (``parsl.data_provider.data_manager.default_staging``).
 
     A file on the endpoint of the working folder is used in place. Every other file is copied to the folder ``in`` of
@@ -99,27 +99,27 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     ----------
     working_dir : str or None
         A folder that the apps of the executor can access, as ``ENDPOINT:/path``; the endpoint has a mount in the
-        settings. None: files of endpoints are refused.
+        settings. None: files on endpoints are rejected.
     timeout : float
-        Limit for the transfer of one file, in seconds; a day by default.
+        Time limit for the transfer of one file, in seconds; one day by default.
     """
 
     def __init__(self, working_dir: str | None, timeout: float = STAGING_TIMEOUT) -> None:
         self.working_dir, self.timeout = working_dir, timeout
 
     def can_stage_in(self, file: File) -> bool:
-        """Whether the file is one of an endpoint."""
+        """Whether the file is on an endpoint."""
         return file.scheme in SCHEMES
 
     def can_stage_out(self, file: File) -> bool:
-        """Whether the file is one of an endpoint."""
+        """Whether the file is on an endpoint."""
         return file.scheme in SCHEMES
 
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture | None:
-        """Start the transfer of a file that an app reads, unless it is present or in transfer.
+        """Start the transfer of a file that an app reads, unless it is present or being transferred.
 
-        The file gets the path that the app opens. The future of the transfer is returned, or None if there is nothing
-        to wait for except ``parent_fut``.
+        Set the file's path to the one that the app opens. Return the future of the transfer, or None if there is
+        nothing to wait for except ``parent_fut``.
         """
         staged = attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
@@ -143,12 +143,12 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         endpoint, path = location
         file: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
         copies = staged.copies.setdefault(file, [])
-        # Parsl has wrapped the future of the user.
+        # Parsl has wrapped the user's future.
         origin = None if parent is None else parent.parent
         number = next((index for index, copy in enumerate(copies) if copy[0] is origin), len(copies))
         if number < len(copies) and not _failed(copies[number][1]):
             return copies[number][1:]
-        # An app may still be reading the file from before it was written again.
+        # An app may still be reading an earlier version of the file.
         place = copies[number][2] if number < len(copies) else staged.places.find("in", file, object())
         transfer = transfer_task(
             endpoint,
@@ -164,7 +164,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         return transfer, place
 
     def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> Future[Any] | None:
-        """Move a file that an app writes to its endpoint when the app has ended.
+        """Move an output file of an app to the file's endpoint when the app has ended.
 
         Returns
         -------
@@ -190,7 +190,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     def replace_task_stage_out(
         self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]
     ) -> Callable[..., Any]:
-        """Make the folder of the file on the worker, whose disk may not be visible here."""
+        """Create the folder of the file on the worker, whose disk may not be visible here."""
         del dm, executor
         return WithOutputDir(func, posixpath.dirname(str(file.local_path)))
 
@@ -222,14 +222,14 @@ def _failed(transfer: TransferFuture) -> bool:
 
 
 def _escaped(endpoint: str) -> str:
-    """Return the name of an endpoint as a unique name of one folder."""
+    """Return a unique folder name for an endpoint."""
     if endpoint in (".", ".."):
         return endpoint.replace(".", "%2E")
     return endpoint.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
 def _shortened(name: str) -> str:
-    """Return a name that fits on a disk: unchanged, or its beginning and a checksum (NAME_MAX, limits.h)."""
+    """Return a name of at most NAME_MAX bytes (limits.h): unchanged, or its beginning and a checksum."""
     whole = os.fsencode(name)
     if len(whole) <= NAME_MAX:
         return name
@@ -239,6 +239,6 @@ def _shortened(name: str) -> str:
 
 
 def _names(endpoint: str, path: str) -> paths.Parts:
-    """Return the names from the root of an endpoint to a file, the same for every spelling of its path."""
+    """Return the path components from the root of an endpoint to a file, the same for every spelling of its path."""
     home = resolve_endpoint(data_settings(), endpoint).get("home", "/~")
     return paths.parts(path, home=home, endpoint=endpoint)

@@ -73,7 +73,7 @@ def python_task(
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
 ) -> App | Decorator:
-    """Make a function, or a method, run on an executor; its future has the return value.
+    """Make a function or method run on an executor; the result of its future is the return value.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def python_task(
     Raises
     ------
     TypeError
-        If the argument is not a function, or has a parameter with the name of a keyword of every task call.
+        If the argument is not a function, or a parameter has the name of a keyword of every task call.
     """
     return _decorator("python", function, cache, ignore_for_cache, data_flow_kernel)
 
@@ -107,9 +107,9 @@ def bash_task(
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
 ) -> App | Decorator:
-    """Make a function, or a method, run the shell command that it returns; its future has the exit code 0.
+    """Make a function or method run the shell command that it returns; the result of its future is the exit code 0.
 
-    Another exit code is Parsl's ``BashExitFailure``. Parameters and errors are those of `python_task`.
+    Any other exit code raises Parsl's ``BashExitFailure``. Parameters and errors are those of `python_task`.
     """
     return _decorator("bash", function, cache, ignore_for_cache, data_flow_kernel)
 
@@ -127,10 +127,10 @@ def join_task(
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
 ) -> App | Decorator:
-    """Make a function, or a method, start tasks and return their future, or a list of futures, for Parsl to wait for.
+    """Make a function or method start tasks and return their future, or a list of futures, for Parsl to wait for.
 
-    The function runs in a thread of this process for any ``executor``; its task calls go to its workflow. Parameters
-    and errors are those of `python_task`.
+    The function runs in a thread of this process for any ``executor``; its task calls go to the same workflow.
+    Parameters and errors are those of `python_task`.
     """
     return _decorator("join", function, cache, ignore_for_cache, data_flow_kernel)
 
@@ -151,7 +151,7 @@ def _decorator(
 
 
 def _callable(task: _Task) -> App:
-    # A function and not an object with __call__, for methods, staticmethod and help().
+    # A function, not an object with __call__, so that methods, staticmethod and help() work.
     def call(
         *args: Any,
         executor: str | list[str] | tuple[str, ...] = "all",
@@ -180,23 +180,23 @@ class _Task:
         self.data_flow_kernel = data_flow_kernel
         self.name: str = function.__name__
         self.signature = inspect.signature(function)
-        # Read for every call; inspect has slower properties.
+        # Read at every call; the properties of inspect.Parameter are slower.
         self.parameters = {name: parameter.kind for name, parameter in self.signature.parameters.items()}
         self.rest = next(
             (name for name, kind in self.parameters.items() if kind is inspect.Parameter.VAR_POSITIONAL), None
         )
         self.open = inspect.Parameter.VAR_KEYWORD in self.parameters.values()
-        #: Parsl keywords that the function does not declare and does not get.
+        #: Parsl keywords that the function does not declare and does not receive.
         self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - self.parameters.keys()
         self.by_name = frozenset({*PARSL_KEYWORDS, *self.ignored})
-        #: As Parsl knows them.
+        #: The names under which Parsl receives them.
         self.ignored_names = tuple(mangled(dict.fromkeys(self.ignored)))
         #: Whether Parsl may take all arguments by position.
         self.ordered = self.by_name.isdisjoint(self.parameters) and _ORDERED.issuperset(self.parameters.values())
         self._check_names()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A class of __main__ is sent to a worker with the tasks among its methods; a kernel cannot be sent.
+        # A class of __main__ is pickled with its methods, including tasks; a kernel cannot be pickled.
         return _Task, (self.kind, self.function, self.cache, self.ignored)
 
     def _check_names(self) -> None:
@@ -259,7 +259,7 @@ class _Task:
     def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
         if type(value) in PLAIN:
             return value
-        # A join task passes files on to the tasks that it calls; nothing is moved for the join task.
+        # A join task passes files to the tasks that it calls; no file is staged for the join task itself.
         what = f"argument {argument} of {self.name}()"
         return nested(what, value, moved=self.kind != "join", only_waited_for=only_waited_for)
 
@@ -332,7 +332,7 @@ def _with_callback_threads(future: AppFuture) -> AppFuture:
 
 
 def _copy_file_lists(named: dict[str, Any]) -> None:
-    # Parsl writes into these lists.
+    # Parsl modifies these lists.
     for name in ("inputs", "outputs"):
         if named.get(name, ()) is None:
             del named[name]

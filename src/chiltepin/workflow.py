@@ -29,25 +29,25 @@ __all__ = ["Workflow"]
 
 logger = logging.getLogger(__name__)
 
-# Parsl has a race: it checks whether a kernel is loaded, and the next run folder, before it sets them.
+# Parsl has a race: it checks for a loaded kernel, and for the next run folder, before it sets either.
 _LOADING = threading.Lock()
 
 
 class Workflow:
     """A ``with`` block in which tasks and transfers run.
 
-    The first workflow loads Parsl for the whole process; others, nested or in other threads, have a separate Parsl.
+    The first workflow loads Parsl for the whole process; later ones, nested or in other threads, use a separate Parsl.
     Calls go to the innermost workflow of their thread; a thread without a workflow uses the first one.
 
     At its end, the block waits for everything that was started in it. After an error, or Ctrl-C during this wait, it
-    waits only for what runs in threads, stops everything else, and ends each unfinished future with an error.
+    waits only for tasks in threads, stops everything else, and ends each unfinished future with an error.
 
     Where a block does not fit, use `start` and `cleanup`. A workflow that has ended can be entered again.
 
     Parameters
     ----------
     config : path, mapping or parsl.Config, optional
-        The settings file, its content, or a configuration of Parsl. By default the settings file that is found, else
+        The settings file, its content, or a configuration of Parsl. By default the settings file, if one is found, else
         one executor ``local``.
     include : str or iterable of str, optional
         The resources to use in addition to ``local``; by default all.
@@ -131,7 +131,7 @@ class Workflow:
                 from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded only when it is needed
 
                 entered.enter_context(shown(shutdown_of(dfk)))
-            # Also called when Python ends, if nothing has ended this workflow before.
+            # Also called when Python exits, if this workflow has not ended by then.
             self._leave = weakref.finalize(self, entered.pop_all().close)
         self._dfk = dfk
         return dfk
@@ -139,7 +139,7 @@ class Workflow:
     def cleanup(self, *, suppress_exceptions: bool = False) -> None:
         """End as at the end of a ``with`` block; do nothing if the workflow is not running.
 
-        While an exception is handled, for example in a ``finally``, it does not wait for unfinished tasks.
+        While an exception is being handled, for example in a ``finally``, it does not wait for unfinished tasks.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class Workflow:
             self._end(quietly=exc_type is not None)
             in_order = clean
         finally:
-            # For this workflow only: others of this process may still run, or have failed.
+            # For this workflow only: other workflows of this process may still run, or may have failed.
             manager.workflow_ended(workflow, in_order=in_order)
 
     def _load(self) -> parsl.Config:
