@@ -1,4 +1,4 @@
-"""The keywords of every task that `transfer_task` and `delete_task` take too, so that such calls need no change."""
+"""The keywords of every task call, which `transfer_task` and `delete_task` also accept for compatibility."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["NAMES", "check_geometry", "for_worker"]
 
 _RESOURCES = ("chiltepin_task_geometry", "parsl_resource_specification")
 
-#: Why a keyword has no use here.
+#: Keywords that are rejected, each with the reason.
 _REFUSED = {
     "outputs": "the file of a transfer is future.file",
     "stdout": "a transfer or a deletion prints nothing; future.status() tells what it does",
@@ -20,7 +20,7 @@ _REFUSED = {
 }
 
 
-#: All of them.
+#: All keywords of this module.
 NAMES = (*_RESOURCES, *_REFUSED, "walltime")
 
 
@@ -33,10 +33,9 @@ def check_geometry(geometry: Any) -> None:
 
 
 def for_worker(name: str, keywords: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """Return those keywords of tasks that the app for a worker gets.
+    """Return the task keywords that the app for a worker receives.
 
-    ``walltime`` becomes the ``timeout`` of what is ``asked`` if that is longer. ``name`` is that of the function, for
-    messages.
+    ``walltime`` replaces the ``timeout`` in ``asked`` if that is longer. ``name`` is the function's name, for messages.
     """
     for keyword, reason in _REFUSED.items():
         if value := keywords[keyword]:

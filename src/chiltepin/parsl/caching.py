@@ -1,7 +1,7 @@
-"""How calls are compared if Parsl caches results: ``cache=True``, and checkpoints.
+"""Compare calls when Parsl caches results: ``cache=True``, and checkpoints.
 
-Parsl compares plain data, and refuses other types. Futures have been replaced by their results by then, and a ``File``
-is compared by its URL (docs/decisions/caches.md).
+Parsl compares plain data, and rejects other types. Futures are replaced by their results first, and a ``File`` is
+compared by its URL (docs/decisions/caches.md).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def _id_of_file(file: File, output_ref: bool = False) -> bytes:  # noqa: FBT001,
     return pickle.dumps(["File", file.url])
 
 
-# A user may have registered another function, as Parsl's manual shows.
+# The user may have registered another function, as Parsl's manual shows.
 if id_for_memo.dispatch(File) is id_for_memo.dispatch(object):
     id_for_memo.register(File, _id_of_file)
 
 
 def writes_files(record: TaskRecord) -> bool:
-    """Whether a task writes files, which a cached result does not prove to be there and unchanged."""
+    """Whether a task writes files; a cached result does not prove that they still exist unchanged."""
     if isinstance(record["func"], WithOutputDir):
         return True
     given = record["kwargs"]
@@ -41,7 +41,7 @@ def writes_files(record: TaskRecord) -> bool:
 
 
 def uncacheable(record: TaskRecord) -> ValueError | None:
-    """Return an error that names the argument by which a call cannot be compared; None if there is none."""
+    """Return an error that names the argument that Parsl cannot compare; None if there is none."""
     if not record["memoize"] or record["hashsum"] is not None:
         return None
     positional = {str(number): value for number, value in enumerate(record["args"], start=1)}
@@ -50,7 +50,7 @@ def uncacheable(record: TaskRecord) -> ValueError | None:
             continue
         try:
             id_for_memo(value)
-        except Exception:  # noqa: BLE001 - code of the user, too
+        except Exception:  # noqa: BLE001 - the user's code, too
             return ValueError(
                 f"App {record['func_name']!r} cannot be cached: Parsl cannot compare argument {name}, of type "
                 f"{type_name(type(value))}; name it in ignore_for_cache, or give plain data."

@@ -1,4 +1,4 @@
-"""From a call of `transfer_task`, or of `transfer`, to the task that does it."""
+"""Turn a call of `transfer_task` or `transfer` into a task."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _check_workers(workers: Any, settings: DataSettings) -> int:
 def _payload(
     settings: DataSettings, dfk: DataFlowKernel | None, *, folder: str = "", **known: Any
 ) -> worker.AppPayload:
-    """Return what a worker needs; ``folder`` is where a file may tell it to stop, ``known`` is known of the call."""
+    """Return the payload for a worker; ``folder`` is for its stop file, ``known`` holds the arguments known by now."""
     submission_id = str(uuid.uuid4())
     at_service = runs_at_service(registry.load(settings.backend))
     return worker.AppPayload(
@@ -72,7 +72,7 @@ def _payload(
 
 
 def _pending(asked: dict[str, Any]) -> set[str]:
-    """Return the arguments that are futures or hold some."""
+    """Return the names of the arguments that are or contain futures."""
     pending = {name for name, value in asked.items() if isinstance(value, Future)}
     lists = {name: asked[name] for name in ("include", "exclude", "filters") if name in asked}
     return pending | {
@@ -97,13 +97,13 @@ def start(
     workers: Any,
     asked: dict[str, Any],
 ) -> TransferFuture:
-    """Check what is known of a call, and submit it to Parsl."""
+    """Check the known arguments of a call, and submit the task to Parsl."""
     dfk = kernel.current()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
     workers = _check_workers(workers, settings)
     if not isinstance(inputs, list | tuple | None):
-        # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
+        # Do not iterate: Parsl's futures have a __getitem__ that creates a task for every index.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
     keywords = {name: asked.pop(name) for name in app_keywords.NAMES}
     resources = {}
@@ -111,7 +111,7 @@ def start(
         resources = app_keywords.for_worker(operation.name, keywords, asked)
     known, rest = _known(operation, settings, asked)
     payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), FOLDER), **known)
-    # Parsl looks into every argument of a task for a future; where there is none, one payload costs it least.
+    # Parsl scans every argument for futures; if there are none, a single payload is cheapest.
     options = {
         "executor": _executor(operation, settings, executor),
         **({"inputs": input_futures(inputs)} if inputs else {}),
@@ -132,7 +132,7 @@ def start(
 
 
 def _executor(operation: Operation, settings: DataSettings, executor: Any) -> Any:
-    """Return the executor of a call: as it says, else as the settings say; a service needs none."""
+    """Return the executor that the call names, else the one in the settings; a service needs none."""
     if executor is not None:
         return executor
     if settings.executor:
@@ -148,7 +148,7 @@ def _executor(operation: Operation, settings: DataSettings, executor: Any) -> An
 def _known(
     operation: Operation, settings: DataSettings, asked: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check what is known of a call; return what a payload takes of it, and the arguments that wait for futures."""
+    """Check the known arguments of a call; return those for the payload, and the arguments that depend on futures."""
     times = {name: asked.pop(name) for name in arguments.TIMES}
     known = arguments.checked({name: value for name, value in times.items() if not isinstance(value, Future)})
     rest = {name: value for name, value in times.items() if name not in known}
@@ -166,14 +166,14 @@ def _known(
 def run(
     request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
 ) -> bool:
-    """Run a request in this process, and wait for its end; several workers are processes of this machine."""
+    """Run a request in this process, and wait until it ends; several workers are processes on this machine."""
     return prepared(request, timeout, polling_interval, client, check=check, workers=workers)()
 
 
 def prepared(
     request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
 ) -> Callable[[], bool]:
-    """Check a request by the settings of now, and return a function that runs it with them, as `run` does."""
+    """Check a request against the current settings; return a function that runs it with them, as `run` does."""
     dfk = kernel.running()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)

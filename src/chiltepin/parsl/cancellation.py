@@ -1,7 +1,7 @@
 """End the tasks of one run with an error.
 
-Parsl cannot cancel a task. Its future of a task ends when the executor says so; so each task of an executor gets a
-`ProxyFuture` in its place, and a task that waits for other tasks is launched without them, which is refused.
+Parsl cannot cancel a task: its future ends only when the executor's future ends. So a `ProxyFuture` replaces the
+executor's future of each launched task. A task that waits for other tasks is launched without them, which fails.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_INTERVAL", "TaskCanceller"]
 
-#: Seconds between two checks of the tasks of a run that ends: a task that is just being launched, or made by another
-#: task, is found by the next check only.
+#: Seconds between two checks of the tasks of a run that ends: a task that is being launched, or was just created by
+#: another task, is found only by the next check.
 CHECK_INTERVAL = 0.05
 
-# Seconds for which such an end waits for callbacks, which may wait for an event that does not come.
+# Seconds to wait for callbacks at the end of a run; a callback may wait for an event that never happens.
 _CALLBACKS = 1.0
 
 
@@ -44,17 +44,17 @@ class TaskCanceller:
     Attributes
     ----------
     reason : str
-        Why the run ends, as a clause; empty as long as it does not.
+        Why the run ends, as a clause; empty until the end begins.
     """
 
     def __init__(self, dfk: DataFlowKernel) -> None:
         self._dfk = dfk
         self.reason = ""
-        #: What to do with tasks by their ids when they have been launched.
+        #: Callbacks by task id, called once the task has been launched.
         self._at_launch = follow_launches(dfk)
 
     def begin(self) -> None:
-        """Launch no task from now on, and none of those that queue for a thread."""
+        """Launch no further task, and cancel the tasks that are queued for a thread."""
         self._dfk.launch_task = self._refuse
         for record in unfinished(self._dfk):
             if record["status"] is States.launched and runs_in_thread(record):
@@ -63,13 +63,12 @@ class TaskCanceller:
     def abandon(self, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
         """End a task that its executor has not started with `error`; it is not retried.
 
-        A task that a thread runs goes on, and ends by itself; one that is pending ends when it is launched. ``far``
-        tells whether to end tasks of other processes as well, of which this process does not know whether they have
-        begun.
+        A task that runs in a thread continues until it ends; a pending task ends when it is launched. ``far`` also
+        ends tasks of other processes, although this process does not know whether they have begun.
         """
         if record["exec_fu"] is None:
             self._at_launch[record["id"]] = functools.partial(self.abandon, record, error, far=far)
-        # It may have been launched in between.
+        # The task may have been launched in the meantime.
         if record["exec_fu"] is None or record["status"] is not States.launched:
             return
         executor = self._dfk.executors.get(record["executor"])
@@ -94,7 +93,7 @@ class TaskCanceller:
                 return
 
     def in_threads(self) -> list[TaskRecord]:
-        """Return the tasks that threads run once the end has begun."""
+        """Return the tasks that still run in threads after the end has begun."""
         return [
             record
             for record in unfinished(self._dfk)
@@ -102,7 +101,7 @@ class TaskCanceller:
         ]
 
     def leave_threads(self) -> None:
-        """Have Parsl wait for no thread."""
+        """Make Parsl shut down without waiting for threads."""
         for executor in self._dfk.executors.values():
             if isinstance(executor, ThreadPoolExecutor):
                 executor.shutdown = functools.partial(executor.shutdown, block=False)
@@ -111,7 +110,7 @@ class TaskCanceller:
         return TaskCanceledError(f"Task {record['func_name']!r} was cancelled: {self.reason}.")
 
     def _refuse(self, record: TaskRecord) -> futures.Future[Any]:
-        """Stand in for ``DataFlowKernel.launch_task``: nothing starts any more."""
+        """Replace ``DataFlowKernel.launch_task``: no further task starts."""
         self._forbid_retry(record)
         raise self._error(record)
 
@@ -138,15 +137,15 @@ class TaskCanceller:
             proxy.end(error)
 
     def _proxy(self, record: TaskRecord, error: TaskCanceledError) -> ProxyFuture | None:
-        """Return our future in the place of the executor's; None if the task is just starting or ending.
+        """Replace the executor's future by a proxy and return it; None if the task is just starting or ending.
 
-        The executor keeps its own and may set it whenever it likes. To end that one instead would break the executor:
-        the result thread of a HighThroughputExecutor dies of the InvalidStateError when the worker answers after all.
+        The executor keeps its own future and may still set it. Ending that future instead would break the executor:
+        InvalidStateError ends the result thread of a HighThroughputExecutor when the worker's result arrives.
         """
         theirs = record["exec_fu"]
         if theirs is None or isinstance(theirs, ProxyFuture):
             return theirs
-        # The only way to take Parsl's callback back; under this lock a future is either done or keeps its callbacks.
+        # The only way to remove Parsl's callback; under this lock a future is either done or keeps its callbacks.
         with theirs._condition:  # noqa: SLF001
             if theirs.done():
                 return None
@@ -155,21 +154,21 @@ class TaskCanceller:
         ours = ProxyFuture()
         ours.add_done_callback(functools.partial(self._dfk.handle_exec_update, record))
         record["exec_fu"] = ours
-        # What still queues for a thread is cancelled and never runs; what runs does not notice, and is waited for.
+        # A task that is queued for a thread is cancelled and never runs; a running task does not notice and is awaited.
         if runs_in_thread(record) and not theirs.cancel():
             ours.follow(theirs, error)
         return ours
 
     def _is_parsl(self, callback: object) -> bool:
-        # What was launched before the shutdown was installed has Parsl's own method.
+        # A task that was launched before the shutdown was installed has Parsl's own method.
         return isinstance(callback, functools.partial) and inspect.unwrap(callback.func) == inspect.unwrap(
             self._dfk.handle_exec_update
         )
 
     def _end_pending(self, record: TaskRecord) -> None:
-        """End a task that waits for something which this end does not reach: a future of the user's own, say."""
+        """End a task that waits for a future that the end of this run does not end, such as a user's future."""
         waits = awaited(record)
-        # One that was tried already is stuck (`task_guards.install_guards`), or is about to be retried.
+        # A task that was tried before is stuck (`task_guards.install_guards`), or is about to be retried.
         tried = record["exec_fu"] is not None
         if not tried and not waits:
             self._launch(record)
@@ -183,15 +182,15 @@ class TaskCanceller:
         self._launch(record)
 
     def _launch(self, record: TaskRecord) -> None:
-        """Have the launch of a task refused, as every launch is by now."""
+        """Launch a task, which by now fails for every task."""
         try:
             self._dfk.launch_if_ready(record)
         except RuntimeError:
-            # Python has ended the thread of Parsl that launches tasks.
+            # Python has ended Parsl's thread that launches tasks.
             self._dfk._launch_if_ready_async(record)  # noqa: SLF001
 
     def _end_joining(self, record: TaskRecord) -> None:
-        """End a join task that waits for something which this end does not reach."""
+        """End a join task that waits for a future that the end of this run does not end."""
         waits = awaited(record)
         # Parsl fails on a cancelled future and leaves the task joining.
         stuck = waits or any(future.cancelled() for future in joined(record))
@@ -203,5 +202,5 @@ class TaskCanceller:
         self._dfk.handle_join_update(record, failed)
 
     def _reaches(self, future: futures.Future[Any]) -> bool:
-        """Whether the end of the tasks of this run ends `future` too."""
+        """Whether `future` ends with the tasks of this run."""
         return belongs_to(self._dfk, future) and not origin(future).task_record["app_fu"].done()

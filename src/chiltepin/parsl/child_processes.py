@@ -1,7 +1,7 @@
 """End the workers of a node, and all processes that they have started, when the workflow ends.
 
-A signal ends a process, but neither the processes that it has started nor one that ignores the signal. On Linux these
-are found and ended, too; elsewhere only the children are.
+A signal ends a process, but not the processes that it has started, nor a process that ignores the signal. On Linux
+these are found and ended, too; elsewhere only the children are.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["WORKFLOW_VARIABLE", "end_descendants", "end_with_parent", "end_with_workflow", "multiprocessing_children"]
 
-#: Environment variable with the process id of the workflow, where it is on the same machine.
+#: Environment variable with the process id of the workflow, if that runs on the same machine.
 WORKFLOW_VARIABLE = "CHILTEPIN_WORKFLOW"
 
-#: Seconds in which workers end by themselves when their workflow has ended: the interchange stops them.
+#: Seconds that workers have to end by themselves after their workflow has ended: the interchange stops them.
 WORKFLOW_GRACE = 3.0
 
 #: Seconds between SIGTERM and SIGKILL.
@@ -48,15 +48,15 @@ def _prctl(option: int, value: int) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let this process be killed when the thread that has started it ends, and with it the process `parent`."""
+    """Have the kernel kill this process when the process `parent`, or the thread of it that started this one, ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def end_with_workflow() -> None:
-    """Let this process end with its workflow, and everything that its children start end with this process."""
-    # What a killed worker has started becomes a child of this process.
+    """End this process with its workflow, and all processes that its children start with this process."""
+    # Processes that a killed worker has started become children of this process.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _terminated)
     threading.Thread(target=_reap, name="chiltepin-reaper", daemon=True).start()
@@ -67,7 +67,7 @@ def end_with_workflow() -> None:
 
 
 def _terminated(number: int, _: FrameType | None) -> None:
-    # Another one comes when a child has ended by this one (chiltepin.parsl.worker_pool).
+    # A second SIGTERM arrives when this one has ended a child (chiltepin.parsl.worker_pool).
     signal.signal(number, signal.SIG_IGN)
     end_descendants(kept={_resource_tracker_pid()})
     signal.signal(number, signal.SIG_DFL)
@@ -79,7 +79,7 @@ def _wait_for_workflow(workflow: int) -> None:
         with open(os.pidfd_open(workflow), "rb", buffering=0) as process:
             select.select([process], [], [])
     except (AttributeError, OSError):
-        # Not on every system; or it has ended already.
+        # Not every system has pidfd_open, or the workflow has already ended.
         while psutil.pid_exists(workflow):
             time.sleep(GRACE)
     time.sleep(WORKFLOW_GRACE)
@@ -87,17 +87,17 @@ def _wait_for_workflow(workflow: int) -> None:
 
 
 def _resource_tracker_pid() -> int | None:
-    """Return the process that removes the semaphores of this one when that has ended."""
+    """Return the id of the process that removes this process's semaphores after its end."""
     return getattr(getattr(resource_tracker, "_resource_tracker", None), "_pid", None)
 
 
 def multiprocessing_children() -> set[int | None]:
-    """Return the children that ``multiprocessing`` ends and waits for."""
+    """Return the ids of the children that ``multiprocessing`` ends and waits for."""
     return {_resource_tracker_pid(), *(child.pid for child in multiprocessing.active_children())}
 
 
 def _reap() -> None:
-    """Take note of the end of orphans, so that they do not stay as zombies."""
+    """Reap orphans that have ended, so that they do not remain as zombies."""
     me = psutil.Process()
     while True:
         time.sleep(REAP_INTERVAL)
@@ -108,7 +108,7 @@ def _reap() -> None:
 
 
 def end_descendants(*, kept: Container[int | None]) -> None:
-    """End all processes that come from this one, but for some: with SIGTERM, and after a second with SIGKILL."""
+    """End all descendants of this process except ``kept``: with SIGTERM, and after a second with SIGKILL."""
     found = [child for child in psutil.Process().children(recursive=True) if child.pid not in kept]
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in found:

@@ -1,4 +1,4 @@
-"""Delete staged data whatever happens: at the end of a block, or of tasks, and also if the workflow is aborted."""
+"""Delete staged data at the end of a block or of tasks, even if the workflow is aborted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Deletion:
-    """A deletion that is checked now and runs later, with the settings of now; a missing path is not an error."""
+    """A deletion that is checked when created and runs later with the same settings; a missing path is not an error."""
 
     def __init__(
         self,
@@ -51,16 +51,16 @@ class Deletion:
             src_ep=src_ep, src_path=src_path, recursive=True, ignore_missing=True, label=label, **options
         )
         self.what = describe(request)
-        #: Run it in this process, and wait for its end.
+        #: Run the deletion in this process, and wait until it ends.
         self.run = calls.prepared(request, timeout, polling_interval, client, check=True, workers=workers)
         home = resolve_endpoint(calls.data_settings(), request.endpoint).get("home", "/")
         if not paths.parts(request.paths[0], home=home, endpoint=request.endpoint):
             raise paths.root_refusal(request.paths[0], endpoint=request.endpoint)
 
     def run_after(self, dfk: DataFlowKernel, future: TransferFuture | None = None) -> None:
-        """Run it when the run of `dfk` has ended and its workers with it; a failure is named with those of the run.
+        """Run the deletion after the run of `dfk` and its workers end; a failure is listed with those of the run.
 
-        ``future`` is one of the same deletion that the end cancels; once the data is deleted, its failure is not named.
+        ``future``, of the same deletion, was cancelled by the end; if this deletion succeeds, that failure is not listed.
         """
         run = shutdown_of(dfk)
 
@@ -70,24 +70,24 @@ class Deletion:
                     self.run()
                 if future is not None:
                     future.on_read()
-            except Exception as error:  # noqa: BLE001 - the run has ended; this is named as what else has failed
+            except Exception as error:  # noqa: BLE001 - the run has ended; listed with its other failures
                 run.unread.add(str(error))
 
         run.after_end(delete)
 
     def run_after_error(self, error: BaseException) -> None:
-        """Run it while an error is on its way, which a failure does not hide."""
+        """Run the deletion while `error` propagates; a failure of the deletion does not hide it."""
         try:
             self.run()
         except Exception as failure:  # noqa: BLE001 - logged
             text = f"{self.what} at the end of a cleanup block failed: {failure}"
-            # Also logged: the error may be caught, and the note never seen; Python 3.10 has no notes.
+            # Also logged, because a caught error may never show its note, and Python 3.10 has no notes.
             logger.warning("%s", text)
             if hasattr(error, "add_note"):
                 error.add_note(text)
 
     def if_aborted(self, future: TransferFuture) -> TransferFuture:
-        """Run it after the end of the run if the run ends before a future of the same deletion; return the future."""
+        """Run the deletion if the run ends before `future`, which is of the same deletion; return `future`."""
         record = future.task_record
         run = shutdown_of(record["dfk"])
         forget = run.on_end(lambda _: self.run_after(record["dfk"], future))
@@ -113,14 +113,14 @@ def cleanup(
     after SIGTERM it has 4 seconds. SIGKILL leaves the data. A missing path is not an error.
 
     Inside a workflow, a normal end first waits for the tasks that were started in the block. After an exception it does
-    not: if one of these tasks is unfinished, the data are deleted when the workflow has ended.
+    not: if one of these tasks is unfinished, the data is deleted when the workflow has ended.
 
     Parameters
     ----------
     src_ep : str
         Name of the endpoint.
     src_path : str
-        The path to delete; the root of an endpoint is refused.
+        The path to delete; the root of an endpoint is rejected.
     timeout, polling_interval, client, workers, label, **options
         As in `chiltepin.data.delete`.
 
@@ -133,7 +133,7 @@ def cleanup(
 
     Notes
     -----
-    The settings are those of the moment when the block starts: of the running workflow, else of the default file.
+    The settings are read when the block starts: from the running workflow, else from the default settings file.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def cleanup(
             yield
             tasks.wait()
         except BaseException as error:
-            # A child made by fork leaves the block too.
+            # A forked child leaves the block, too.
             if os.getpid() == process:
                 _end(deletion, tasks, error)
             raise
@@ -165,21 +165,21 @@ def _end(deletion: Deletion, tasks: _TasksOfBlock, error: BaseException | None =
 
 
 class _TasksOfBlock:
-    """The tasks of the running workflow that are started after this object is made."""
+    """The tasks of the running workflow that are started after this object is created."""
 
     def __init__(self) -> None:
         self.dfk = kernel.running()
         self._first = self.dfk.task_count if self.dfk is not None else 0
 
     def unfinished(self) -> list[futures.Future[Any]]:
-        """Return the futures of those that have not ended."""
+        """Return the futures of the unfinished tasks."""
         records = unfinished(self.dfk) if self.dfk is not None else []
         return [record["app_fu"] for record in records if record["id"] >= self._first]
 
     def wait(self) -> None:
-        """Wait for their ends, in the main thread; a join task would wait for tasks that wait for itself."""
+        """Wait for the tasks, in the main thread only: in a join task they may in turn wait for the join task."""
         while threading.current_thread() is threading.main_thread() and (waiting := self.unfinished()):
-            # A Ctrl-C that comes just before this wait begins is noticed only after it.
+            # A Ctrl-C that arrives just before this wait is handled only after it.
             futures.wait(waiting, timeout=1)
 
 

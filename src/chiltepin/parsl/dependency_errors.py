@@ -1,7 +1,7 @@
-"""Parsl's errors of tasks that need a failed task, with the reason of that failure in their text.
+"""Parsl's errors for tasks that depend on a failed task, with the reason of that failure in their text.
 
-Parsl names only the number of the failed task. What it says is in the error's cause, which ``print(error)`` and the
-last line of a traceback do not show.
+Parsl names only the number of the failed task. The reason is in the error's cause, which ``print(error)`` and the last
+line of a traceback do not show.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class JoinError(_Because, errors.JoinError):  # type: ignore[misc] # parsl has n
 
 
 def explained(error: Any) -> Any:
-    """Return an error of Parsl with the reason in its text; any other error itself."""
+    """Return a Parsl error with the reason in its text; return any other error unchanged."""
     for plain, own in ((errors.DependencyError, DependencyError), (errors.JoinError, JoinError)):
         if type(error) is plain:
             return own(error.dependent_exceptions_tids, error.task_id)

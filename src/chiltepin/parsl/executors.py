@@ -1,6 +1,6 @@
-"""From a resource of the settings to a Parsl executor.
+"""Turn a resource of the settings into a Parsl executor.
 
-Making one contacts no server and starts no process; Parsl does that when it starts with the executor.
+Creating an executor contacts no server and starts no process; Parsl does so when it starts the executor.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ LOOPBACK = "127.0.0.1"
 def create_executor(label: str, resource: Resource, *, client: Any = None) -> ParslExecutor:
     """Make the executor of a resource.
 
-    ``client`` is for a Globus Compute endpoint; None makes one with the first app. If the extra ``compute`` is missing,
-    that is a ConfigError.
+    ``client`` is for a Globus Compute endpoint; None creates one with the first app. Raise a ConfigError if the extra
+    ``compute`` is missing.
     """
     if resource.endpoint:
         return _compute_executor(label, resource, client)
@@ -55,7 +55,7 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
         "provider": create_provider(resource),
         "address": LOOPBACK,
         "heartbeat_period": HEARTBEAT,
-        # Messages are unpickled, and that runs code: no other user of a cluster's network may send one.
+        # Unpickling a message runs code, so other users of the cluster's network must not be able to send one.
         "encrypted": True,
     }
     if resource.mpi:
@@ -73,7 +73,7 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
 
 
 def _listen_to_nodes(executor: HighThroughputExecutor) -> None:
-    """Let the workers of other machines connect, on any interface that they can reach."""
+    """Let workers on other machines connect through any interface that they can reach."""
     # By default, Parsl asks a server on the internet for the address of this machine when the executor is made.
     executor.address = None
     executor.all_addresses = _own_addresses()
@@ -85,7 +85,7 @@ def _own_addresses() -> set[str]:
 
 
 def create_provider(resource: Resource) -> ExecutionProvider:
-    """Make the provider of Parsl that a resource names."""
+    """Make the Parsl provider that a resource names."""
     blocks = {
         "init_blocks": resource.init_blocks,
         "min_blocks": resource.min_blocks,
@@ -107,7 +107,7 @@ def create_provider(resource: Resource) -> ExecutionProvider:
     return GuardedSlurmProvider(
         qos=resource.queue,
         partition=resource.partition,
-        # Slurm would pass the number on to the srun of each MPI program, as cores for each of its ranks.
+        # Slurm would pass the number to the srun of each MPI program, as cores per rank.
         cores_per_node=None if resource.mpi else resource.cores_per_node,
         exclusive=resource.exclusive,
         launcher=SimpleLauncher() if resource.mpi else SrunLauncher(),
@@ -118,9 +118,9 @@ def create_provider(resource: Resource) -> ExecutionProvider:
 def _worker_init(resource: Resource) -> str:
     """Return the shell lines that are run before a worker starts.
 
-    First, the secrets that no worker needs are unset; a line of the user may set one again. The scripts of this
-    environment come onto PATH, so that lines of the user that activate another one win. Last the folder of the main
-    script goes to the end of PYTHONPATH, so that the worker finds the modules beside it.
+    First, unset the secrets that no worker needs; the user's lines may set one again. Then put the scripts of this
+    environment on PATH, before the user's lines, which may activate another environment. Last, append the folder of
+    the main script to PYTHONPATH, so that the worker finds the modules beside it.
     """
     scripts = shlex.quote(str(Path(_script(PARSLS_WORKERS)).parent))
     lines = [f"unset {' '.join(KEPT_BACK)}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
@@ -131,14 +131,14 @@ def _worker_init(resource: Resource) -> str:
 
 
 def _main_folder() -> str:
-    """Return the folder in which Python looks first for modules; empty if that is none."""
+    """Return the folder that Python searches first for modules; empty if it is not a folder."""
     first = sys.path[0] if sys.path else ""
     folder = os.path.abspath(first)
     return folder if os.path.isdir(folder) else ""
 
 
 def _script(name: str) -> str:
-    """Return the absolute path of a script of Parsl in this environment, else its name alone."""
+    """Return the absolute path of a Parsl script in this environment, else its name alone."""
     folders = (sysconfig.get_path("scripts"), os.path.dirname(sys.executable), os.environ.get("PATH", ""))
     found = shutil.which(name, path=os.pathsep.join(folder for folder in folders if folder))
     return os.path.abspath(found) if found else name
@@ -157,7 +157,7 @@ def _compute_executor(label: str, resource: Resource, client: Any) -> ComputeExe
 
 
 def _endpoint_config(resource: Resource) -> dict[str, Any]:
-    """Return what fills in the template of a Globus Compute endpoint; an absent text is empty, never None."""
+    """Return the values for the template of a Globus Compute endpoint; a missing text is empty, never None."""
     return {
         "mpi": resource.mpi,
         "max_mpi_apps": resource.max_mpi_apps,

@@ -22,10 +22,10 @@ __all__ = ["SCHEMES", "FileFuture", "input_futures", "location_of", "url_of"]
 
 
 def url_of(endpoint: str, path: str) -> str:
-    """Return the URL of a file on an endpoint; a relative path counts from the endpoint's home, as everywhere.
+    """Return the URL of a file on an endpoint; a relative path starts at the endpoint's home, as everywhere.
 
-    Two files have two URLs: a path below the home folder begins with ``~/``, and an absolute one below a folder that is
-    called ``~`` with a slash before it.
+    Different files have different URLs: a path below the home folder begins with ``~/``, and an absolute path below a
+    folder that is called ``~`` begins with ``/~/``.
     """
     if path.startswith("/"):
         rest = path.lstrip("/")
@@ -41,10 +41,10 @@ def _quoted(text: str, safe: str) -> str:
 
 
 def location_of(file: File) -> tuple[str, str]:
-    """Return the endpoint and the path of a ``File``; a file without an endpoint is a ValueError."""
-    # Not the parts that Parsl has: they end at '?' and '#', which are letters of a name like any other.
+    """Return the endpoint and path of a ``File``; raise a ValueError for a file without an endpoint."""
+    # Not Parsl's parts of the URL: they end at '?' and '#', which are valid characters in a file name.
     endpoint, _, rest = file.url.partition("://")[2].partition("/")
-    # Parsl's staging by Globus passes paths on as they are.
+    # Parsl's Globus staging does not unquote paths.
     path = unquote(rest, errors="surrogateescape") if file.scheme == SCHEME else rest
     if not endpoint or not path.strip("/") or path.endswith("/"):
         raise ValueError(f"{file.url!r} is not a file of an endpoint; write 'chiltepin://ENDPOINT/path/of/the.file'.")
@@ -58,7 +58,7 @@ class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl ha
     follows_at_once = True
 
     def parent_callback(self, parent_fu: Future[bool]) -> None:
-        """End like the transfer; a transfer with ``check=False`` that did not succeed has moved no file."""
+        """End as the transfer ends; with ``check=False``, an unsuccessful transfer is an error here, too."""
         error = parent_fu.exception()
         if error is None and not parent_fu.result():
             error = TaskFailedError(f"{self.file_obj.url} does not exist: the transfer to it did not succeed.")
@@ -69,12 +69,12 @@ class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl ha
 
 
 def input_futures(inputs: Iterable[Any]) -> list[Any]:
-    """Return the futures that a transfer has to wait for, without files, which Parsl would stage."""
+    """Return the futures that a transfer has to wait for, but no files, because Parsl would stage them."""
     return [_future_of(future) for value in inputs for future in futures_in("inputs", value, only_waited_for=True)]
 
 
 def _future_of(value: Any) -> Any:
-    # These two end alike; a FileFuture may fail where its transfer does not.
+    # A DataFuture ends as its parent; a FileFuture may fail although its transfer does not.
     while type(value) is DataFuture:
         value = value.parent
     if not isinstance(value, DataFuture):

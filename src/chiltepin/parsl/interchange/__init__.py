@@ -1,1 +1,1 @@
-"""The interchange, which sends tasks to worker processes: a program, run by the path of this folder (`htex`)."""
+"""The interchange, a program that sends tasks to worker processes; `htex` runs it by the path of this folder."""

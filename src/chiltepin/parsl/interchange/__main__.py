@@ -1,8 +1,8 @@
-"""Parsl's interchange, which here stops the workers and ends when its workflow has ended.
+"""Parsl's interchange, changed to stop the workers and exit when its workflow has ended.
 
-Parsl's own goes on when the workflow is killed, and so do the workers with their tasks. It gives the workers of a node
-up two minutes after their last message; this one asks Slurm before that.
-It is run by the path of its folder, which holds no other module that an import could find.
+If the workflow is killed, Parsl's own interchange keeps running, and so do the workers and their tasks. It declares the
+workers of a node lost two minutes after their last message; this one asks Slurm earlier.
+It is run by the path of its folder, which contains no other module that an import could find.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-# First, for the imports take a while: a signal to the workflow's process group or terminal (`timeout`, Ctrl-C) must not
-# end this process, which has to stop the workers.
+# Before the slow imports: a signal to the workflow's process group or terminal (`timeout`, Ctrl-C) must not end this
+# process, which has to stop the workers.
 with suppress(PermissionError):
     os.setsid()
 
@@ -26,19 +26,19 @@ from parsl.utils import setproctitle
 
 from chiltepin.parsl.slurm_nodes import SlurmNodes
 
-#: Seconds for which workers that are just starting are stopped as well. Later ones find no interchange, and end after
-#: 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
+#: Seconds during which workers that are just starting are stopped as well. Later workers find no interchange, and exit
+#: after 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
 LINGER = 2.0
 
-#: Seconds without a message of a node, of three heartbeats (`htex`), after which Slurm is asked, and between two
-#: questions.
+#: Seconds without a message from a node after which Slurm is asked, and between two queries: three heartbeats
+#: (`htex`).
 SILENCE = 15.0
 
 
 class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no types
     """An interchange that ends with its workflow, which has the process id ``workflow``.
 
-    ``slurm`` tells whether the workers are jobs of Slurm.
+    ``slurm`` tells whether the workers are Slurm jobs.
     """
 
     def __init__(self, workflow: int, *, slurm: bool, **config: Any) -> None:
@@ -47,11 +47,11 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
         self._deadline = float("inf")
         self._notified: set[bytes] = set()
         self._next_question = 0.0
-        #: Managers whose node has no job any more, each with the time of the question.
+        #: Managers whose node no longer has a job, each with the time of the query.
         self._lost: dict[bytes, float] = {}
 
     def process_command(self, monitoring_radio: Any) -> None:
-        """Do one round, of some hundred a second; then check that the workflow lives."""
+        """Run one of about a hundred rounds a second, then check that the workflow is alive."""
         super().process_command(monitoring_radio)
         if os.getppid() == self._workflow:
             return
@@ -60,14 +60,14 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
             self._notified.add(manager)
             self.manager_sock.send_multipart([manager, PKL_SHUTDOWN_CODE])
         if time.monotonic() >= self._deadline:
-            # No more results are kept for the workflow.
+            # Discard the results, which the workflow can no longer receive.
             self.zmq_context.destroy(linger=500)
             sys.exit()
 
     def process_task_incoming(self) -> None:
-        """Queue a task, or end one that has no worker with the error of a message of `GuardedHTEX.withdraw`."""
+        """Queue a task, or end a queued task with the error that `GuardedHTEX.withdraw` has sent."""
         super().process_task_incoming()
-        # Its priority makes such a message the next in the queue.
+        # Its priority puts a message of `withdraw` first in the queue.
         if not self.pending_task_queue or "error" not in self.pending_task_queue[-1][2]:
             return
         message = self.pending_task_queue.pop()[2]
@@ -78,20 +78,20 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
             self.results_outgoing.send(pickle.dumps(answer))
 
     def expire_bad_managers(self, *rest: Any) -> None:
-        """Give up the managers of nodes that are lost, as Slurm says or after a long silence."""
+        """Declare managers lost if Slurm no longer runs their job, or after a long silence."""
         if self._nodes and time.monotonic() >= self._next_question:
             self._ask_slurm(self._nodes)
         while self._lost:
             manager, asked = self._lost.popitem()
             record = self._ready_managers.get(manager)
-            # It may have sent a message in between.
+            # The manager may have sent a message in the meantime.
             if record is not None and record["last_heartbeat"] < asked:
                 record["last_heartbeat"] = 0.0
         super().expire_bad_managers(*rest)
 
     def _ask_slurm(self, nodes: SlurmNodes) -> None:
-        """Have a thread ask about the hosts of managers, if there is anything to ask."""
-        # Not at each round, of some hundred a second.
+        """Start a thread that queries Slurm about the managers' hosts, if necessary."""
+        # Not in every round: there are about a hundred a second.
         self._next_question = time.monotonic() + 1
         now = time.time()
         managers = {manager: record["hostname"] for manager, record in self._ready_managers.items()}
@@ -113,6 +113,6 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
 
 if __name__ == "__main__":
     setproctitle("parsl: HTEX interchange")
-    # From the workflow that has started this process, by a pipe: Parsl's way.
+    # The workflow that started this process sends it through a pipe, as in Parsl.
     config = pickle.load(sys.stdin.buffer)  # noqa: S301  # nosec B301
     AttachedInterchange(int(sys.argv[1]), slurm="slurm" in sys.argv[2:], **config).start()
