@@ -1,7 +1,7 @@
 """End the workers of a node, and all processes that they have started, when the workflow ends.
 
 A signal ends a process, but not the processes that it has started, nor a process that ignores the signal. On Linux
-these are found and ended, too; elsewhere only the children are.
+these are found and ended, too; elsewhere only those whose parent is alive.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def end_with_parent(parent: int) -> None:
 
 
 def end_with_workflow() -> None:
-    """End this process with its workflow, and all processes that its children start with this process."""
+    """Make this process end with its workflow, and make all its descendants end with it."""
     # Processes that a killed worker has started become children of this process.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _terminated)

@@ -36,14 +36,14 @@ __all__ = ["WORKER_GONE", "TransferFuture", "lost_error"]
 
 logger = logging.getLogger(__name__)
 
-#: What Parsl says of a task whose process was killed.
+#: Parsl's errors for a task whose process was killed.
 WORKER_GONE = (WorkerLost, ManagerLost, BadStateException)
 #: Arguments of a task that do not belong to the request.
 _NOT_OF_REQUEST = (*arguments.TIMES, "inputs")
 
 
 def lost_error(what: str, error: BaseException, operation: Operation) -> TaskLostError:
-    """Return the error of a task whose process, or whose interchange, has ended."""
+    """Return the error for a task whose worker or interchange has ended."""
     gone = "executor" if isinstance(error, BadStateException) else "worker"
     return TaskLostError(
         f"{what} was lost with its {gone} ({str(error).rstrip('.')}); start it again{operation.retry_hint}."
@@ -82,7 +82,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
 
     @property
     def request(self) -> Request | None:
-        """The request; None as long as it depends on a future, and if its arguments are invalid."""
+        """The request; None while it depends on a future, or if its arguments are invalid."""
         if self._request is not None:
             return self._request
         given = self.task_record["kwargs"]
@@ -98,7 +98,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def file(self) -> FileFuture:
         """A future of the file at its destination, as Parsl's ``File``.
 
-        An app that gets it in ``inputs=[...]``, or as any other argument, waits for this transfer and can open the
+        An app that receives it in ``inputs=[...]``, or as any other argument, waits for this transfer and can open the
         file. The future fails if this transfer does not succeed.
 
         Raises
@@ -117,7 +117,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         if endpoint is None or folder is not False:
             raise ValueError(f"{self._what} does not create a single file; name its files yourself, as File(...).")
         if isinstance(endpoint, Future) or isinstance(path, Future):
-            # Not a TypeError: a future is a fine argument, but what it stands for is not known yet.
+            # Not a TypeError: a future is a valid argument, but its result is not known yet.
             raise ValueError(  # noqa: TRY004
                 f"{self._what} has a destination that is still a future; give dst_ep and dst_path as strings."
             )
@@ -131,10 +131,10 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def cancel(self) -> bool:
         """Request that the task stop.
 
-        A task that is just ending may still succeed. A task that waits for other tasks, for a thread, or for a worker
+        A task that is about to end may still succeed. A task that waits for other tasks, for a thread, or for a worker
         of a resource in the settings ends at once; a running task ends within about a second. Then ``result()`` raises
-        `TaskCanceledError`. On an executor of your own, a task in another process that has not stopped after 10 seconds
-        also ends, and a worker that receives it later does nothing.
+        `TaskCanceledError`. On your own executor, a task in another process that has not stopped after 10 seconds also
+        ends, and a worker that receives it later does nothing.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         return True
 
     def _withdraw(self) -> None:
-        """Remove the task from the queue of its executor, now or as soon as it gets there."""
+        """Remove the task from its executor's queue, now or as soon as it is queued."""
         record = self.task_record
         error = TaskCanceledError(f"{self._what} was cancelled before it began.")
         shutdown_of(record["dfk"]).tasks.abandon(record, error)
@@ -162,12 +162,12 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             try:
                 threads.begin(self._grace_timer)
             except BackendError:
-                # The next call tries again.
+                # The next call of cancel() retries.
                 self._grace_timer = None
                 raise
 
     def _stop_waiting(self) -> None:
-        """End a task for which no worker has answered; a worker that takes it up after all does nothing."""
+        """End a task that no worker has acknowledged; a worker that receives it later does nothing."""
         self._unanswered = TaskCanceledError(
             f"{self._what} was cancelled, and no worker has answered within {policy.wait_times.STOP_GRACE:g} seconds; "
             "a worker that starts it now will move nothing."
@@ -182,7 +182,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         """Return the last known status of the task, without sending a request.
 
         A worker in another process writes the status to the run folder about once a second; it is unknown during the
-        first second. The status of a task of a service is that of the last poll.
+        first second. For a task of a service, the status is that of the last poll.
 
         Returns
         -------
@@ -198,11 +198,11 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         return TaskStatus(handle=self.task_handle or NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def last_status(self) -> TaskStatus | None:
-        """Return the status that is known without asking anything; None if none exists yet."""
+        """Return the last known status; None if there is none yet."""
         return self._status or self._channel.status()
 
     def abandon(self, error: TaskLostError) -> None:
-        """End in a child made by ``fork``, with a status that says so."""
+        """End in a forked child, with a status that explains it."""
         self._ending = threading.Lock()
         if not self.done():
             self._status = status_from_error(error, self._what)
@@ -213,8 +213,8 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         self._channel.stop()
 
     def _follow(self, app_future: AppFuture) -> None:
-        """End as Parsl's own future has ended, and then tidy up."""
-        # Parsl's own methods: this is not the user who reads.
+        """End as Parsl's own future has ended, then clean up."""
+        # The methods of Future, because this does not count as the user reading the result.
         error = Future.exception(app_future)
         try:
             self._end_as(app_future, error)
@@ -225,7 +225,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
 
     def _end_as(self, app_future: AppFuture, error: BaseException | None) -> None:
         if isinstance(error, JoinError):
-            # The one future that the task of a service is joined to ended with our own error.
+            # The task of a service joins a single future, which ended with one of our errors.
             error = error.dependent_exceptions_tids[0][0]
         if error is None:
             self._end(Future.result(app_future), None)
@@ -240,29 +240,29 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             self._fail(error)
 
     def _clean_up(self, *, stopped: bool) -> None:
-        """Remove what was needed while the task ran; what may still run keeps its stop file."""
+        """Remove files and references of the task; a task that may still run keeps its stop file."""
         self._remove_callback()
         del self._remove_callback
         if self._grace_timer is not None:
             self._grace_timer.cancel()
         if stopped:
             return
-        # Nothing reads these again, and they are half of the memory of a future that the user keeps.
+        # These are no longer needed, and are half of the memory of a future that the user keeps.
         self.task_record.update(app_fu=self, exec_fu=None, joins=None, args=())
         try:
             self._channel.cleanup()
-        except Exception as error:  # noqa: BLE001 - the task has ended; this changes nothing of that
+        except Exception as error:  # noqa: BLE001 - the task has ended anyway
             logger.warning("%s has ended, but its files could not be removed: %s.", self._what, error)
 
     def _end_unsuccessful(self, error: TaskError) -> None:
-        """End as a task that did not succeed: with the error or, where none is wanted, with False."""
+        """End as a task that did not succeed: with the error or, with ``check=False``, with False."""
         self._end(status_from_error(error, self._what, self.task_handle or NO_TASK), error if self._check else None)
 
     def _fail(self, error: BaseException) -> None:
         self._end(status_from_error(error, self._what, self.task_handle or NO_TASK), error)
 
     def _failure(self, why: BaseException | str) -> str:
-        """Return one line about how it failed, or how what it needed failed."""
+        """Return one line about the failure of the task, or of a task that it depends on."""
         while isinstance(why, DependencyError) and why.__cause__ is not None:
             why = why.__cause__
         said = " ".join(str(why).split())
@@ -276,7 +276,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             if status.state is not TaskState.SUCCEEDED and not self._cancel_requested:
                 self.on_read = shutdown_of(self.task_record["dfk"]).unread.add(self._failure(error or status.reason))
             if isinstance(error, TaskError):
-                # Its message says all; the frames are those of Chiltepin and Parsl.
+                # The message is complete; the traceback shows only Chiltepin and Parsl.
                 error.with_traceback(None)
             if error is None:
                 self.set_result(status.state is TaskState.SUCCEEDED)

@@ -21,12 +21,12 @@ __all__ = ["ComputeExecutor", "login", "login_required", "logout"]
 class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
     """Sends apps to a Globus Compute endpoint.
 
-    ``globus_compute_sdk.Executor`` logs in as soon as it is made. A workflow that sends no app to the endpoint should
-    not have to log in, so that one is made with the first app, and a client if none is given.
+    ``globus_compute_sdk.Executor`` logs in when it is created. A workflow that sends no app to the endpoint should not
+    have to log in, so the SDK's executor, and a client if none is given, are created with the first app.
     """
 
     def __init__(self, *, label: str, endpoint: str, user_endpoint_config: dict[str, Any], client: Any = None) -> None:
-        # Not the parent's: it wants the SDK's executor, which logs in.
+        # Not the parent's __init__, which requires the SDK's executor, which logs in.
         ParslExecutor.__init__(self)
         self.label = label
         self.endpoint = endpoint
@@ -41,7 +41,7 @@ class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        """Send one app; the first one logs in, if ``client`` was not given."""
+        """Send an app; the first app logs in if no ``client`` was given."""
         with self._making:
             if self.executor is None:
                 self.executor = self._made()
@@ -49,7 +49,7 @@ class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
         return future
 
     def shutdown(self) -> None:
-        """Let go of the endpoint, if it was ever used."""
+        """Shut down the SDK's executor, if one was created."""
         if self.executor is None:
             ParslExecutor.shutdown(self)
         else:
@@ -67,7 +67,7 @@ class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
 
 
 def login() -> Any:
-    """Return a client of Globus Compute; without a login, this asks for one."""
+    """Return a Globus Compute client; prompt for a login if there is none."""
     app = _app()
     if app.login_required():
         app.login()

@@ -1,8 +1,8 @@
 """Parsl's executors of worker processes, guarded against the death of any process.
 
 Parsl's ``HighThroughputExecutor`` sends tasks to its workers through a separate process, the interchange. If that is
-killed, Parsl hangs, with the tasks that it held and at the end of the workflow; and if the workflow is killed, the
-interchange and the workers stay (docs/decisions/dead-workers.md).
+killed, its tasks never end, and Parsl hangs at the end of the workflow. If the workflow is killed, the interchange and
+the workers keep running (docs/decisions/dead-workers.md).
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ logger = logging.getLogger(__name__)
 
 INTERCHANGE = str(Path(__file__).parent / "interchange")
 
-#: Parsl's program that starts the workers of a node, and ours, which is beside it where chiltepin is installed
-#: (`chiltepin.parsl.worker_pool`); the shell of the node chooses.
+#: Parsl's program that starts the workers of a node, and ours (`chiltepin.parsl.worker_pool`), which the node's shell
+#: prefers where chiltepin is installed.
 PARSLS_WORKERS = "process_worker_pool.py"
 WORKERS = f"$(command -v chiltepin-workers || echo {PARSLS_WORKERS})"
 
-#: Seconds after which a dead worker is noticed, and replaced; Parsl's 30 would be 30 s of waiting for its task.
+#: Seconds until a dead worker is noticed and replaced; with Parsl's default, its task would wait for 30 s.
 HEARTBEAT = 5
 
-#: Milliseconds between two checks that the interchange lives, while it is asked something.
+#: Milliseconds between two checks that the interchange is alive while waiting for its reply.
 _POLL_MS = 500
 
 
 #: The task id with which the interchange reports that the whole executor has failed.
 _WHOLE_EXECUTOR = -1
 
-#: The priority of a message that withdraws a task: the interchange finds it before all tasks.
+#: The priority of a message that withdraws a task: the interchange reads it before all tasks.
 _FIRST = float("-inf")
 
-#: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
+#: Characters that an error quotes from the beginning, and from the end, of the output of failed jobs.
 _EXCERPT = 200
 
 
 class _CommandClient:
-    """Parsl's command client, which does not wait for the answer of an interchange that is dead."""
+    """Parsl's command client, changed to stop waiting if the interchange is dead."""
 
     def __init__(self, line: CommandClient, dead: Callable[[], bool]) -> None:
         self._line, self._dead = line, dead
@@ -77,8 +77,8 @@ class _CommandClient:
         self.port, self.close = line.port, line.close
 
     def run(self, message: Any, max_retries: int = 3, timeout_s: float | None = None) -> Any:
-        """Send a command and return the answer; as ``CommandClient.run``."""
-        del max_retries  # Parsl's own does nothing with it either.
+        """Send a command and return the reply; as ``CommandClient.run``."""
+        del max_retries  # Parsl ignores it, too.
         polls = float("inf") if timeout_s is None else timeout_s * 1000 / _POLL_MS
         with self._lock:
             self._await(zmq.POLLOUT, polls)
@@ -101,15 +101,15 @@ def _excerpt(text: str) -> str:
 
 
 class _TaskQueue:
-    """Parsl's queue of tasks for an interchange; `put` does not wait for one that has ended.
+    """Parsl's queue of tasks for an interchange; `put` does not wait for an interchange that has ended.
 
-    Parsl's own waits, with the one thread that launches tasks: no later task would start, or end.
+    Parsl's own queue blocks the only thread that launches tasks: no later task would start or end.
     """
 
     def __init__(self, executor: HighThroughputExecutor) -> None:
         self._executor, self._tasks = executor, executor.outgoing_q
         self.port, self.close = self._tasks.port, self._tasks.close
-        # A task is withdrawn by any thread.
+        # Any thread may withdraw a task.
         self._lock = threading.Lock()
 
     def put(self, message: dict[str, Any]) -> None:
@@ -128,10 +128,10 @@ class _TaskQueue:
 
 
 class _Results:
-    """What Parsl's thread takes results from; here they are handed over, and the thread finds none.
+    """A replacement for Parsl's queue of results that hands each result to its task, and none to Parsl's thread.
 
-    Parsl's own thread ends with the first result that cannot be unpickled, and every later one is lost. Nor does it
-    notice that no more can come, since the interchange is dead.
+    Parsl's thread ends at the first result that cannot be unpickled, and every later result is lost. It does not
+    notice that the interchange is dead and that no more results can arrive.
     """
 
     def __init__(self, executor: HighThroughputExecutor) -> None:
@@ -140,7 +140,7 @@ class _Results:
         self._next_check, self._seen_dead = 0.0, False
 
     def get(self, timeout_ms: int | None = None) -> None:
-        """Wait for a result, and hand it to its task; as ``ResultsIncoming.get``."""
+        """Wait for a result, and hand it to its task; called as ``ResultsIncoming.get``."""
         message = self._results.get(timeout_ms=timeout_ms)
         if message is not None:
             _receive(self._executor, pickle.loads(message))  # noqa: S301 - from the executor's own interchange
@@ -148,7 +148,7 @@ class _Results:
             self._next_check = time.monotonic() + _POLL_MS / 1000
             if self._seen_dead:
                 fail_dead([self._executor])
-            # At the next check: what it sent before its end is read first.
+            # Acted on at the next check: results that were sent before the end are read first.
             self._seen_dead = _is_dead(self._executor)
 
 
@@ -160,7 +160,7 @@ def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
             answer, failed = answer.get_exception(), True
         if failed and (flaw := unusable_because(answer)):
             answer = AppFailedError(describe_failure("", answer, flaw))
-    except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
+    except BaseException as error:  # noqa: BLE001 - unpickling runs user code
         answer, failed = (
             AppFailedError(f"The result of a worker cannot be unpickled here ({headline(error)})."),
             True,
@@ -170,7 +170,7 @@ def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
         return
     future = executor.tasks.pop(message["task_id"], None)
     if future is not None:
-        # It may have been failed with its executor.
+        # The future may have failed with its executor.
         with contextlib.suppress(InvalidStateError):
             (future.set_exception if failed else future.set_result)(answer)
 
@@ -187,11 +187,11 @@ def _dead_interchange(executor: HighThroughputExecutor) -> BadStateException:
 
 
 def fail_dead(executors: Iterable[ParslExecutor]) -> None:
-    """End all tasks, present and later, of executors whose interchange has ended: Parsl would ask it to stop blocks."""
+    """Fail all present and later tasks of executors whose interchange has ended; Parsl would wait for its reply."""
     for executor in executors:
         if isinstance(executor, HighThroughputExecutor) and _is_dead(executor) and not executor.bad_state_is_set:
             if isinstance(executor, GuardedHTEX):
-                # First, so that no worker moves data when the tasks have ended.
+                # First, so that no worker still moves data after its task has ended.
                 executor.stop_blocks()
             error = _dead_interchange(executor)
             logger.error("Executor %r has failed: %s", executor.label, error)
@@ -205,16 +205,16 @@ def _give_up(executor: HighThroughputExecutor, error: BadStateException) -> None
 
 
 def _fail_tasks(executor: HighThroughputExecutor) -> None:
-    # Parsl's own fails on a task that has just ended, or begun, and leaves all other tasks pending.
+    # Parsl's own method fails if a task has just ended or begun, and leaves all other tasks pending.
     for future in list(executor.tasks.values()):
         with contextlib.suppress(InvalidStateError):
             future.set_exception(executor.executor_exception)
 
 
 def guard_executors(executors: Iterable[ParslExecutor]) -> None:
-    """Have executors of worker processes, which are started, survive every result and end with their interchange.
+    """Make started executors of worker processes survive every result and fail if their interchange ends.
 
-    Other executors are left alone.
+    Other executors are not changed.
     """
     for executor in executors:
         if isinstance(executor, HighThroughputExecutor) and not isinstance(executor.incoming_q, _Results):
@@ -225,13 +225,13 @@ def guard_executors(executors: Iterable[ParslExecutor]) -> None:
 
 
 class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
-    """An executor of worker processes; it takes the arguments of Parsl's own."""
+    """An executor of worker processes; its arguments are those of ``HighThroughputExecutor``."""
 
     command_client: Any
     launch_cmd: str
 
     def _start_local_interchange_process(self) -> None:
-        # Here and not where it is made: a process may be forked in between.
+        # Not in __init__: the process may be forked before the executor starts.
         batch_system = ["slurm"] if isinstance(self.provider, SlurmProvider) else []
         self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid()), *batch_system]
         workers = WORKERS
@@ -239,20 +239,20 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
             workers = f"{WORKFLOW_VARIABLE}={os.getpid()} {WORKERS}"
         self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
         self.command_client = _CommandClient(self.command_client, functools.partial(_is_dead, self))
-        # Before there can be any result.
+        # Before the first result can arrive.
         guard_executors([self])
         super()._start_local_interchange_process()
 
     def poll_facade(self) -> None:
-        """Look after the jobs, unless the interchange is dead; Parsl calls this at each tick of its strategy."""
+        """Poll the jobs, unless the interchange is dead; Parsl calls this at each tick of its strategy."""
         if self.bad_state_is_set:
-            # Tasks that were just being submitted when it broke.
+            # Tasks that were being submitted when the executor failed.
             _fail_tasks(self)
         elif not _is_dead(self):
             super().poll_facade()
 
     def withdraw(self, future: Future[Any], error: Exception) -> None:
-        """End a task with an error, if no worker has been given it; if one has, nothing happens."""
+        """End a task with an error if no worker has received it; otherwise do nothing."""
         number = getattr(future, "parsl_executor_task_id", None)
         # The tasks of a dead interchange end with it.
         if number in self.tasks and not _is_dead(self):
@@ -261,25 +261,25 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
                 self.outgoing_q.put({"task_id": number, "context": context, "buffer": b"", "error": serialize(error)})
 
     def stop_blocks(self) -> None:
-        """Stop all workers, as the interchange cannot."""
+        """Stop all workers by cancelling their jobs, without the interchange."""
         _, jobs = self._get_block_and_job_ids()
         try:
             self.provider.cancel(jobs)
         except Exception:
-            # They end by themselves after two minutes without a message of the interchange.
+            # They end by themselves after two minutes without a message from the interchange.
             logger.exception("The workers of executor %r could not be stopped.", self.label)
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         """Fail all tasks, now and in the future."""
         logger.error("Executor %r has failed: %s", self.label, exception)
         if isinstance(exception, TooManyJobFailuresError):
-            # Its text is the whole output of the jobs, which the log has as well.
+            # Its text is the complete output of the jobs, which is also in the log.
             exception = TooManyJobFailuresError(_excerpt(str(exception)))
         known = isinstance(exception, BadStateException)
         _give_up(self, exception if known else BadStateException(self, exception))
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
-        """Stop blocks of workers; as Parsl's own, but also without an interchange."""
+        """Stop blocks of workers; as in Parsl, but also if the interchange is dead."""
         try:
             stopped: list[str] = super().scale_in(blocks, max_idletime)
         except CommandClientBadError:
@@ -288,16 +288,16 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         return stopped
 
     def shutdown(self, timeout: float = 10.0) -> None:
-        """End; Parsl leaves the workers of an executor that has failed."""
+        """Shut down, and stop the workers of a failed executor, which Parsl leaves running."""
         if self.bad_state_is_set:
             self.stop_blocks()
         super().shutdown(timeout)
 
 
 class GuardedMPIExecutor(GuardedHTEX, MPIExecutor):  # type: ignore[misc] # parsl has no types
-    """An executor of MPI programs; it takes the arguments of Parsl's own.
+    """An executor of MPI programs; its arguments are those of ``MPIExecutor``.
 
-    A transfer or a deletion, which has no resource specification, gets one node of a job.
+    A transfer or deletion without a resource specification gets one node of a job.
     """
 
     def submit(

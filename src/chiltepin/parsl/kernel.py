@@ -1,4 +1,4 @@
-"""The running Parsl: which DataFlowKernel a call goes to, its executors, and what Chiltepin keeps with it."""
+"""The DataFlowKernel and the executors that a call uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTERNAL = "_parsl_internal"
 
 
 def running() -> DataFlowKernel | None:
-    """Return what `current` returns; None where that raises."""
+    """Return the result of `current`, or None where that raises."""
     entry = _CURRENT.get()
     dfk = entry() if entry is not None else None
     if dfk is not None and not dfk.cleanup_called:
@@ -38,9 +38,9 @@ def running() -> DataFlowKernel | None:
 
 
 def current() -> DataFlowKernel:
-    """Return the DataFlowKernel for a call made here and now; a ConfigError if there is none.
+    """Return the DataFlowKernel for a call in the current context; raise a ConfigError if there is none.
 
-    It is that of the `chiltepin.Workflow` which was entered in this context, else the one that Parsl has loaded.
+    It is that of the `chiltepin.Workflow` that was entered in this context, else the one that Parsl has loaded.
     """
     dfk = running()
     if dfk is not None:
@@ -53,12 +53,12 @@ def current() -> DataFlowKernel:
 
 @contextlib.contextmanager
 def entered(dfk: DataFlowKernel) -> Iterator[None]:
-    """Make `dfk` the current DataFlowKernel of this context, for the time of a ``with`` block."""
+    """Make `dfk` the current DataFlowKernel of this context for the duration of a ``with`` block."""
     token = _CURRENT.set(weakref.ref(dfk))
     try:
         yield
     finally:
-        # A block that is left in another context than it was entered in (a fixture, a coroutine) has set nothing there.
+        # A block may exit in another context than it was entered in (a fixture, a coroutine), where nothing was set.
         with contextlib.suppress(ValueError):
             _CURRENT.reset(token)
 
@@ -73,7 +73,7 @@ def target(
     TypeError
         If ``executor`` is neither text nor a list of text.
     ConfigError
-        If there is no kernel, or ``executor`` is empty or names one that the kernel does not have.
+        If there is no kernel, or ``executor`` is empty or names an unknown executor.
     """
     dfk = given if given is not None else current()
     if executor == "all":

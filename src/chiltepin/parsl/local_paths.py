@@ -1,4 +1,4 @@
-"""`local_path`: where a program finds a file of an endpoint."""
+"""`local_path`: the path with which a program opens a file of an endpoint."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def local_path(endpoint: str, path: str) -> str:
     Returns
     -------
     str
-        An absolute path on the machine where the files of the endpoint are mounted. For the
-        backend ``local`` and for ``file:`` URLs, it is in the folder itself, otherwise below the ``mount:`` of the
-        settings.
+        An absolute path on the machine where the files of the endpoint are mounted. For the backend ``local`` and for
+        ``file:`` URLs, it is in the folder itself, otherwise below the ``mount:`` of the settings.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Futures inside the arguments of a call: in lists, tuples, dicts and sets, at any depth.
 
-Parsl looks for futures only among the arguments and in ``inputs``. A deeper one is neither waited for nor replaced by
-its result: a task would run before its data is there.
+Parsl looks for futures only among the arguments and in ``inputs``. It neither waits for a deeper future nor replaces it
+by its result: a task would run before its data exists.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PLAIN", "SCHEME", "SCHEMES", "Nested", "futures_in", "nested"]
 
-#: What holds no future, and is not looked into.
+#: Types that contain no future, and are not searched.
 PLAIN = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, AppPayload, TransferRequest, DeleteRequest}
 )
 #: Containers that can be rebuilt with other elements.
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict)
-#: What the URL of a file on an endpoint begins with.
+#: URL scheme of a file on an endpoint.
 SCHEME = "chiltepin"
-#: The second is that of Parsl's staging by Globus, where the endpoint is the UUID of a collection.
+#: ``globus`` is the scheme of Parsl's Globus staging, where the endpoint is the UUID of a collection.
 SCHEMES = frozenset({SCHEME, "globus"})
-#: What can be looked at once only, or not without a dict that may change.
+#: Types that can be iterated only once, or that are views of a dict that may change.
 _STREAMS = (Iterator, KeysView, ValuesView, ItemsView)
 
 
@@ -46,7 +46,7 @@ class Nested:
         self.value, self.futures = value, futures
 
     def resolved(self, result_of: Callable[[Any], Any]) -> Any:
-        """Return the argument with the result of each future in its place; the first that failed is raised."""
+        """Return the argument with each future replaced by its result; raise the first failure."""
         return _rebuilt(self.value, result_of, ())
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False)
     what : str
         The argument, for messages: ``argument 'files' of f()``.
     value : Any
-        The argument. A future that cannot be waited for is a TypeError.
+        The argument. A future that cannot be waited for raises a TypeError.
     moved : bool
         Whether a ``File`` of an endpoint has to be staged; files inside a container are not.
     only_waited_for : bool
@@ -73,7 +73,7 @@ def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False)
     if not futures:
         return value
     try:
-        # To see now, and not in a thread of Parsl, that this can be done.
+        # Fail here rather than in a thread of Parsl.
         _rebuilt(value, lambda future: future, ())
     except RecursionError:
         raise TypeError(
@@ -86,7 +86,7 @@ def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: b
     """Return the futures in an argument, itself included; arguments and errors are those of `nested`."""
     found: list[Future[Any]] = []
     seen: set[int] = set()
-    #: Each with the name of the type around it that cannot be rebuilt, if there is one.
+    #: Each value with the name of an enclosing type that cannot be rebuilt, if there is one.
     waiting: list[tuple[Any, str]] = [(value, "")]
     while waiting:
         one, holder = waiting.pop()
@@ -114,7 +114,7 @@ def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: b
 
 
 def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
-    """Return the elements of a value to search; refuse a value that cannot be searched and is a mistake."""
+    """Return the elements of a value to search; raise a TypeError for a value that is certainly a mistake."""
     kind = type(one)
     if isinstance(one, dict):
         return [*one.keys(), *one.values()]
@@ -149,7 +149,7 @@ def _is_namedtuple(kind: type) -> bool:
 
 
 def _rebuilt(value: Any, result_of: Callable[[Any], Any], around: tuple[int, ...]) -> Any:
-    """Return a value with results in place of futures; ``around`` are the ids of the containers that it is in."""
+    """Return a value with results in place of futures; ``around`` has the ids of the enclosing containers."""
     if isinstance(value, Future):
         return result_of(value)
     kind = type(value)

@@ -1,4 +1,4 @@
-"""`Operation`: what tells a transfer from a deletion."""
+"""`Operation`: the differences between a transfer and a deletion."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ __all__ = ["Operation"]
 class Operation:
     """A kind of task that moves or deletes data, with the name of its function.
 
-    ``at_worker`` is the app for a worker that moves the bytes, ``elsewhere`` the one that starts the request at a
-    service or with several workers, and ``shard`` the one for a part of it. ``make_request`` makes the request of the
-    arguments of a call. ``retry_hint`` tells how to start such a task again, so that what was done before is not an
-    error.
+    ``at_worker`` is the app for a worker that moves the bytes, ``elsewhere`` the app that starts the request at a
+    service or with several workers, and ``shard`` the app for one part of it. ``make_request`` creates the request from
+    the arguments of a call. ``retry_hint`` tells how to start such a task again without an error for completed items.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What is under way, at the end of a terminal: `LiveView`; for a workflow a table, `shown`.
+"""Show progress at the end of a terminal: `LiveView`, and `shown` for the table of a workflow.
 
-The command line draws its bar with a `LiveView`: Parsl, which takes long to load, is imported for type checkers only.
+The command line draws its bar with a `LiveView`, so Parsl, which loads slowly, is imported for type checkers only.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = ["LiveTable", "LiveView", "shown"]
 
 logger = logging.getLogger(__name__)
 
-#: Most tasks, and most failures, that are listed.
+#: Maximum numbers of tasks and of failures that are listed.
 MAX_ROWS, MAX_FAILURES = 15, 3
 
-#: Least seconds between two refreshes; drawing takes at most one in so many seconds.
+#: Minimum seconds between two refreshes; drawing uses at most one in ``SHARE`` seconds.
 REFRESH, SHARE = 0.25, 20
 
-#: Seconds that the end of a view waits for the last refresh.
+#: Maximum seconds to wait for the last refresh when a view is closed.
 CLOSE_TIMEOUT = 5.0
 
 _LOCK = threading.Lock()
@@ -55,7 +55,7 @@ _tables: list[LiveTable] = []
 
 @contextlib.contextmanager
 def shown(run: Shutdown) -> Iterator[None]:
-    """Show the transfers and deletions of a run on stderr, for the time of a ``with`` block.
+    """Show the transfers and deletions of a run on stderr for the duration of a ``with`` block.
 
     A terminal has room for one table: runs that are shown at the same time share it.
     """
@@ -82,14 +82,14 @@ class LiveView:
     Parameters
     ----------
     terminal : file
-        Where they are drawn.
+        The terminal to draw on.
     lines : callable
-        Returns the lines of this moment, given the console and whether they are the last ones, which stay on the
-        terminal. Nothing is written before there are any.
+        Returns the current lines, given the console and whether they are the final lines, which stay on the terminal.
+        Nothing is written until it returns lines.
     """
 
     def __init__(self, terminal: TextIO, lines: Callable[[Console, bool], Sequence[RenderableType]]) -> None:
-        #: What is printed on it appears above the view.
+        #: Output to this console appears above the view.
         self.console = Console(file=terminal, highlight=False)
         self._lines = lines
         self._closed = threading.Event()
@@ -102,7 +102,7 @@ class LiveView:
     def close(self) -> None:
         """Draw the final state, and leave it on the terminal."""
         self._closed.set()
-        # No longer: a terminal may be stopped (Ctrl-S), and the process has to end.
+        # With a limit: a terminal may be stopped (Ctrl-S), and the process has to end.
         if self._thread is not None:
             self._thread.join(timeout=CLOSE_TIMEOUT)
 
@@ -111,7 +111,7 @@ class LiveView:
             with contextlib.ExitStack() as drawing:
                 self._draw(drawing)
         except Exception:
-            # The terminal may be gone, say.
+            # For example, the terminal may be gone.
             logger.exception("The view of transfers in progress failed; the transfers continue without it.")
 
     def _draw(self, drawing: contextlib.ExitStack) -> None:
@@ -123,15 +123,15 @@ class LiveView:
             if lines := self._lines(self.console, closed):
                 if live is None:
                     live = drawing.enter_context(self._live())
-                    # A process that is killed must not leave a shell without a cursor.
+                    # A killed process must not leave the shell without a cursor.
                     self.console.show_cursor(True)
-                # A terminal writes "^C" where the cursor is: behind the last line there has to be room for it.
+                # A terminal writes "^C" at the cursor, so the last line needs room for it.
                 last = Constrain(lines[-1], self.console.width - len("^C"))
                 live.update(Group(*lines[:-1], last), refresh=True)
             pause = max(REFRESH, SHARE * (time.monotonic() - began))
 
     def _live(self) -> Live:
-        # Other output to the same terminal goes above the view; what goes elsewhere stays there.
+        # Other output to the same terminal appears above the view; redirected output is not changed.
         streams = (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)
         out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
         return Live(console=self.console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
@@ -143,7 +143,7 @@ class LiveTable:
     def __init__(self, terminal: TextIO) -> None:
         self.users = 0
         self._began = time.monotonic()
-        # Guards what any thread changes; all else belongs to the thread that draws.
+        # Guards the attributes that any thread changes; the drawing thread owns the rest.
         self._lock = threading.Lock()
         self._live: dict[TransferFuture, None] = {}
         self._ended: Counter[TaskState] = Counter()
@@ -176,7 +176,7 @@ class LiveTable:
             self._moved[status.handle] = status.bytes_done
             self._bytes += status.bytes_done - before
 
-    # The thread that draws.
+    # Called only in the drawing thread.
 
     def _lines(self, console: Console, final: bool) -> list[RenderableType]:  # noqa: FBT001 - called by the view
         now = time.monotonic()
@@ -199,7 +199,7 @@ class LiveTable:
     def _rows(
         self, layout: TableLayout, begun: dict[Hashable, list[TransferFuture]], height: int, now: float
     ) -> list[RenderableType]:
-        """Return lines for as many tasks as there is room for."""
+        """Return lines for as many tasks as fit."""
         lines: list[RenderableType] = []
         drawn = 0
         for key, futures in begun.items():
@@ -219,7 +219,7 @@ class LiveTable:
         what = _title(futures[0], len(futures), layout.room)
         status = futures[0].last_status()
         if status is None:
-            # It waits for a worker, or has just begun in another process.
+            # The task waits for a worker, or has just begun in another process.
             return [layout.line(what, "launched", style="dim")]
         with self._lock:
             self._count(status)
@@ -248,7 +248,7 @@ class LiveTable:
 
 
 def _note(text: str, *, whole: bool = False) -> list[RenderableType]:
-    """Return the note below a line: nothing, or as much as a line holds, or the ``whole``."""
+    """Return the note below a line: nothing, as much as fits on one line, or the ``whole`` text."""
     said = Text(
         printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
     )
@@ -256,7 +256,7 @@ def _note(text: str, *, whole: bool = False) -> list[RenderableType]:
 
 
 def _by_task(live: list[TransferFuture]) -> tuple[dict[Hashable, list[TransferFuture]], int]:
-    """Return by their task those that have begun, the oldest first, and how many wait for other tasks."""
+    """Group the futures that have begun by task, oldest first; also return how many wait for other tasks."""
     begun: dict[Hashable, list[TransferFuture]] = {}
     waiting = 0
     for future in live:
@@ -288,6 +288,6 @@ def _title(future: TransferFuture, count: int, room: int) -> str:
     if not goal:
         return verb + location(*origin, room)
     room -= len(" -> ")
-    # A short one leaves the rest to the other.
+    # A short location leaves its room to the other.
     first = location(*origin, max(room // 2, room - len(":".join(goal[0]))))
     return f"{first} -> {location(*goal[0], room - len(first))}"

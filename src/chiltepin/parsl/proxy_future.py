@@ -1,4 +1,4 @@
-"""`ProxyFuture`: what Parsl waits for in place of a future that belongs to other code."""
+"""`ProxyFuture`: a replacement for a future that belongs to other code, for Parsl to wait for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["ProxyFuture"]
 
 
 class ProxyFuture(Future[Any]):
-    """A future that ends as another one ends, or earlier; the other one is never changed."""
+    """A future that ends as another future ends, or earlier, and never changes that future."""
 
-    #: The future that it follows, so that it ends without `end`; None if it follows none.
+    #: The future that this one follows, and so ends without `end`; None if it follows none.
     followed: Future[Any] | None = None
 
     def end(self, error: TaskCanceledError) -> None:

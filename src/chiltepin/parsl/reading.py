@@ -1,7 +1,7 @@
-"""Which results the user has read: a failure that was not read is named when the workflow ends.
+"""Track which results the user has read: unread failures are listed when the workflow ends.
 
-A task that depends on a failed transfer carries its error. Reading that task reads the transfer too, but Parsl's own
-reading on the way does not.
+A task that depends on a failed transfer carries its error. Reading that task also marks the transfer as read, but
+Parsl's internal reads do not.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class ReadFuture(CallbackFuture[T]):
     was_read : bool
         Whether its result, or that of a task that failed because of it, was read.
     on_read : callable
-        Called when it is read.
+        Called when the result is read.
     """
 
-    # On the class: Parsl's futures become of this class when they exist already.
+    # Class attributes, because existing Parsl futures are changed to this class.
     was_read = False
     on_read: Callable[[], object] = int
 
@@ -58,7 +58,7 @@ class ReadFuture(CallbackFuture[T]):
 
 
 def _mark_read(future: Future[Any]) -> None:
-    """Mark a future, and all whose failures its error carries."""
+    """Mark a future, and all futures whose failures its error carries."""
     waiting: list[Any] = [future]
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""Run folders, in which Parsl writes the logs of one run each: mark those of Chiltepin, and remove old ones."""
+"""Mark Chiltepin's run folders, in which Parsl writes the logs of one run each, and remove old ones."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from chiltepin.transfers.own_files import create_own, open_own
 
 __all__ = ["MARK", "mark_ended", "mark_started", "remove_old"]
 
-#: The file in a run folder that says that it is ours, with the process that uses it; empty after an orderly end.
+#: The file that marks a run folder as ours and names the process that uses it; empty after a clean shutdown.
 MARK = "chiltepin-run"
 
-#: What Parsl puts into a run folder for later runs.
+#: Folder in a run folder that Parsl keeps for later runs.
 _CHECKPOINT = "checkpoint"
 
 
 def mark_started(folder: str) -> None:
-    """Mark a run folder as used by this process; one that is not marked is never removed."""
+    """Mark a run folder as used by this process; an unmarked folder is never removed."""
     _mark(folder, process_id())
 
 
 def mark_ended(folder: str) -> None:
-    """Mark a run folder as used by no process."""
+    """Mark a run folder as no longer in use."""
     _mark(folder, "")
 
 
 def _mark(folder: str, content: str) -> None:
-    # A full or read-only disk does not stop a run; the folder then stays.
+    # A full or read-only disk must not stop a run; the folder is then kept.
     with contextlib.suppress(OSError), os.fdopen(create_own(os.path.join(folder, MARK)), "w") as mark:
         mark.write(content)
 
@@ -55,7 +55,7 @@ def _number(folder: str) -> int:
 
 
 def _user(folder: str) -> str | None:
-    """Return what the mark of a run folder says; None if the folder is not ours."""
+    """Return the content of a run folder's mark; None if the folder is not ours."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         facts = os.lstat(folder)
         if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid():

@@ -20,14 +20,14 @@ __all__ = ["also_to", "close", "files_of", "open_again", "release_locks"]
 
 
 def release_locks() -> None:
-    """Release the locks of log handlers that an interrupt has left with this thread.
+    """Release the locks of log handlers that this thread still holds after an interrupt.
 
     ``logging.Handler.handle`` takes its lock before its ``try`` (Python 3.10 to 3.12): after a Ctrl-C between the two,
-    every thread that logs would hang, Parsl's among them. Seen once, with a loop of submissions.
+    every thread that logs would hang, including Parsl's. Seen once, in a loop of submissions.
     """
     loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
     for handler in {handler for one in loggers for handler in getattr(one, "handlers", ())}:
-        # A lock of another thread refuses to be released.
+        # A lock that another thread holds raises this.
         with contextlib.suppress(RuntimeError):
             while handler.lock is not None:
                 handler.lock.release()
@@ -35,12 +35,12 @@ def release_locks() -> None:
 
 @contextlib.contextmanager
 def also_to(path: str | os.PathLike[str], level: int) -> Iterator[None]:
-    """Append what Parsl and Chiltepin log from this level up to one more file."""
+    """Also append the log messages of Parsl and Chiltepin, from this level up, to a file."""
     handler = logging.FileHandler(path)
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter(DEFAULT_FORMAT))
     loggers = [logging.getLogger(name) for name in ("parsl", "chiltepin")]
-    # Python writes warnings to stderr only as long as a logger has no handler.
+    # Python writes warnings to stderr only while a logger has no handler.
     stderr = logging.lastResort if not loggers[-1].hasHandlers() else None
     for one in loggers:
         one.addHandler(handler)
@@ -57,10 +57,10 @@ def also_to(path: str | os.PathLike[str], level: int) -> Iterator[None]:
 
 
 def files_of(dfk: DataFlowKernel) -> list[logging.FileHandler]:
-    """Return the log files of a run, which Parsl lets go at the end but does not close."""
+    """Return the log handlers of a run, which Parsl removes at the end but does not close."""
     return [
         handler
-        # A copy: the end of another workflow takes its own away meanwhile.
+        # A copy: another workflow that ends removes its handlers at the same time.
         for handler in list(logging.getLogger("parsl").handlers)
         if isinstance(handler, logging.FileHandler)
         and os.path.dirname(handler.baseFilename) == os.path.abspath(dfk.run_dir)
@@ -68,9 +68,9 @@ def files_of(dfk: DataFlowKernel) -> list[logging.FileHandler]:
 
 
 def open_again(logs: Iterable[logging.FileHandler]) -> None:
-    """Have a child made by fork append to log files through streams of its own.
+    """Give a forked child new streams for the log files, opened for appending.
 
-    A thread of the parent that was just writing holds the lock inside the stream, which a child cannot replace.
+    A writing thread of the parent may have held the lock inside the stream, which a child cannot replace.
     """
     for log in logs:
         forks.leave(log.stream)
@@ -78,12 +78,12 @@ def open_again(logs: Iterable[logging.FileHandler]) -> None:
 
 
 def close(logs: Iterable[logging.FileHandler]) -> None:
-    """Close log files, which stay as they are from now on."""
+    """Close log files; later messages are dropped."""
     for log in logs:
-        # What another thread is just about to write would open the file again (logging.FileHandler.emit).
+        # A message from another thread would reopen the file (logging.FileHandler.emit).
         log.emit = _drop  # type: ignore[method-assign]
         log.close()
 
 
 def _drop(record: logging.LogRecord) -> None:
-    """Write nothing: the log is closed."""
+    """Drop a message: the log is closed."""

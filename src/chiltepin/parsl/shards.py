@@ -1,4 +1,4 @@
-"""A recursive request that several workers of Parsl do together: each shard is a Parsl task."""
+"""Distribute a recursive request over several Parsl workers: each shard is a Parsl task."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ __all__ = ["ShardedChannel"]
 
 
 class ShardedChannel:
-    """A request that up to so many workers do together; see `TaskChannel`.
+    """A request that up to ``workers`` workers process together; see `TaskChannel`.
 
-    ``place`` has the keywords of Parsl that say where each part runs, such as ``executor``.
+    ``place`` has the Parsl keywords that determine where each part runs, such as ``executor``.
     """
 
     queues = False
@@ -57,7 +57,7 @@ class ShardedChannel:
         self._stopped = False
 
     def start(self, payload: AppPayload) -> Future[Any]:
-        """Hand out the first shard of the request of a payload; return a future of the status."""
+        """Submit the first shard of a payload's request; return a future of the status."""
         transfers = open_transfers(payload.setup)
         request, retries = cast("Request", payload.request), self._dfk.config.retries
         if can_share(transfers.backend, request):
@@ -88,22 +88,22 @@ class ShardedChannel:
         )
         with kernel.entered(self._dfk):
             app_future = self._operation.shard(own, shard, **self._place)
-        # A lost worker is made up for by `ShardedTask`, and nothing else is an error of the Parsl task.
+        # `ShardedTask` handles lost workers, and nothing else makes the Parsl task fail.
         app_future.task_record["fail_cost"] = self._dfk.config.retries + 1
         return _ParslShard(app_future, own, self._operation)
 
     def status(self) -> TaskStatus | None:
-        """Return what the shards that have ended, and those that are seen from here, have done."""
+        """Return the combined status of the shards that have ended or are visible from this process."""
         return self._task.status() if self._task is not None else None
 
     def stop(self) -> None:
-        """Hand out no more shards, and have those stopped that are being done."""
+        """Submit no more shards, and stop those in flight."""
         self._stopped = True
         if self._task is not None:
             self._task.stop()
 
     def cleanup(self) -> None:
-        """Do nothing: each shard removes what it needed."""
+        """Do nothing: each shard removes its own files."""
 
 
 class _ParslShard:
@@ -130,7 +130,7 @@ class _ParslShard:
         self._given_up = theirs is not None
         self._abandon(far=True)
         if theirs is not None:
-            # A worker that takes it up after all has to see the file.
+            # A worker that receives the shard later must still find the stop file.
             theirs.add_done_callback(lambda _: self._channel.cleanup())
 
     def _abandon(self, *, far: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""The orderly end of a run of Parsl: of a `chiltepin.Workflow`, of ``DataFlowKernel.cleanup``, and of the interpreter.
+"""Shut down a Parsl run cleanly: for a `chiltepin.Workflow`, ``DataFlowKernel.cleanup``, or interpreter exit.
 
-Parsl has no hook for the end of a run. Its ``cleanup`` stops the executors and abandons the tasks that they held:
-their futures, and those of everything that depends on them, stay pending, and a call of ``result()`` hangs.
-`shutdown_of` therefore puts a `Shutdown` in front of ``cleanup`` (``docs/decisions/shutdown.md``).
+Parsl has no hook for the end of a run. Its ``cleanup`` stops the executors and abandons their tasks: the futures
+of these tasks, and of all tasks that depend on them, stay pending, and a call of ``result()`` hangs. `shutdown_of`
+therefore puts a `Shutdown` in front of ``cleanup`` (``docs/decisions/shutdown.md``).
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds for which futures and callbacks are waited for when the interpreter ends, before threads are looked at.
+#: Seconds to wait for futures and callbacks at interpreter exit, before threads are checked.
 PAUSE = 0.25
 
-#: Seconds after which, when the interpreter ends, nothing more is expected of callbacks that do not return, and of
-#: tasks that wait for a future which nothing in this process is about to end.
+#: Seconds to wait at interpreter exit for callbacks that do not return, and for tasks that wait for a future that
+#: nothing in this process is about to complete.
 PATIENCE = 5.0
 
 _ENDED_FIRST = "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
@@ -64,14 +64,14 @@ def _left_by(name: str) -> str:
 
 _INTERRUPTED = _left_by(KeyboardInterrupt.__name__)
 
-#: The one attribute of a DataFlowKernel that is ours: what `attached` has made, by what has made it.
+#: Our only attribute of a DataFlowKernel: the results of `attached`, keyed by ``make``.
 _ATTACHED = "_chiltepin"
 _attaching = threading.RLock()
 
-#: All of this process.
+#: All shutdowns of this process.
 _shutdowns: weakref.WeakSet[Shutdown] = weakref.WeakSet()
 
-#: What blocks are to do at their end, as the start of a sentence, by block.
+#: The pending operation of each open block, as the start of a sentence.
 _blocks: dict[object, str] = {}
 
 
@@ -84,7 +84,7 @@ forks.register(_renew)
 
 
 def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
-    """Return what ``make(dfk)`` has made for a run; it is made once, and kept on the DataFlowKernel as long as that."""
+    """Return the result of ``make(dfk)``; it is created once per run, and lives as long as the DataFlowKernel."""
     kept: dict[Any, Any] = vars(dfk).setdefault(_ATTACHED, {})
     if make not in kept:
         with _attaching:
@@ -94,13 +94,13 @@ def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
 
 
 def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
-    """Make the run of `dfk` end in order, and return its shutdown; later calls for the same run do nothing.
+    """Make the run of `dfk` shut down cleanly, and return its shutdown; repeated calls return the same one.
 
-    From then on ``dfk.cleanup()`` first ends every task that is not done, and every task that depends on it, with an
-    error that says so. Tasks that run in a thread are awaited, because they cannot be stopped; tasks elsewhere are
-    ended at once, and the executor that holds them stops their processes.
+    From then on ``dfk.cleanup()`` first ends every unfinished task, and every task that depends on it, with an error
+    that says so. Tasks that run in a thread are awaited, because they cannot be stopped; other tasks are ended at
+    once, and their executor stops their processes.
 
-    In a child made by ``fork``, for a run of its parent, that is a ConfigError.
+    In a forked child, raise a ConfigError for a run of its parent.
     """
     shutdown = shutdown_of(dfk)
     if shutdown.forked:
@@ -112,13 +112,13 @@ def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
 
 
 def shutdown_of(dfk: DataFlowKernel) -> Shutdown:
-    """Return the shutdown of a run, which from then on takes the place of its ``cleanup``; one for each run."""
+    """Return the only shutdown of a run, which from then on replaces its ``cleanup``."""
     return attached(dfk, Shutdown)
 
 
 @contextlib.contextmanager
 def ends_in_order(what: str) -> Iterator[None]:
-    """Within this block, SIGTERM and SIGHUP raise SystemExit; `what` is named if it is not done in time."""
+    """Make SIGTERM and SIGHUP raise SystemExit in this block; report `what` if it does not end in time."""
     key = object()
     _blocks[key] = what
     signals.handle(_running, _name_left)
@@ -129,11 +129,11 @@ def ends_in_order(what: str) -> Iterator[None]:
 
 
 def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:
-    """Wait until runs have nothing to do, including what their tasks and callbacks start meanwhile.
+    """Wait until runs are idle, including the tasks that their tasks and callbacks start meanwhile.
 
-    In a child made by ``fork`` it returns at once: the runs are those of the parent. ``last`` tells whether the
-    interpreter ends. Then threads may start tasks as long as Python waits for them, and a task that needs a future
-    which nothing in this process will end waits in vain.
+    In a forked child it returns at once: the runs belong to the parent. ``last`` tells whether the interpreter is
+    exiting. Then threads may start tasks as long as Python waits for them, and a task may depend on a future that
+    nothing in this process will complete; `PATIENCE` limits the wait for it.
     """
 
     def concerns(future: futures.Future[Any]) -> bool:
@@ -141,7 +141,7 @@ def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:
 
     until = time.monotonic() + PATIENCE
     while not any(shutdown.forked for shutdown in shutdowns):
-        # In this order: a thread or a callback starts a task, and ends.
+        # In this order, because a thread or a callback may start a task and then end.
         threads = interpreter_exit.busy_threads() if last else []
         settled = callbacks.settled(concerns, 0)
         ending = callbacks.unfinished(concerns)
@@ -154,14 +154,14 @@ def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:
         elif last and time.monotonic() > until:
             return
         if waiting:
-            # A Ctrl-C that comes just before this wait begins is noticed only after it.
+            # A Ctrl-C that arrives just before this wait is handled only after it.
             futures.wait(waiting, timeout=PAUSE if last else 1)
         elif callbacks.settled(concerns, PAUSE) and threads:
             time.sleep(CHECK_INTERVAL)
 
 
 def _progresses(record: TaskRecord) -> bool:
-    """Whether a task runs, is about to run, or waits for what runs elsewhere than in Parsl."""
+    """Whether a task runs, is about to run, or waits for a future that runs outside Parsl."""
     if record["status"] not in (States.pending, States.joining):
         return True
     waits = awaited(record)
@@ -169,18 +169,18 @@ def _progresses(record: TaskRecord) -> bool:
 
 
 class Shutdown:
-    """The orderly end of one run.
+    """The clean shutdown of one run.
 
     Attributes
     ----------
-    unread : Unread
-        Failures that the end names, unless their results are read.
+    unread : UnreadFailures
+        Failures to list at the end, unless their results are read.
     apps : mapping
-        The apps of the run by task, weakly: an app refers to its kernel, and must not keep it alive.
+        The apps of the run by task, with weak keys: an app refers to its kernel, and must not keep it alive.
     watcher : callable or None
         Called with each new `chiltepin.data.TransferFuture` of the run.
     forked : bool
-        Whether this is a child made by ``fork``: the run is then left to the parent.
+        Whether this is a forked child, which leaves the run to its parent.
     """
 
     def __init__(self, dfk: DataFlowKernel) -> None:
@@ -210,9 +210,9 @@ class Shutdown:
         run_logs.open_again(run_logs.files_of(self.dfk))
 
     def on_end(self, callback: Callable[[str], object]) -> Callable[[], object]:
-        """Call `callback` when the run ends, before any of its tasks is ended; return a function that undoes this.
+        """Call `callback` when the run ends, before any of its tasks; return a function that removes the callback.
 
-        It gets the reason, a clause such as ``the workflow was left by ValueError``. It is called in the thread that
+        Its argument is the reason, such as ``the workflow was ended by ValueError``. It is called in the thread that
         ends the run, or at once if the end has begun; it must not block, and its exceptions are logged.
         """
         key = object()
@@ -225,21 +225,21 @@ class Shutdown:
         return functools.partial(self._callbacks.pop, key, None)
 
     def after_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the run has ended, and its workers with it; it may block, and handles its errors."""
+        """Call `callback` after the run and its workers have ended; it may block, and must handle its errors."""
         self._after_end.append(callback)
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to end here."""
+        """Whether the run has ended, or belongs to a parent process."""
         return bool(self.forked or self.dfk.cleanup_called)
 
     def cleanup(self) -> None:
-        """End every task, then let Parsl clean up; takes the place of ``DataFlowKernel.cleanup``."""
+        """End every task, then let Parsl clean up; this replaces ``DataFlowKernel.cleanup``."""
         if self.forked:
             return
         with self._turn:
             if self.dfk.cleanup_called:
-                # Parsl says itself that this is once too often.
+                # Parsl reports the repeated call.
                 self._parsl_cleanup()
                 return
             left_by = sys.exc_info()[0]
@@ -247,20 +247,20 @@ class Shutdown:
             self.unread.warn(clean=left_by is None)
 
     def name_left(self) -> None:
-        """Write to stderr what has failed, and what has not ended and will not."""
+        """List on stderr the failures, and the transfers and deletions that will not end."""
         for what in self._unfinished().values():
             self.unread.add(f"{what} had not ended: {self.tasks.reason or _left_by(interpreter_exit.cause())}.")
         self.unread.say()
 
     def _unfinished(self) -> dict[int, str]:
-        """Return the transfers and deletions that have not ended, as the start of a sentence, by their task."""
+        """Return the unfinished transfers and deletions by task id, each as the start of a sentence."""
         unfinished = callbacks.unfinished(functools.partial(belongs_to, self.dfk))
         # Parsl's own future of the same task has no such text.
         said = [(origin(future).task_record["id"], getattr(future, "_what", "")) for future in unfinished]
         return {task: what for task, what in said if what}
 
     def _say_what_is_awaited(self) -> None:
-        """Write to stderr what is being stopped, and what runs in threads, which cannot be stopped; each task once."""
+        """List on stderr, once each, the tasks that are being stopped, and those in threads, which cannot be."""
         threads = {record["id"]: f"Task {record['func_name']!r}, in a thread" for record in self.tasks.in_threads()}
         begun = {record["id"] for record in unfinished(self.dfk) if record["status"] is not States.pending}
         moving = {task: what for task, what in self._unfinished().items() if task in begun}
@@ -271,7 +271,7 @@ class Shutdown:
             print(f"chiltepin: {interpreter_exit.listed(head, new)}", file=sys.stderr, flush=True)  # noqa: T201
 
     def finish(self) -> None:
-        """End the run because the interpreter ends; what has failed goes to stderr, and no error leaves this."""
+        """End the run at interpreter exit; list failures on stderr, and raise no error."""
         cause = interpreter_exit.cause()
         try:
             with self._turn:
@@ -287,10 +287,10 @@ class Shutdown:
         try:
             run_logs.release_locks()
             self._begin(reason)
-            # Before each wait: Parsl may be starting a task while the end begins.
+            # Report before each wait: Parsl may be starting a task while the end begins.
             self.tasks.end_all(patient=True, before_wait=self._say_what_is_awaited if reason == _INTERRUPTED else None)
         except BaseException as error:
-            # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
+            # Ctrl-C during the wait for threads: abandon the threads, but end everything else cleanly.
             self.tasks.leave_threads()
             self.tasks.end_all(patient=False)
             if reason == _INTERRUPTED and isinstance(error, KeyboardInterrupt):
@@ -303,11 +303,11 @@ class Shutdown:
     def _begin(self, reason: str) -> None:
         self.unread.end_begins()
         with self._lock:
-            # First: a callback that is added from now on is called at once.
+            # Set first, because a callback that is added from now on is called at once.
             self.tasks.reason = reason
             callbacks = list(self._callbacks.values())
             self._callbacks.clear()
-        # Before a callback sets a thread free, which would take the next task from its queue.
+        # Before the callbacks, because one may free a thread, which would take the next task from its queue.
         self.tasks.begin()
         for callback in callbacks:
             self._call(callback)
@@ -326,7 +326,7 @@ class Shutdown:
         try:
             self._parsl_cleanup()
         finally:
-            # No worker is left that would read or write there.
+            # No worker is left that would use this folder.
             shutil.rmtree(os.path.join(self.dfk.run_dir, FOLDER), ignore_errors=True)
             run_logs.close(logs)
             while self._after_end:
@@ -353,7 +353,7 @@ def _loaded() -> DataFlowKernel | None:
 
 def _left() -> list[Shutdown]:
     """Return the runs that have not ended."""
-    # One with settings of ours may have had no task of ours.
+    # A run with our settings may not have had any of our tasks.
     if (dfk := _loaded()) is not None and hasattr(dfk.config, "data"):
         shutdown_of(dfk)
     return [shutdown for shutdown in list(_shutdowns) if not shutdown.over]
@@ -361,7 +361,7 @@ def _left() -> list[Shutdown]:
 
 @interpreter_exit.while_threads_work
 def _end_runs() -> None:
-    """End the runs that a script has left as a `Workflow` ends: wait, or cancel after an error or a signal."""
+    """End the runs that a script left open as a `Workflow` would: wait, or cancel after an error or a signal."""
     if not interpreter_exit.cause():
         try:
             # A thread may be about to start the first task of a run.
@@ -374,7 +374,7 @@ def _end_runs() -> None:
     _finish_runs()
 
 
-# Once more when the threads have ended: after an error or a signal they are not waited for, and go on to start tasks.
+# Again after the threads have ended: after an error or a signal they are not awaited, and may still start tasks.
 @atexit.register
 def _finish_runs() -> None:
     for shutdown in _left():

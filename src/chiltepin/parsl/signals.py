@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a workflow as Ctrl-C does: unfinished transfers are cancelled, and named on stderr."""
+"""Make SIGTERM and SIGHUP end a workflow as Ctrl-C does: cancel unfinished transfers, and list them on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["handle", "quit_by_interrupt"]
 
-#: Seconds for an orderly end; `timeout` and batch systems send SIGKILL some time after SIGTERM.
+#: Seconds for a clean shutdown; `timeout` and batch systems send SIGKILL some time after SIGTERM.
 ORDERLY = 4.0
 
 
@@ -31,7 +31,7 @@ class SIGHUP(SystemExit):
     """Raised in the main thread."""
 
 
-#: What `handle` has set, by signal.
+#: The handlers that `handle` has set, by signal.
 _handled: dict[int, Callable[..., object]] = {}
 
 _ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
@@ -40,8 +40,8 @@ _ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
 def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None:
     """Handle both signals where they still have their default action.
 
-    Without a workflow (``running``) they end the process at once. If the end takes too long, ``name_left`` prints on
-    stderr what is cancelled. A child made by ``fork`` has the default action again.
+    If no workflow is ``running``, they end the process at once. If the shutdown takes too long, ``name_left`` lists the
+    cancelled tasks on stderr. A forked child has the default action again.
     """
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -65,7 +65,7 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
 
 
 def quit_by_interrupt() -> None:
-    """End this process and its children by SIGINT, as a second Ctrl-C; do nothing at a prompt or with another handler.
+    """End this process and its children as a second Ctrl-C does; do nothing at a prompt or with another handler.
 
     It prints no traceback, and waits for no thread.
     """
@@ -79,10 +79,10 @@ def quit_by_interrupt() -> None:
 
 @forks.register
 def _restore_defaults() -> None:
-    """Let both signals end a child at once.
+    """Let both signals end a forked child at once.
 
-    A handler in Python runs only between two instructions of Python: a signal that arrives just before the child waits
-    for a lock, as the processes of a `multiprocessing.Pool` do when they are told to end, would not wake it.
+    A Python handler runs only between two Python instructions: a signal that arrives just before the child waits for a
+    lock, as the processes of a `multiprocessing.Pool` do when they are told to end, would not wake it.
     """
     for number, handler in _handled.items():
         if signal.getsignal(number) is handler:

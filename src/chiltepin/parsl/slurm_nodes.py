@@ -1,4 +1,4 @@
-"""Ask Slurm whether the nodes of workers that are silent still have a job."""
+"""Ask Slurm whether the nodes of silent workers still have a job."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SlurmNodes"]
 
-#: Seconds for a command of Slurm; Parsl has the same limit.
+#: Time limit of a Slurm command, in seconds; the same as Parsl's.
 _LIMIT = 10
 
-#: A job that is over and whose processes may not have ended yet; its node may be down.
+#: State of a job that is over but whose processes may not have ended yet; its node may be down.
 _COMPLETING = "CG"
 
 
 class SlurmNodes:
     """The hosts of the workers of one executor, as Slurm knows them.
 
-    A host is believed to be without a job only if Slurm has shown a job of this user there before: it may know the
-    host, or the user, by another name.
+    A host counts as without a job only if Slurm has listed a job of this user there before: Slurm may know the host, or
+    the user, by another name.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class SlurmNodes:
         self._confirmed: set[str] = set()
 
     def has_questions(self, hosts: Collection[str], silent: Collection[str]) -> bool:
-        """Whether `lost` would ask Slurm anything."""
+        """Whether `lost` would query Slurm."""
         return not self._confirmed.isdisjoint(silent) or not self._asked.issuperset(hosts)
 
     def lost(self, hosts: set[str], silent: set[str]) -> set[str]:
-        """Return the silent ones of some hosts on which no job of this user runs any more; one question for all."""
+        """Return the silent hosts on which no job of this user runs any more, with one query for all."""
         asked = (hosts - self._asked) | (silent & self._confirmed)
         running = _with_job(asked)
         self._asked |= hosts
@@ -46,7 +46,7 @@ class SlurmNodes:
 
 
 def _with_job(hosts: Collection[str]) -> set[str] | None:
-    """Return those of some hosts on which a job of this user runs; None where Slurm does not say."""
+    """Return the hosts on which a job of this user runs; None if Slurm does not respond."""
     names = {host.partition(".")[0]: host for host in hosts}
     which = ("--user", str(os.getuid()), "--nodelist", ",".join(names))
     listed = _ask("squeue", "--noheader", *which, "--format", "%t %N")

@@ -1,4 +1,4 @@
-"""How the live table fits a terminal: columns, shortened locations, and speeds."""
+"""Fit the live table to a terminal: columns, shortened locations, and speeds."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from chiltepin.errors import printable
 
 __all__ = ["COLUMNS", "WIDEST", "RateMeter", "TableLayout", "location", "rate"]
 
-#: Seconds over which a speed is the mean. A service reports its progress in steps.
+#: Seconds over which a speed is averaged, because a service reports its progress in steps.
 WINDOW = 10.0
 
-#: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
-#: columns can be left out from the right; and of the longest line.
+#: Widths in cells of the columns after the first, which gets the rest of the line: at least `LEAST` cells, for which
+#: columns are dropped from the right. `WIDEST` is the longest line.
 COLUMNS = {"State": 9, "Bytes": 8, "Files": 7, "Speed": 10}
 LEAST, WIDEST = 40, 120
 
 
 class RateMeter:
-    """How fast a number grows."""
+    """The speed at which a number grows."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def speed(self, count: int, now: float) -> float:
-        """Return by how much it grows in a second, now that it is ``count``: the mean since `WINDOW` seconds ago."""
+        """Record ``count``, and return the growth per second, averaged over the last `WINDOW` seconds."""
         if not self._seen or count != self._seen[-1][1]:
             self._seen.append((now, count))
         while len(self._seen) > 1 and self._seen[1][0] <= now - WINDOW:
@@ -36,33 +36,33 @@ class RateMeter:
         began, before = self._seen[0]
         ended = self._seen[-1][0]
         if len(self._seen) == 1 or now - ended > ended - self._seen[-2][0]:
-            # The next step is late: what moves has become slower, or has stopped.
+            # The next step is late: the task has become slower, or has stopped.
             ended = now
         return (count - before) / (ended - began) if ended > began else 0.0
 
 
 class TableLayout:
-    """The lines of a table of so many cells, with columns of fixed widths."""
+    """The lines of a table that is ``width`` cells wide, with columns of fixed widths."""
 
     def __init__(self, width: int) -> None:
         self._widths = list(COLUMNS.values())
         while len(self._widths) > 1 and self._left(width) < LEAST:
             self._widths.pop()
-        #: Cells of the first column.
+        #: Width of the first column, in cells.
         self.room = max(self._left(width), 1)
 
     def _left(self, width: int) -> int:
         return width - sum(self._widths) - len(self._widths)
 
     def line(self, what: str, state: str, *numbers: str, style: str = "") -> Text:
-        """Return a line; numbers are set to the right, and those that have no column are left out."""
+        """Return a line; numbers are right-aligned, and those without a column are omitted."""
         cells = [set_cell_size(printable(what), self.room), state.ljust(self._widths[0])]
         cells += [number.rjust(width) for number, width in zip(numbers, self._widths[1:], strict=False)]
         return Text(" ".join(cells), style=style, no_wrap=True, overflow="crop")
 
 
 def location(endpoint: str, path: str, room: int) -> str:
-    """Return a location in so many characters; of a path, the end is kept."""
+    """Return a location in at most ``room`` characters; the end of a long path is kept."""
     whole = f"{endpoint}:{path}"
     if len(whole) <= room:
         return whole

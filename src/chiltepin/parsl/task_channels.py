@@ -1,4 +1,4 @@
-"""How a transfer future reaches its task: at a worker of Parsl, or at a service."""
+"""Connect a transfer future to its task, at a Parsl worker or at a service."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["FOLDER", "ServiceChannel", "TaskChannel", "WorkerChannel"]
 
 logger = logging.getLogger(__name__)
 
-#: In the run folder: where workers are told to stop, and tell how far they are.
+#: Folder in the run folder for stop files, and for the status files of workers.
 FOLDER = "chiltepin"
 
 
 class TaskChannel(Protocol):
-    """How the workflow's process asks for the status of a task, and stops it, before and while it runs.
+    """The interface through which the workflow polls and stops a task, before and while it runs.
 
     Attributes
     ----------
@@ -45,24 +45,24 @@ class TaskChannel(Protocol):
 
     @property
     def handle(self) -> TaskHandle | None:
-        """The name of the task; None as long as it has none."""
+        """The handle of the task; None until it has one."""
         ...
 
     def status(self) -> TaskStatus | None:
-        """Return what is known of the task here and now; None if nothing is known."""
+        """Return the last known status of the task; None if it is unknown."""
         ...
 
     def stop(self) -> None:
-        """Have it stopped, also if it has not begun; this does not wait."""
+        """Request that the task stop, even if it has not begun; return without waiting."""
         ...
 
     def cleanup(self) -> None:
-        """Remove what was needed for the task, which has ended."""
+        """Remove the files and records of the task, which has ended."""
         ...
 
 
 class WorkerChannel:
-    """A task whose bytes a worker of Parsl moves, in this process or in another one."""
+    """A task whose bytes a Parsl worker moves, in this process or in another one."""
 
     queues = True
     executor = None
@@ -74,12 +74,12 @@ class WorkerChannel:
         self.handle = handle
 
     def status(self) -> TaskStatus | None:
-        """Look, if the task runs in this process; else read what its worker has noted."""
+        """Return the status of a task in this process, else the content of its status file."""
         status = open_transfers(self._payload.setup).backend.poll([self.handle])[0]
         return status_file.read(self._payload.status_file) if status.state is TaskState.LOST else status
 
     def stop(self) -> None:
-        """Write the stop file of the task; where the disk refuses it, only a task of this process is stopped."""
+        """Create the stop file of the task; if that fails, only a task in this process is stopped."""
         with self._lock:
             if self._ended:
                 return
@@ -92,7 +92,7 @@ class WorkerChannel:
                 open_transfers(self._payload.setup).backend.cancel(self.handle)
 
     def cleanup(self) -> None:
-        """Remove that file, and the worker's note, if they can be there."""
+        """Remove the stop file and the status file, if they may exist."""
         with self._lock:
             self._ended = True
         files = [self._payload.stop_file] if self._stopped else []
@@ -114,7 +114,7 @@ class ServiceChannel:
         self._handle: TaskHandle | None = None
 
     def start(self, payload: AppPayload) -> Future[TaskStatus]:
-        """Leave the request of a payload to the task manager."""
+        """Pass the request of a payload to the task manager."""
         return self._manager.start(
             payload.submission_id,
             cast("Request", payload.request),
@@ -127,14 +127,14 @@ class ServiceChannel:
 
     @property
     def handle(self) -> TaskHandle | None:
-        """What the service calls it."""
+        """The handle of the task at the service; None until it has one."""
         if self._handle is not None:
             return self._handle
         pending = self._manager.find(self._key)
         return pending.handle if pending else None
 
     def status(self) -> TaskStatus | None:
-        """Return what the last look of the task manager said."""
+        """Return the status from the task manager's last poll."""
         pending = self._manager.find(self._key)
         if pending is None or pending.status is not None:
             return pending.status if pending else None
@@ -145,10 +145,10 @@ class ServiceChannel:
         return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:
-        """Leave it to the task manager."""
+        """Request that the task manager stop the task."""
         self._manager.stop(self._key)
 
     def cleanup(self) -> None:
-        """Let the task manager forget it."""
+        """Remove the task from the task manager."""
         self._handle = self.handle
         self._manager.forget(self._key)

@@ -1,4 +1,4 @@
-"""The function of a task, wrapped for where it runs: a worker, which may have Parsl only, or here for a join task."""
+"""Wrap the function of a task for the place where it runs: a worker, which may have only Parsl, or this process."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["in_workflow", "mangled", "sendable", "without_globals", "without_hid
 
 T = TypeVar("T")
 
-# Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
-# they would clash there.
+# Parameter names of the functions through which Parsl and its executors pass a task's arguments: keyword arguments with
+# these names would clash.
 RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
 _MANGLED = "chiltepin:"
 
 
 def mangled(named: Mapping[str, T]) -> dict[str, T]:
-    """Return arguments under other names where Parsl's own functions have a parameter of the same name."""
+    """Return arguments, renamed if Parsl's own functions have a parameter of the same name."""
     return {_MANGLED + name if name in RESERVED else name: value for name, value in named.items()}
 
 
 def without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
-    """Return `function` as a task runs it: with its own arguments, under their own names."""
+    """Return `function` as a task runs it: only with the arguments that it declares, under their original names."""
     prefix = _MANGLED
 
     def run(*args: Any, **kwargs: Any) -> T:
@@ -47,7 +47,7 @@ def without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callabl
 def sendable(function: Callable[..., Any], hidden: Iterable[str] | None = None) -> Callable[..., Any]:
     """Return `function` as an executor runs it: Parsl can send whatever it returns or raises.
 
-    With ``hidden``, it gets its own arguments, under their own names, as from `without_hidden`.
+    With ``hidden``, it receives its arguments as from `without_hidden`.
     """
     name, home, prefix = function.__name__, serialization.PROCESS_TOKEN, _MANGLED
 
@@ -55,10 +55,10 @@ def sendable(function: Callable[..., Any], hidden: Iterable[str] | None = None) 
         if hidden is not None:
             kwargs = {name.removeprefix(prefix): value for name, value in kwargs.items() if name not in hidden}
         try:
-            # In the worker. Not "from", for which importlib runs a function of Python at each call.
+            # Imported in the worker. With "from", importlib would run a Python function at each call.
             import chiltepin.parsl.serialization as in_worker  # noqa: PLC0415
         except ImportError:
-            # A worker needs Parsl only.
+            # A worker needs only Parsl.
             return function(*args, **kwargs)
         return in_worker.run(name, home, function, args, kwargs)
 
@@ -66,7 +66,7 @@ def sendable(function: Callable[..., Any], hidden: Iterable[str] | None = None) 
 
 
 def in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function of a join task with the task calls in it going to the kernel of the join task."""
+    """Return the function of a join task such that its task calls use the kernel of the join task."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         dfk = kernel_ref()
@@ -78,8 +78,8 @@ def in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> C
 
 
 def _safe_to_join(future: Any) -> Any:
-    """Return a future that fails where `future` is cancelled: Parsl would wait for a cancelled one without end."""
-    # A future that runs cannot be cancelled.
+    """Return a future that fails if `future` is cancelled: Parsl would wait forever for a cancelled future."""
+    # A running future cannot be cancelled.
     if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)) or future.running():
         return future
     proxy = ProxyFuture()
@@ -88,15 +88,15 @@ def _safe_to_join(future: Any) -> Any:
 
 
 def without_globals(function: Callable[..., T], module: str) -> Callable[..., T]:
-    """Return `function` as if it was defined in `module`, and without globals."""
-    # With a closure of another module a worker gets all globals of this one, used or not.
+    """Return `function` as if it were defined in `module`, and without globals."""
+    # A closure defined in another module would send all globals of this module to the worker, used or not.
     bare = types.FunctionType(function.__code__, {"__name__": module}, None, None, function.__closure__)
     bare.__kwdefaults__ = function.__kwdefaults__
     return bare
 
 
 def _named_like(function: Callable[..., T], run: Callable[..., T]) -> Callable[..., T]:
-    # Not functools.wraps: through __wrapped__ Parsl would find defaults that _arguments has filled in already.
+    # Not functools.wraps: through __wrapped__ Parsl would find defaults that _arguments has already filled in.
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(run, name, getattr(function, name, None))
     return run

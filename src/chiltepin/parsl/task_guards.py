@@ -1,8 +1,8 @@
-"""Guards around the steps of Parsl for each task, so that every task ends, whatever a step raises.
+"""Guard Parsl's steps for each task, so that every task ends, whatever a step raises.
 
-Between the launch of a task and the end of its future Parsl runs code of others: it pickles arguments, unpickles
-results, takes the ``repr`` of exceptions, calls a retry handler, writes a checkpoint and sends to its monitoring. Some
-of these steps handle an `Exception`, the others nothing; an unexpected exception is logged, and the future stays
+Between the launch of a task and the end of its future Parsl runs foreign code: it pickles arguments, unpickles results,
+takes the ``repr`` of exceptions, calls a retry handler, writes a checkpoint and reports to its monitoring. Some of
+these steps handle an `Exception`, the rest handle nothing; an unexpected exception is logged, and the future stays
 pending (docs/decisions/task-results.md).
 """
 
@@ -43,12 +43,12 @@ __all__ = ["follow_launches", "install_guards"]
 
 logger = logging.getLogger(__name__)
 
-#: Each takes the record of a task, and is the whole of what a thread of Parsl does with it at that moment.
+#: Methods that take the record of a task, and are all that a Parsl thread does with the task at that moment.
 _STEPS = ("_launch_if_ready_async", "handle_exec_update", "handle_join_update")
-#: What Parsl does on the way to the end of a future, and which does not have to succeed for that.
+#: Methods that Parsl calls before a future ends, but that need not succeed for it.
 _TIDYING = ("_send_task_info", "_log_std_streams")
 _PARSL_RESOLVERS = (SHALLOW_DEPENDENCY_RESOLVER, DEEP_DEPENDENCY_RESOLVER)
-#: Most errors, each the reason for the next, that an error may have behind it.
+#: Maximum length of a chain of errors that cause each other.
 _LONGEST_CHAIN = 20
 
 
@@ -56,7 +56,7 @@ def install_guards(dfk: DataFlowKernel) -> None:
     """Guard the steps of all tasks of a run."""
     for name in _STEPS:
         setattr(dfk, name, _ends_task(dfk, getattr(dfk, name)))
-    # Without monitoring there is nothing to send, and Parsl tries it six times for each task.
+    # Without monitoring nothing is sent, but Parsl calls the method six times for each task.
     for name in _TIDYING if dfk.monitoring_radio else _TIDYING[1:]:
         setattr(dfk, name, _logs_errors(getattr(dfk, name)))
     for name in ("update_memo_result", "update_memo_exception"):
@@ -70,7 +70,7 @@ def install_guards(dfk: DataFlowKernel) -> None:
 
 
 def follow_launches(dfk: DataFlowKernel) -> dict[int, Callable[[], None]]:
-    """Return a dictionary of what to do with tasks, by their ids, when they have been launched."""
+    """Return a dictionary of callbacks by task id, each called once its task has been launched."""
     due: dict[int, Callable[[], None]] = {}
     launch = dfk._launch_if_ready_async  # noqa: SLF001
 
@@ -92,11 +92,11 @@ def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., 
         try:
             step(record, *rest)
             if record["status"] is States.joining:
-                # What its function has returned is read; a workflow may have 100,000 tasks of services in flight.
+                # The result of its function has been read; a workflow may have 100,000 service tasks in flight.
                 record["exec_fu"] = None
         except BaseException as error:
             _fail(dfk, record, error)
-            # Ctrl-C, while the end of the workflow takes this step.
+            # Ctrl-C while the shutdown of the workflow runs this step.
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
 
@@ -104,7 +104,7 @@ def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., 
 
 
 def _with_reason(end: Callable[..., None]) -> Callable[..., None]:
-    """Return what ends a task with an error that names the reason in its text."""
+    """Return a function that ends a task with an error that includes the reason in its text."""
 
     @functools.wraps(end)
     def end_task(record: TaskRecord, state: States, error: BaseException) -> None:
@@ -122,13 +122,13 @@ def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None
     failure = AppFailedError(describe_failure(record["func_name"], error, flaw))
     with suppress(Exception):
         dfk._complete_task_exception(record, States.failed, failure)  # noqa: SLF001
-    # Parsl's own last line, should one before it fail.
+    # The last line of Parsl's method, in case an earlier line failed.
     with suppress(Exception):
         future.set_exception(failure)
 
 
 def _guarded(add: Callable[[Sequence[ParslExecutor]], None]) -> Callable[[Sequence[ParslExecutor]], None]:
-    """Return what adds executors that survive every result."""
+    """Return a function that adds executors and guards them."""
 
     @functools.wraps(add)
     def add_executors(executors: Sequence[ParslExecutor]) -> None:
@@ -151,7 +151,7 @@ def _logs_errors(tidy: Callable[..., None]) -> Callable[..., None]:
 
 
 def _opened(unwrap: Callable[[Future[Any]], Any]) -> Callable[[Future[Any]], Any]:
-    """Return what gives the result of a task, or raises an exception that Parsl can handle."""
+    """Return a function that returns the result of a task, or raises an exception that Parsl can handle."""
 
     def result_of(future: Future[Any]) -> Any:
         try:
@@ -165,8 +165,8 @@ def _opened(unwrap: Callable[[Future[Any]], Any]) -> Callable[[Future[Any]], Any
 
 
 def _extended(resolver: DependencyResolver) -> DependencyResolver:
-    """Return a resolver that knows `Nested`, and raises what Parsl can handle where a future has failed oddly."""
-    # To dispatch on the type of one plain argument costs Parsl's own resolvers a hundredth of an empty task.
+    """Return a resolver that supports `Nested`, and raises only exceptions that Parsl can handle."""
+    # With Parsl's own resolvers, dispatching on the type of one plain argument costs 1% of an empty task.
     plain = PLAIN if resolver in _PARSL_RESOLVERS else frozenset()
 
     def gather(value: object) -> Any:
@@ -179,7 +179,7 @@ def _extended(resolver: DependencyResolver) -> DependencyResolver:
             return value
         try:
             return value.resolved(unwrap) if isinstance(value, Nested) else resolver.traverse_to_unwrap(value)
-        except BaseException as error:  # noqa: BLE001 - a future of the user's own may have failed with anything
+        except BaseException as error:  # noqa: BLE001 - a user's future may have failed with any exception
             failure = error
         raise _handled("", _shortened(failure))
 
@@ -187,10 +187,10 @@ def _extended(resolver: DependencyResolver) -> DependencyResolver:
 
 
 def _shortened(failure: BaseException) -> BaseException:
-    """Return an error, or one that leads straight to its cause if it does so through too many failed tasks.
+    """Return an error, or one that refers directly to the first cause if the chain of failed tasks is too long.
 
-    Parsl keeps the ``repr`` of each DependencyError, which holds that of the one before, and so on. From some 250 on
-    that is a RecursionError in a callback, and that task and all behind it stay pending.
+    Parsl keeps the ``repr`` of each DependencyError, which contains that of the previous one, and so on. From about 250
+    errors on, this raises a RecursionError in a callback, and that task and all dependent tasks stay pending.
     """
     error = failure
     for _ in range(_LONGEST_CHAIN):
@@ -208,7 +208,7 @@ def _handled(app: str, failure: BaseException) -> Exception:
 
 
 def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Future[Any]]:
-    """Return a function that launches a task, or raises an exception that names the argument at fault."""
+    """Return a function that launches a task, or raises an exception that names the faulty argument."""
 
     def launch_task(record: TaskRecord) -> Future[Any]:
         record["memoize"] = record["memoize"] and not writes_files(record)
@@ -224,14 +224,14 @@ def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Fut
 
 
 def _unsendable(record: TaskRecord) -> AppFailedError | None:
-    """Return an error that names the argument which cannot be sent to a worker; None if there is none."""
+    """Return an error that names an argument that cannot be sent to a worker; None if there is none."""
     if record["executor"] not in record["dfk"].executors or runs_in_thread(record):
         return None
     positional = {str(number): value for number, value in enumerate(record["args"], start=1)}
     for name, value in {**positional, **record["kwargs"]}.items():
         try:
             serialize(value, buffer_threshold=1 << 62)
-        except BaseException as error:  # noqa: BLE001, PERF203 - pickling runs code of the user
+        except BaseException as error:  # noqa: BLE001, PERF203 - pickling runs user code
             return AppFailedError(
                 f"Argument {name} of app {record['func_name']!r}, of type {type_name(type(value))}, cannot be sent to "
                 f"a worker ({headline(error)}); give plain data, or the name of a file."

@@ -1,4 +1,4 @@
-"""What Parsl's records tell about the tasks of a run, and which run a future belongs to."""
+"""Query Parsl's records of the tasks of a run, and the run that a future belongs to."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def runs_in_thread(record: TaskRecord) -> bool:
 
 
 def origin(future: Any) -> Any:
-    """Return the future that the future of a file, or a proxy, follows; any other future itself."""
+    """Return the future that a file's future or a proxy follows; return any other future unchanged."""
     while True:
         if isinstance(future, DataFuture):
             future = future.parent
@@ -53,6 +53,6 @@ def origin(future: Any) -> Any:
 
 
 def belongs_to(dfk: DataFlowKernel, future: Future[Any]) -> bool:
-    """Whether a future is that of a task of a run, or of a file that such a task makes."""
+    """Whether a future belongs to a task of a run, or to a file that such a task writes."""
     task = origin(future)
     return isinstance(task, AppFuture) and task.task_record["dfk"] is dfk

@@ -1,11 +1,10 @@
-"""Starts the worker processes of one node: Parsl's program, with a queue that survives the death of its users.
+"""Start the worker processes of one node: Parsl's program, with a queue that survives the death of its users.
 
-Parsl sends tasks to the workers of a node, and receives their results, by queues of `multiprocessing`. A process that
+Parsl sends tasks to the workers of a node, and receives their results, through `multiprocessing` queues. A process that
 waits at such a queue holds its lock, and keeps it when it is killed: after the death of an idle worker no other worker
-of the node gets a task. A task is lost if its worker dies after taking it from the queue and before noting that; a
-result is written by a thread somewhat later, and lost if the worker dies in between. A result that arrives while the
-program ends makes it, and its workers, hang
-(docs/decisions/dead-workers.md).
+of the node gets a task. A task is lost if its worker dies after taking it from the queue and before recording that. A
+thread writes a result slightly later; the result is lost if the worker dies in between. A result that arrives while the
+program ends makes it, and its workers, hang (docs/decisions/dead-workers.md).
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SafeQueue", "main"]
 
-#: Bytes of the largest message that goes through the socket itself, in which Linux keeps 208 KiB. A larger one goes as
-#: an open file without a name.
+#: Largest message in bytes that is sent through the socket itself, in which Linux buffers 208 KiB. A larger message is
+#: sent as an open file without a name.
 _LARGE = 1 << 14
 
-#: How a message begins, and the number of an open file.
+#: The first byte of a message, and the format of a file descriptor.
 _HERE, _IN_FILE, _FILE = b"\0", b"\1", struct.Struct("i")
 
 
 class _Task(dict[str, Any]):
-    """A task that stays in its queue until it is read: a worker of Parsl's notes a task before it reads any of it."""
+    """A task that stays in its queue until it is read: Parsl's worker records a task before reading any of it."""
 
     def __init__(self, task: dict[str, Any], take: Callable[[], None]) -> None:
         super().__init__(task)
@@ -61,10 +60,10 @@ class _Task(dict[str, Any]):
 
 
 class SafeQueue:
-    """A queue whose readers and writers may be killed at any time: each message goes whole to one reader or none.
+    """A queue whose readers and writers may be killed at any time: one reader receives a message completely, or none does.
 
-    In place of ``multiprocessing.Queue``, with the methods that Parsl uses and for processes with one reading thread
-    each. Both parameters are ignored.
+    Replaces ``multiprocessing.Queue``, with the methods that Parsl uses, for processes with one reading thread each.
+    Both parameters are ignored.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: context.BaseContext) -> None:  # noqa: ARG002 - Python's own
@@ -85,7 +84,7 @@ class SafeQueue:
 
     def __setstate__(self, state: tuple[int, socket.socket, socket.socket, Any]) -> None:
         self._maker, self._reader, self._writer, turn = state
-        # A worker has got the queue. If it ignores SIGTERM, or no process is left to send it, it is still to end.
+        # This is a worker that receives the queue. It must end even if it ignores SIGTERM, or nothing sends SIGTERM.
         child_processes.end_with_parent(self._maker)
         self._lock_file = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
         self._reset()
@@ -93,8 +92,8 @@ class SafeQueue:
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - Python's own
         """Return the next message; as ``multiprocessing.Queue.get``.
 
-        A task, which is a `dict`, leaves the queue when an item of it is read, or with the next message. If its reader
-        dies before that, another one gets it.
+        A task, which is a `dict`, is removed from the queue when an item of it is read, or with the next message. If
+        its reader dies before that, another reader receives it.
         """
         self._remove()
         end = float("inf") if block and timeout is None else time.monotonic() + (timeout or 0.0)
@@ -123,12 +122,12 @@ class SafeQueue:
             return content[len(_HERE) :]
         [number] = _FILE.unpack(more[0][-1])
         with open(number, "rb") as file:
-            # A reader that has died may have read some of it.
+            # A reader that has died may have read part of it.
             file.seek(0)
             return file.read()
 
     def _remove(self) -> None:
-        """Remove the message that was returned last."""
+        """Remove the last returned message."""
         if self._holds_lock:
             self._reader.recv(1)
             self._unlock()
@@ -138,7 +137,7 @@ class SafeQueue:
         fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 
     def put(self, obj: object) -> None:
-        """Add a message; in a worker it is in the queue when this returns."""
+        """Add a message; in a worker it is in the queue on return."""
         content, file = bytes(_ForkingPickler.dumps(obj)), None
         if len(content) > _LARGE:
             file = tempfile.TemporaryFile()  # noqa: SIM115 - open until it is sent
@@ -176,7 +175,7 @@ class SafeQueue:
             part.close()
 
     def qsize(self) -> int:
-        """Not known; Parsl asks for its log only."""
+        """Not supported; Parsl uses the size only in its log."""
         raise NotImplementedError
 
 
@@ -188,20 +187,20 @@ class _ClientContext(curvezmq.ClientContext):  # type: ignore[misc] # parsl has 
         self._kept: list[object] = []
 
     def socket(self, socket_type: int, *args: Any, **kwargs: Any) -> Any:
-        """Make a socket, and keep it; Parsl drops one end of a pair while a thread may send to it."""
+        """Create a socket and keep it: Parsl drops one end of a pair while a thread may still send to it."""
         self._kept.append(super().socket(socket_type, *args, **kwargs))
         return self._kept[-1]
 
     def term(self) -> None:
-        """Close the sockets and end; Parsl asks for it when its threads have ended."""
+        """Close the sockets and terminate; Parsl calls this when its threads have ended."""
         self.destroy(linger=0)
 
 
 class _TaskManager(managers.SyncManager):
-    """The process in which workers note their tasks; without it no worker gets a task, and no death is noticed."""
+    """The process in which workers record their tasks; without it no worker gets a task, and no death is noticed."""
 
     def start(self, *args: Any, **kwargs: Any) -> None:
-        """Start it, and end this process with it, so that the node is given up and its tasks end."""
+        """Start the process, and end this one with it, so that the node is declared lost and its tasks end."""
         super().start(*args, **kwargs)
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -215,7 +214,7 @@ def main() -> None:
     """Run Parsl's program with our queue, context and manager."""
     curvezmq.ClientContext = _ClientContext
     managers.SyncManager = _TaskManager  # type: ignore[misc]
-    # Elsewhere sockets have no messages, or no MSG_PEEK; there Parsl's own queue is used.
+    # On other systems sockets lack message boundaries or MSG_PEEK, and Parsl's own queue is used.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]
     child_processes.end_with_workflow()
