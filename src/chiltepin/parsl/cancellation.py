@@ -80,7 +80,7 @@ class TaskCanceller:
             executor.withdraw(record["exec_fu"], error)
 
     def end_all(self, *, patient: bool, before_wait: Callable[[], object] | None = None) -> None:
-        """End every task, and those that callbacks start meanwhile.
+        """End every task, and the tasks that callbacks start meanwhile.
 
         ``patient`` tells whether to wait for the tasks that threads run, which cannot be stopped. ``before_wait`` is
         called before each wait for tasks that have not ended.

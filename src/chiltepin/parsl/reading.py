@@ -29,7 +29,7 @@ class ReadFuture(CallbackFuture[T]):
     Attributes
     ----------
     was_read : bool
-        Whether its result, or that of a task that failed because of it, was read.
+        Whether its result, or the result of a task that failed because of it, was read.
     on_read : callable
         Called when the result is read.
     """

@@ -189,7 +189,7 @@ def _extended(resolver: DependencyResolver) -> DependencyResolver:
 def _shortened(failure: BaseException) -> BaseException:
     """Return an error, or one that refers directly to the first cause if the chain of failed tasks is too long.
 
-    Parsl keeps the ``repr`` of each DependencyError, which contains that of the previous one, and so on. From about 250
+    Parsl keeps the ``repr`` of each DependencyError, which contains the previous one, and so on. From about 250
     errors on, this raises a RecursionError in a callback, and that task and all dependent tasks stay pending.
     """
     error = failure

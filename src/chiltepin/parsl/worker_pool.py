@@ -60,7 +60,7 @@ class _Task(dict[str, Any]):
 
 
 class SafeQueue:
-    """A queue whose readers and writers may be killed at any time: one reader receives a message completely, or none does.
+    """A queue whose readers and writers may be killed at any time: a message reaches one reader completely, or none.
 
     Replaces ``multiprocessing.Queue``, with the methods that Parsl uses, for processes with one reading thread each.
     Both parameters are ignored.
