@@ -97,7 +97,7 @@ def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
     """Make the run of `dfk` shut down cleanly, and return its shutdown; repeated calls return the same one.
 
     From then on ``dfk.cleanup()`` first ends every unfinished task, and every task that depends on it, with an error
-    that says so. Tasks that run in a thread are awaited, because they cannot be stopped; other tasks are ended at
+    that gives the reason. Tasks that run in a thread are awaited, because they cannot be stopped; other tasks end at
     once, and their executor stops their processes.
 
     In a forked child, raise a ConfigError for a run of its parent.
