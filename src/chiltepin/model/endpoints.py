@@ -14,11 +14,9 @@ __all__ = ["THIS_MACHINE", "UUID", "UUID_LENGTH", "DirEntry", "endpoint_name"]
 #: The pattern of a UUID.
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-#: The name of the collection of Globus Connect Personal on the machine where the workflow runs.
+#: The name for the Globus Connect Personal collection of the machine where the workflow runs.
 THIS_MACHINE = "this-machine"
 
-
-#: Its length.
 UUID_LENGTH = 36
 
 
@@ -34,7 +32,7 @@ class DirEntry:
     Parameters
     ----------
     name : str
-        Its base name.
+        The base name.
     kind : {"file", "dir", "link", "other"}
         Links are not followed; ``other`` is a device, a socket or a pipe.
     size : int or None

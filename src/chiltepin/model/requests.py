@@ -30,17 +30,17 @@ __all__ = [
     "notify_events",
 ]
 
-#: Default number of seconds for which a permanent fault is tolerated: enough for a file that is just being created, and
-#: for a laptop that changes its network.
+#: Default number of seconds to tolerate a permanent fault: enough for a file that is still being created, and for a
+#: laptop that changes networks.
 FAULT_GRACE = 60.0
 
 #: Length of the longest label that the Globus service accepts (docs.globus.org, "Task Submission", 2.2).
 LABEL_LIMIT = 128
 
-#: The events of a task about which a service may send an e-mail.
+#: The task events for which a service can send an e-mail.
 NOTIFY_EVENTS = ("succeeded", "failed", "inactive")
 
-#: The fields of requests that only some backends support; `Capabilities.options` names those of a backend.
+#: The request fields that only some backends support; `Capabilities.options` lists those of a backend.
 BACKEND_OPTIONS = (
     "checksum_algorithm",
     "destination_local_user",
@@ -54,15 +54,15 @@ BACKEND_OPTIONS = (
     "submission_id",
 )
 
-#: When an existing destination is skipped. ``mtime`` needs the clocks of both stores to be equal: they may be apart by
-#: less than the time from a copy to the next change of its source; with ``preserve_timestamp`` by any time.
+#: When to skip an existing destination. ``mtime`` compares the clocks of both stores: they may differ by less than the
+#: time from a copy to the next change of its source; with ``preserve_timestamp``, by any amount.
 SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 
-#: The sync levels from the weakest to the strictest; each one includes the checks of those before it.
+#: The sync levels from the weakest to the strictest; all but ``exists`` compare sizes.
 SYNC_LEVELS: tuple[SyncLevel, ...] = ("exists", "size", "mtime", "checksum")
 
 #: The algorithms of an expected checksum, with the number of hexadecimal digits. All of them detect corruption; md5 and
-#: sha1 do not protect against a manipulated file.
+#: sha1 do not protect against tampering.
 CHECKSUMS: Mapping[str, int] = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 
 
@@ -75,7 +75,7 @@ def is_checksum(text: str) -> bool:
 def notify_events(value: object) -> tuple[str, ...] | None:
     """Return the events that a value of ``notify`` stands for; None if it is invalid.
 
-    The value is True or False, ``"on"``, ``"off"``, or some of ``NOTIFY_EVENTS`` in a list or with commas between them.
+    The value is True, False, ``"on"``, ``"off"``, or a list or comma-separated string of ``NOTIFY_EVENTS``.
     """
     if isinstance(value, bool) or value in ("on", "off"):
         return NOTIFY_EVENTS if value in (True, "on") else ()
@@ -96,8 +96,8 @@ class TransferItem:
     checksum : str
         The expected checksum of the file, as ``"sha256:..."``: an algorithm of ``CHECKSUMS``, a colon and the digits,
         all in lower case. It is checked even without ``verify_checksum``; a file with other content fails with the code
-        ``EXTERNAL_CHECKSUM_MISMATCH``, and an existing destination stays. A checksum is allowed for a single file
-        only, and without a sync level, because skipped files are not read. Empty: no checksum is expected.
+        ``EXTERNAL_CHECKSUM_MISMATCH``, and an existing destination is kept. A checksum is allowed only for a single
+        file without a sync level, because skipped files are not read. Empty: no checksum is expected.
     """
 
     source: str
@@ -112,11 +112,11 @@ class FilterRule:
     Parameters
     ----------
     method : {"include", "exclude"}
-        What happens to a file or folder that matches.
+        What to do with a file or folder that matches.
     name : str
         A shell pattern (``*``, ``?``, ``[...]``) for the base name.
     kind : {"file", "dir"}
-        What the rule applies to. An excluded folder is left out with its contents, and is not created.
+        What the rule applies to. An excluded folder is skipped with its contents, and is not created.
     """
 
     method: Literal["include", "exclude"]
@@ -133,47 +133,47 @@ class TransferRequest:
     source, destination : str
         Names of endpoints.
     items : tuple of TransferItem
-        What to move, at least one.
+        What to move; at least one item.
     recursive : bool
-        True: every item is a folder, and its contents go into the destination folder. False: every item is a file. A
+        True: every item is a folder, and its contents are moved to the destination. False: every item is a file. A
         mismatch is an error, as at Globus (Transfer API, "transfer item", ``recursive``).
     sync_level : {"exists", "size", "mtime", "checksum"} or None
-        When an existing destination file is skipped: if it exists; if its size is also equal; if it is also not older;
-        if its content is also the same. None: it is always replaced. ``mtime`` compares the clocks of source and
-        destination, unless ``preserve_timestamp`` is set: if the clock of the destination is ahead, a source that
+        When to skip an existing destination file: if it exists; if its size is equal; if its size is equal and it is
+        not older; if its size and content are equal. None: always replace it. ``mtime`` compares the clocks of source
+        and destination, unless ``preserve_timestamp`` is set: if the clock of the destination is ahead, a source that
         changes within that difference after its copy is skipped.
     verify_checksum : bool
-        Compare checksums of what was read and what was written; a difference fails the file.
+        Compare the checksums of the data read and the data written; if they differ, the file fails.
     preserve_timestamp : bool
         Give a destination file the modification time of its source.
     filters : tuple of FilterRule
         Rules for the files and folders below the folder of the request; only with ``recursive``.
     delete_destination_extra : bool
-        Whether files that exist only in the destination folder are removed after everything was moved; only with
-        ``recursive``, and with one item. Files that the sync level skips stay, and so do files that the filters
+        Whether to remove files that exist only in the destination folder, after everything was moved; only with
+        ``recursive``, and with one item. Files that the sync level skips are kept, and so are files that the filters
         exclude, even if the source does not contain them. Nothing is removed if anything could not be listed, read or
-        written. Nothing outside the destination folder is removed; of a link, only the link itself is.
+        written. Nothing outside the destination folder is removed; a link is removed, but not its target.
     skip_source_errors : bool
-        Whether a file or folder whose source is missing or unreadable is skipped and reported, while the others are
-        moved. A `BatchingBackend` needs this for many callers in one task. One of ``BACKEND_OPTIONS``.
+        Whether to skip and report a file or folder whose source is missing or unreadable, and move the rest. A
+        `BatchingBackend` needs this to share one task among many callers. One of ``BACKEND_OPTIONS``.
     accept_skipped : bool
         Whether a skipped item counts as done, because its caller requested ``skip_source_errors``.
     label : str
         A label, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
     deadline : datetime or None
-        UTC time at which the backend gives up; None: the default of the backend.
+        UTC time at which the backend stops the task; None: the default of the backend.
     encrypt_data, fail_on_quota_errors : bool or None
-        Whether data are encrypted in transit, and whether a task fails at the first quota error instead of retrying.
+        Whether to encrypt data in transit, and whether a task fails at the first quota error instead of retrying.
         None: as in the settings of the backend. These fields and those below are ``BACKEND_OPTIONS``.
     checksum_algorithm : str
-        One of ``CHECKSUMS``, with which the service verifies files and compares them; empty: its default.
+        The one of ``CHECKSUMS`` that the service uses to verify and compare files; empty: its default.
     source_local_user, destination_local_user : str
         The account on each side to which the service maps the user; empty: its default.
     notify : tuple of str or None
-        The ``NOTIFY_EVENTS`` about which the service sends an e-mail; None: as in the settings of the backend.
+        The ``NOTIFY_EVENTS`` for which the service sends an e-mail; None: as in the settings of the backend.
     submission_id : str
-        An id that the caller got from the service. A task that was submitted with this id before is returned, even if
-        it has ended. A request with an id shares no task. Empty: a new id.
+        An id that the caller got from the service. If a task was submitted with this id before, that task is returned,
+        even if it has ended. A request with an id never shares a task. Empty: a new id.
     """
 
     source: str
@@ -209,12 +209,12 @@ class DeleteRequest:
     paths : tuple of str
         The paths to remove, at least one; the root of an endpoint is always refused.
     recursive : bool
-        Remove folders with their contents; without it a folder is an error.
+        Remove folders with their contents; if False, a folder is an error.
     ignore_missing : bool
         Whether a missing path counts as removed.
     globs : bool
         Whether the last name of each path is a pattern; see ``chiltepin.protocol.paths.glob``. If nothing matches
-        it, the path is missing. Without it, a star is part of a name. One of ``BACKEND_OPTIONS``.
+        it, the path is missing. If False, a star is part of a name. One of ``BACKEND_OPTIONS``.
     label, deadline, notify, submission_id
         As in `TransferRequest`.
     local_user : str

@@ -30,7 +30,7 @@ class TaskHandle:
     Parameters
     ----------
     backend : str
-        Name of the backend that made the task.
+        Name of the backend that created the task.
     task_id : str
         Its id at the backend.
     submission_id : str
@@ -50,13 +50,13 @@ class TaskHandle:
 #: The handle of a request that never became a task.
 NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
 
-#: Most paths in ``skipped_paths`` of a status.
+#: Maximum number of ``skipped_paths`` in a status.
 SKIPPED_KEPT = 1000
 
 #: The code of a status that could not be parsed: the state of the task is unknown.
 UNREAD = "UNREAD"
 
-#: Code of an error that the code of the caller's own client has raised; it ends the request or task concerned.
+#: Code of an error raised by a client that the caller provided; it ends the request or task concerned.
 CLIENT_FAILED = "CLIENT_FAILED"
 
 
@@ -96,17 +96,17 @@ class TaskStatus:
     reason : str
         The fault or failure as a sentence.
     bytes_done : int
-        Bytes of complete files so far; from a service, all bytes that have arrived.
+        Bytes of complete files so far; from a service, all bytes transferred.
     bytes_moving : int
         Bytes of incomplete files, if the backend counts them separately, for a progress bar.
     files_done : int
         Files moved or removed so far.
     files_skipped : int
-        Files skipped by the sync level, by a filter, or because they are special files; and the paths that
-        ``skip_source_errors`` of the request has skipped.
+        Files skipped by the sync level, by a filter, or because they are special files; and the paths skipped by
+        ``skip_source_errors``.
     skipped_paths : tuple of str
-        The source paths that ``skip_source_errors`` has skipped, at most ``SKIPPED_KEPT``. From a service only in the
-        final status.
+        The source paths skipped by ``skip_source_errors``, at most ``SKIPPED_KEPT``. A service reports them only in
+        the final status.
     faults : int
         Faults and failed files so far.
     """
@@ -130,11 +130,11 @@ class ItemOutcome:
     Parameters
     ----------
     done : bool
-        Whether the item is completely done.
+        Whether the whole item is done.
     code, reason : str
         Why it is not done, as in `TaskStatus`.
     skipped_paths : tuple of str
-        What ``skip_source_errors`` has skipped of an item that is done, as in `TaskStatus`.
+        The paths in a done item that ``skip_source_errors`` has skipped, as in `TaskStatus`.
     """
 
     done: bool
@@ -145,14 +145,14 @@ class ItemOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInfo:
-    """What is known of a task by its id, whatever program submitted it. Times are UTC.
+    """What a backend knows about a task from its id, whatever program submitted it. Times are UTC.
 
     Parameters
     ----------
     status : TaskStatus
         Its status.
     kind : {"transfer", "delete"}
-        What it does.
+        The kind of task.
     source, destination : str
         Names of its endpoints; the destination of a deletion is empty.
     label : str
@@ -162,7 +162,7 @@ class TaskInfo:
     ended : datetime or None
         When it ended.
     deadline : datetime or None
-        When the backend gives up; None if unknown.
+        When the backend stops it; None if unknown.
     """
 
     status: TaskStatus
@@ -177,12 +177,12 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEvent:
-    """Something that happened to a task.
+    """An event of a task.
 
     Parameters
     ----------
     time : datetime
-        When, in UTC.
+        Time of the event, in UTC.
     code : str
         A code of Globus, such as ``STARTED`` or ``FILE_NOT_FOUND``.
     is_error : bool

@@ -40,8 +40,8 @@ __all__ = [
 class TransferBackend(Protocol):
     """An object that moves data between endpoints and deletes it.
 
-    The backend of a third party does not need to inherit from this class; its package registers it in the entry point
-    group ``chiltepin.backends``. Every method blocks, and may be called from any thread.
+    A third-party backend does not need to inherit from this class; its package registers it in the entry point group
+    ``chiltepin.backends``. Every method blocks, and may be called from any thread.
 
     The guarantee
     -------------
@@ -52,8 +52,8 @@ class TransferBackend(Protocol):
     A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`; it
     is a `WorkerBackend`.
 
-    A backend for several services has an attribute ``service``, the URL of the service in use, by which the journal
-    distinguishes their tasks.
+    A backend for several services has an attribute ``service``, the URL of the service in use; the journal uses it to
+    distinguish their tasks.
 
     Results and exceptions are plain: they contain no object of an SDK and no token, not even in ``__context__``.
     """
@@ -63,15 +63,15 @@ class TransferBackend(Protocol):
 
     @classmethod
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> TransferBackend:
-        """Make a backend from plain data.
+        """Create a backend from plain data.
 
         Parameters
         ----------
         endpoints : mapping of str to Any
-            The location of each endpoint by name: the value of the backend's name in the settings of the endpoint, with
+            The location of each endpoint by name: the value under the backend's name in the endpoint's settings, with
             ``home`` if that is set.
         options : mapping of str to Any
-            The value of the backend's name in the ``data`` section.
+            The value under the backend's name in the ``data`` section.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class TransferBackend(Protocol):
         ...
 
     def new_submission_id(self) -> str:
-        """Return an id for one submission, to be used for every repetition of it."""
+        """Return an id for one submission; every repetition of the submission uses the same id."""
         ...
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
@@ -93,19 +93,19 @@ class TransferBackend(Protocol):
             An endpoint is unknown, or has no location on this backend.
         UnsupportedOptionError
             The capabilities do not include an option, or `chiltepin.model.contradiction` finds a contradiction;
-            `chiltepin.model.unsupported` says which of the ``BACKEND_OPTIONS`` is not included.
+            `chiltepin.model.unsupported` tells which of the ``BACKEND_OPTIONS`` is missing.
         PathsInUseError
-            A task with the same paths has not ended; no task was created. The request is submitted again afterwards.
+            A task with the same paths has not ended; no task was created. Submit the request again after it ends.
         BackendError
             The request failed; ``transient`` is True if it may be repeated.
         """
         ...
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Return the status of each task, in the same order, with one round trip.
+        """Return the status of each task, in the same order, in one round trip.
 
         If the status of one task cannot be parsed, it is ``ACTIVE`` with the code ``chiltepin.model.UNREAD``; this task
-        is polled again later, and the others are not affected.
+        is polled again later, and other tasks are not affected.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class TransferBackend(Protocol):
         ...
 
     def close(self) -> None:
-        """Close threads and sockets, but remove no data; live tasks of a worker backend are cancelled."""
+        """Stop threads and close sockets, but remove no data; a worker backend cancels its running tasks."""
         ...
 
 
@@ -154,13 +154,13 @@ class FileRange:
     file : tuple of str
         The names from the folder of the request down to the file; empty if the request is for one file.
     temp_file : str
-        The name of the temporary file, beside the destination.
+        The name of the temporary file, in the folder of the destination.
     content_id : str
-        An id of the content of the source, which all workers compare, so that they copy parts of one content.
+        An id of the content of the source; all workers compare it, so that they copy parts of the same content.
     offset, count : int
         Bytes.
     step : {"copy", "commit", "remove", "skip"}
-        Copy the bytes; "commit": after all of them, rename the file; "remove": after a failure, remove it; "skip": also
+        "copy": copy the bytes; "commit": rename the complete file; "remove": remove it after a failure; "skip": also
         count it as skipped, if the source cannot be read and the request skips unreadable files.
     """
 
@@ -174,7 +174,7 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A part of a request, which one worker does; plain data.
+    """A part of a request for one worker; plain data.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class Shard:
     new : bool
         Whether the task itself created the folder at the destination, so that no file there is replaced.
     seconds : float or None
-        Time after which the worker returns what it has not begun; None: it does everything.
+        Time after which the worker returns what it has not started; None: it does everything.
     workers : int
         Number of workers, for dividing a large folder.
     range_size : int
@@ -196,9 +196,9 @@ class Shard:
         A part of one large file, instead of folders.
     resumed : bool
         Whether an earlier process was killed during the same request. Without a sync level, a file whose content (and
-        time, if it is preserved) is right is then not copied again.
+        time, if it is preserved) is equal is then not copied again.
     last : bool
-        Whether this is the last shard, after all others have succeeded: a transfer removes what exists only at the
+        Whether this is the last shard, after all other shards succeeded: a transfer removes what exists only at the
         destination, and a deletion removes the remaining folders.
     listed : mapping of int to int
         For the last shard: the number of entries of each source folder, by a hash of its names.
@@ -233,13 +233,13 @@ class ShardOutcome:
     fatal : bool
         Whether other shards would fail for the same reason, such as a full disk.
     rest : tuple of Shard
-        What the worker returns unfinished.
+        The parts that the worker did not finish.
     listed : mapping of int to int
         As in `Shard`, if the request removes what exists only at the destination.
     seconds : float
         Duration in seconds.
     error : Exception or None
-        A `ChiltepinError`, if the shard could not be done at all.
+        A `ChiltepinError`, if the worker could not do the shard at all.
     host : str
         The host of the worker; empty if it does not matter.
     """
@@ -257,10 +257,10 @@ class ShardOutcome:
 
 @runtime_checkable
 class ShardingBackend(WorkerBackend, Protocol):
-    """A worker backend of which several workers can do one request together."""
+    """A worker backend that can divide one request among several workers."""
 
     def submit_shard(self, request: Request, shard: Shard, submission_id: str) -> TaskHandle:
-        """Submit one part of a request that has one item; as `TransferBackend.submit`."""
+        """Submit one part of a request with one item; errors as `TransferBackend.submit`."""
         ...
 
     def shard_outcome(self, handle: TaskHandle) -> ShardOutcome:
@@ -280,7 +280,7 @@ class PlacingBackend(TransferBackend, Protocol):
         Raises
         ------
         PermissionDeniedError, ValueError
-            If the path leads out of its root, or is invalid.
+            If the path leads outside its root, or is invalid.
         """
         ...
 
@@ -337,7 +337,7 @@ class StatBackend(TransferBackend, Protocol):
         Raises
         ------
         EndpointError, BackendError
-            The request failed, or the response does not answer the question.
+            The request failed, or the response does not tell whether the path exists.
         """
         ...
 
@@ -350,11 +350,11 @@ class FilesBackend(TransferBackend, Protocol):
     """
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
-        """Return what is at a path; a link is followed, and the root of an endpoint is a folder called ``/``."""
+        """Return the entry at a path; links are followed, and the root of an endpoint is a folder called ``/``."""
         ...
 
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Create one folder in an existing one."""
+        """Create a folder in an existing folder."""
         ...
 
     def rename(self, endpoint: str, path: str, new_path: str) -> None:
@@ -363,7 +363,7 @@ class FilesBackend(TransferBackend, Protocol):
         Raises
         ------
         PermissionDeniedError
-            If the path is, or holds, the root of an endpoint.
+            If the path is or contains the root of an endpoint.
         UnsupportedOptionError
             If the store of the endpoint cannot rename.
         """
@@ -388,7 +388,7 @@ class TasksBackend(TransferBackend, Protocol):
     """
 
     def tasks(self) -> Iterator[TaskInfo]:
-        """Yield the tasks, the newest first; the reason of a fault may be missing."""
+        """Yield the tasks, newest first; the reason of a fault may be missing."""
         ...
 
     def task(self, task_id: str) -> TaskInfo:
@@ -396,5 +396,5 @@ class TasksBackend(TransferBackend, Protocol):
         ...
 
     def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
-        """Return the last events of a task, the newest first."""
+        """Return the last events of a task, newest first."""
         ...

@@ -1,7 +1,7 @@
 """Paths on an endpoint.
 
-Paths are POSIX paths. An absolute one counts from the root of the endpoint; a relative one, or one under ``~``, counts
-from the endpoint's home folder, never from the working directory of a process. ``.`` and ``..`` are resolved without
+Paths are POSIX paths. An absolute path starts at the root of the endpoint; a relative path, or a path under ``~``,
+starts at the endpoint's home folder, never at the working directory of a process. ``.`` and ``..`` are resolved without
 access to a store, so that a path means the same on a disk with links and in a store without folders.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["VARIABLE", "Parts", "folded", "glob", "joined", "machine_path", "nam
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
 
-#: A variable of a shell in a path, such as ``$HOME``; nothing here expands it.
+#: A shell variable in a path, such as ``$HOME``; Chiltepin does not expand it.
 VARIABLE = re.compile(r"\$\{?\w+\}?")
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
@@ -39,14 +39,14 @@ def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
     path : str
         What the user wrote; not empty.
     home : str
-        The endpoint's home folder, itself counted from the root.
+        The endpoint's home folder, as a path from the root.
     endpoint : str
-        The endpoint's name, for the message.
+        The endpoint's name, for error messages.
 
     Raises
     ------
     PermissionDeniedError
-        If ``..`` leads out of the root.
+        If ``..`` leads outside the root.
     ValueError
         If the path is invalid; see `named`.
     """
@@ -72,7 +72,7 @@ def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
 
 
 def root_refusal(path: str, *, endpoint: str, backend: str = "") -> PermissionDeniedError:
-    """Return the error for the deletion of a root, which ``path`` leads to."""
+    """Return the error for deleting ``path``, which is the root of an endpoint."""
     return PermissionDeniedError(
         f"{path} on endpoint {endpoint!r} is the root of an endpoint and is never deleted; name a path below it.",
         backend=backend,
@@ -93,7 +93,7 @@ def named(path: str) -> str:
     return path
 
 
-#: The parts of a pattern that are not characters of a name: an escaped character, and a set.
+#: The parts of a pattern that `fnmatch` writes differently: an escaped character, and a set.
 _ESCAPED_OR_SET = re.compile(r"\\(.)|\[(!?)(\]?(?:\\.|[^\]\\])*)\]", re.DOTALL)
 
 
@@ -109,7 +109,7 @@ def glob(pattern: str) -> Callable[[str], bool]:
     Raises
     ------
     PermissionDeniedError
-        If it matches ``..``, which a service may take for the folder above.
+        If the pattern matches ``..``, which a service may interpret as the parent folder.
     """
     compiled = re.compile(fnmatch.translate(_ESCAPED_OR_SET.sub(_for_fnmatch, pattern)))
     if compiled.match("..") and pattern.startswith((".", "\\.")):
@@ -122,7 +122,7 @@ def glob(pattern: str) -> Callable[[str], bool]:
 
 
 def _for_fnmatch(part: re.Match[str]) -> str:
-    """Return an escaped character, or a set, as `fnmatch` writes it, which has no backslash."""
+    """Return an escaped character or a set in the syntax of `fnmatch`, which has no backslash."""
     character, negated, inside = part.groups()
     if character is not None:
         return f"[{character}]" if character in "*?[" else character
@@ -134,7 +134,7 @@ def _for_fnmatch(part: re.Match[str]) -> str:
 def folded(name: str) -> str:
     """Return a form of a name that is equal for names that some disk does not distinguish.
 
-    Disks may ignore case and the normal form of Unicode (macOS, Windows), and blanks and dots at the end (Windows).
+    Disks may ignore case and Unicode normalization (macOS, Windows), and trailing spaces and dots (Windows).
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).rstrip(" .") or name
 
@@ -147,8 +147,8 @@ def joined(names: Parts) -> str:
 def machine_path(url: str) -> str | None:
     """Return the path on this machine that a setting names; None for the URL of another store.
 
-    A URL begins with a scheme: ``s3://...``, or a chain of fsspec such as ``simplecache::s3://...``. Everything else is
-    a path, whatever characters it contains.
+    A URL begins with a scheme: ``s3://...``, or an fsspec chain such as ``simplecache::s3://...``. Everything else is a
+    path, whatever characters it contains.
     """
     whole = _URL.fullmatch(url)
     if whole is None:
