@@ -26,9 +26,9 @@ class BatchLine(NamedTuple):
 
 
 def read_batch(file: Iterable[str]) -> list[BatchLine]:
-    """Return the pairs in the lines of a file; an invalid line, or none at all, is a usage error.
+    """Return the pairs in a batch file; an invalid line or an empty file is a usage error.
 
-    A line is two paths, quoted as for a shell, and optionally ``-r`` or ``--recursive``, or ``--checksum`` and a word.
+    A line is two paths, quoted as for a shell, and optionally ``-r``, ``--recursive``, or ``--checksum`` and a value.
     A ``#`` at the start of a word begins a comment; empty lines are ignored.
     """
     found = [line for number, text in enumerate(file, 1) if (line := _parse_line(text, number)) is not None]

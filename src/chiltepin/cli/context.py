@@ -64,9 +64,10 @@ class Context:
         return open_transfers(self.settings.setup)
 
     def locate(self, text: str, *, globs: bool = False) -> Location:
-        """Return the endpoint and path of ``EP:PATH``, maybe a pattern; the path is None without a colon.
+        """Return the endpoint and path of ``EP:PATH``; without a colon, the path is None.
 
-        An unknown endpoint, or one that the backend does not serve, is an EndpointError.
+        With ``globs``, the path may be a pattern. An endpoint that is unknown, or that the backend does not serve, is
+        an EndpointError.
         """
         from chiltepin.model import endpoint_name  # noqa: PLC0415
 
@@ -90,7 +91,7 @@ class Context:
 
 
 def data_options(command: Command) -> Command:
-    """Add the options of all commands that use data; the command gets a ``context`` in their place."""
+    """Add the options that all data commands share; the command gets a ``context`` in their place."""
 
     @config_option
     @click.option("--backend", metavar="NAME", help="Backend to use instead of the one in the settings.")

@@ -34,7 +34,7 @@ def summarize(_staged: bool, observations: str, summary: str) -> int:  # noqa: F
 
 
 def pipeline(follow: Callable[[str, Future[Any]], None]) -> int:
-    """Run the four steps; ``follow`` is told of each as it starts, and waits for it."""
+    """Run the four steps; call ``follow`` as each step starts, to wait for it."""
     stage_in = transfer_task(
         src_ep="my-laptop",
         dst_ep="hpc-scratch",

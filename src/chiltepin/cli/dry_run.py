@@ -1,4 +1,4 @@
-"""What ``--dry-run`` finds: the files that would move, and what would be deleted."""
+"""What ``--dry-run`` reports: the files that would be moved, and the paths that would be deleted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["found", "show"]
 
-#: Problems that are printed one by one; JSON has all of them.
+#: Maximum number of problems to print; JSON has all of them.
 MAX_PROBLEMS = 20
 
 

@@ -1,4 +1,4 @@
-"""What the commands share that do something with one path at once."""
+"""Helpers for the commands that act on one path at once, without a task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["files_backend", "required_path"]
 
 
 def files_backend(context: Context) -> FilesBackend:
-    """Return the backend; an UnsupportedOptionError if it does nothing without a task."""
+    """Return the backend; raise UnsupportedOptionError if all of its operations need a task."""
     backend = context.transfers.backend
     if not isinstance(backend, FilesBackend):
         raise UnsupportedOptionError(

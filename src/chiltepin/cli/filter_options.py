@@ -1,4 +1,4 @@
-"""The options of filters, whose order on the command line matters."""
+"""The filter options, whose order on the command line matters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FilterCommand", "filter_options"]
 
-#: By the name of each option, what its rules do, and for what.
+#: The method and the kind of the rules of each option.
 _RULES = {
     "include": ("include", "file"),
     "exclude": ("exclude", "file"),
@@ -28,10 +28,10 @@ _HELP = {
 
 
 class FilterCommand(click.Command):
-    """A command whose parameter ``filters`` has the rules in the order in which they were typed."""
+    """A command whose parameter ``filters`` has the rules in command-line order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments once more for their order: Click groups the values of each option."""
+        """Parse the arguments a second time to get their order: click groups the values of each option."""
         values, _, order = self.make_parser(ctx).parse_args(args=list(args))
         ctx.params["filters"] = [
             (_RULES[option.name][0], values[option.name].pop(0), _RULES[option.name][1])
@@ -42,7 +42,7 @@ class FilterCommand(click.Command):
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of filters to a function that becomes a `FilterCommand`."""
+    """Add the filter options to a function that becomes a `FilterCommand`."""
     for name in reversed(_RULES):
         option = click.option(
             f"--{name.replace('_', '-')}", multiple=True, metavar="PATTERN", expose_value=False, help=_HELP[name]

@@ -13,8 +13,8 @@ from chiltepin.errors import ChiltepinError, ConfigError, suggest
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
 
-#: The subcommands: each is a function in the module of the same name. It is loaded when needed, because completion and
-#: help are far more frequent than transfers.
+#: The subcommands: each is a function in the module of the same name, which is loaded only when needed, because
+#: completion and help run far more often than transfers.
 COMMANDS = {
     "activity": "Show recent transfers and deletions, their speed and failures.",
     "check": "Check each endpoint and explain how to fix what fails.",
@@ -81,7 +81,7 @@ def main() -> None:
         err.show()
         sys.exit(err.exit_code)
     except click.Abort as err:
-        # Raised by click: on Ctrl-C, or when a question was answered with no or not at all.
+        # click raises this on Ctrl-C, or when a prompt was answered with no or not at all.
         from chiltepin.transfers import interpreter_exit  # noqa: PLC0415 - help needs no transfers
 
         interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)

@@ -76,7 +76,7 @@ def _local_user(option: str, where: str) -> Callable[..., Any]:
 
 
 def transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a service that a transfer has; backends without them refuse them."""
+    """Add the service options of a transfer; a backend refuses those that it lacks."""
     users = (
         _local_user("--source-local-user", "at the source"),
         _local_user("--destination-local-user", "at the destination"),
@@ -85,7 +85,7 @@ def transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def delete_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a service that a deletion has; backends without them refuse them."""
+    """Add the service options of a deletion; a backend refuses those that it lacks."""
     return _decorated(command, _local_user("--local-user", "on the endpoint"), _notify, _deadline, _submission_id)
 
 
@@ -112,7 +112,7 @@ def show_requests(context: Context, requests: Sequence[Request]) -> None:
 
     plain = [{"backend": context.settings.backend, **request_to_json(request)} for request in requests]
     for one in plain:
-        # What the caller wants; the other one is decided at submission.
+        # The user requests accept_skipped; Chiltepin decides skip_source_errors at submission.
         one.pop("skip_source_errors", None)
         if one.pop("accept_skipped", False):
             one["skip_source_errors"] = True

@@ -1,6 +1,6 @@
-"""What commands print: tables and colours on a terminal, plain text into a pipe, JSON for programs.
+"""What commands print: tables and colors on a terminal, plain text into a pipe, JSON for programs.
 
-Text from elsewhere is escaped here (`chiltepin.errors.printable`); the markup of rich is off.
+This module escapes text from other sources (`chiltepin.errors.printable`), and disables the markup of rich.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MAX_UNWRAPPED = 14
 #: Least width of a wrapped column; without room for it, a table becomes a list.
 MIN_WRAPPED = 16
 
-#: An argument of Python in a message: ``timeout=``, ``recursive=True``, ``backend='glob'``. Only after a blank, because
-#: a folder may be called ``label='x'``.
+#: A Python argument in a message: ``timeout=``, ``recursive=True``, ``backend='glob'``. Only after a space, because a
+#: folder may be called ``label='x'``.
 _ARGUMENT = re.compile(r"(?<!\S)(?:((?:give|set) )?([a-z_]+)=(True|False|'[^']*'|(?=\.)))")
 
 _STYLES = {
@@ -77,7 +77,7 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False)
-    # Without the blank at the left, and the two between columns.
+    # Without the space on the left, and the two between columns.
     room = console.width - 1 - 2 * (len(head) - 1)
     widths = _fitted([max(map(len, column)) for column in zip(head, *rows, strict=True)], room)
     cells = [[Text(cell, style=_STYLES.get(cell, "")) for cell in row] for row in rows]
@@ -98,7 +98,7 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fitted(widths: Sequence[int], room: int) -> list[int]:
-    """Return widths of columns that fit the terminal: short columns are kept whole, the last ones are wrapped first."""
+    """Return column widths that fit the terminal: short columns are not wrapped, and the last columns wrap first."""
     # A wrapped path is still readable; a wrapped date or state is not.
     fitted = [width if width <= MAX_UNWRAPPED else min(width, MIN_WRAPPED) for width in widths]
     for at in reversed(range(len(widths))):
@@ -112,7 +112,7 @@ def print_error(message: str) -> None:
 
 
 def print_line(sentence: str, *, name: str = "", err: bool = False) -> None:
-    """Print a sentence, after a name if given; on a terminal wrapped between words, into a pipe on one line."""
+    """Print a sentence, after a name if given; on a terminal wrapped between words, in a pipe on one line."""
     text = f"{name}: {sentence}" if name else sentence
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
@@ -123,7 +123,7 @@ def print_line(sentence: str, *, name: str = "", err: bool = False) -> None:
 
 
 def with_option_names(message: str) -> str:
-    """Return a message with options of the command line in place of arguments of Python.
+    """Return a message with command-line options in place of Python arguments.
 
     For example, ``set recursive=True, or a longer timeout=.`` becomes ``set --recursive, or a longer --timeout.``
     """
@@ -143,7 +143,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration for people: ``29 ms``, ``3.1 s``, ``4 min``, ``1 h 05 min``."""
+    """Return a human-readable duration: ``29 ms``, ``3.1 s``, ``4 min``, ``1 h 05 min``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:  # noqa: PLR2004 - a minute
@@ -153,7 +153,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: float) -> str:
-    """Return bytes for people: ``5.2 MB``."""
+    """Return a human-readable size: ``5.2 MB``."""
     from rich.filesize import decimal  # noqa: PLC0415 - help needs no numbers
 
     return decimal(int(size))

@@ -21,7 +21,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 class EndpointPath(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
-    """An argument ``EP:PATH``, kept as text until the settings are read; the shell completes endpoints."""
+    """An argument ``EP:PATH``, kept as text until the settings are read; shells complete endpoints."""
 
     name = "EP:PATH"
 
@@ -57,7 +57,7 @@ class Since(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
         self._clock = clock
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the moment, in UTC."""
+        """Return the time in UTC."""
         now = self._clock()
         try:
             moment = _ago(value, now) or _moment(value)
@@ -87,15 +87,15 @@ SINCE = Since()
 
 
 class NamePattern(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
-    """A filter for names, as of ``globus ls --filter``: ``~`` is a pattern with ``*``, which ignores case.
+    """A name filter, as in ``globus ls --filter``: ``~`` introduces a pattern with ``*``, which ignores case.
 
-    ``=`` or nothing is an exact name, and ``!`` in front means all other names.
+    ``=`` or no prefix means an exact name; a leading ``!`` inverts the filter.
     """
 
     name = "pattern"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[[str], bool]:
-        """Return what tells whether a name matches."""
+        """Return a function that tells whether a name matches."""
         if "/" in value:
             self.fail(f"{value!r} contains a slash, which names cannot; write the folder in EP:PATH.", param, ctx)
         wanted = value.removeprefix("!")
@@ -111,7 +111,7 @@ NAME_PATTERN = NamePattern()
 
 
 class Number(click.FloatRange):
-    """A number in a range; click's own name for it would be ``float range``."""
+    """A number in a range; click would call this type ``float range``."""
 
     name = "number"
 
@@ -120,7 +120,7 @@ class Number(click.FloatRange):
         self._numbers = numbers
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; click's comparison lets nan pass."""
+        """Return the number; refuse nan, which click accepts."""
         number = float(super().convert(value, param, ctx))
         if not self._numbers.holds(number):
             self.fail(f"{number} is not a number.", param, ctx)

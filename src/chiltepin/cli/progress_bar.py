@@ -1,4 +1,4 @@
-"""The bar of a transfer on a terminal: files, bytes, speed and time left."""
+"""The progress bar of a transfer on a terminal: files, bytes, speed and time left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_bar"]
 
-#: Columns of a terminal that has room for the description and the speed.
+#: Minimum width of a terminal, in columns, to show the description and the speed.
 WIDE = 64
 
 
@@ -46,21 +46,21 @@ class _BarReporter(Reporter):
         self._by_bytes = not self._deletes and not any(getattr(request, "sync_level", None) for request in requests)
         self._done, self._finished = Totals(), False
         self._began, self._meter = time.monotonic(), RateMeter()
-        #: How much there is to move, as soon as that is known.
+        #: The amount to move, once it is known.
         self.total: Amount | None = None
         self.view = LiveView(sys.stderr, self._lines)
 
     def update(self, statuses: Sequence[TaskStatus]) -> None:
-        """Print new problems, and note what the bar shows next."""
+        """Print new problems, and record the totals for the bar."""
         super().update(statuses)
         self._done = sum_statuses(statuses)
 
     def finish(self) -> None:
-        """Fill the bar, also where the total was unknown or wrong."""
+        """Fill the bar, even if the total was unknown or wrong."""
         self._finished = True
 
     def print_line(self, text: str) -> None:
-        """Print one line above the bar; a terminal that is gone does not stop a transfer."""
+        """Print one line above the bar; a closed terminal does not stop a transfer."""
         with contextlib.suppress(OSError):
             self.view.console.print(Text(printable(text), style="yellow"))
 
@@ -114,7 +114,7 @@ def progress_bar(transfers: Transfers, requests: Sequence[Request], *, most: int
         if len(known) == len(requests):
             reporter.total = Amount(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known))
 
-    # Without a thread there is no total to draw.
+    # Without a thread, the bar shows no total.
     with contextlib.suppress(BackendError):
         threads.start(count, name="chiltepin-count")
     try:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter", "Totals", "print_outcome", "sum_statuses", "task_error"]
 
-#: The number of errors that are printed one by one; JSON has all of them.
+#: Maximum number of errors to print; JSON has all of them.
 MAX_ERRORS_PRINTED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The sum of what several tasks have done."""
+    """The totals of several tasks."""
 
     files: int = 0
     skipped: int = 0
@@ -42,7 +42,7 @@ class Totals:
 class Reporter:
     """Prints each new problem while tasks run; `chiltepin.cli.progress_bar` also draws a bar.
 
-    ``grace`` is the time, in seconds, for which a service keeps a task with a permanent fault.
+    ``grace`` is the number of seconds to tolerate a permanent fault of a service.
     """
 
     def __init__(self, *, grace: float) -> None:
@@ -69,7 +69,7 @@ class Reporter:
 
 
 def sum_statuses(statuses: Sequence[TaskStatus]) -> Totals:
-    """Return what tasks have done; requests that share a task count it once."""
+    """Return the totals of tasks; a task that several requests share counts once."""
     each = {status.handle: status for status in statuses}.values()
     return Totals(
         files=sum(status.files_done for status in each),
@@ -111,7 +111,7 @@ def print_outcome(
     if not failed:
         return
     if interrupted:
-        # Without bytes: a service also counts those of an unfinished file.
+        # Omit bytes: a service also counts those of an unfinished file.
         whole = "other files were not deleted" if deletes else "each complete; resume with --sync-level size"
         verb = "Deleted" if deletes else "Transferred"
         print_error(f"Interrupted. {verb} before: {pluralize(done.files, 'file')}, {whole}.")

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run_requests"]
 
-#: Longest time between two polls of a task of a service, and time between two updates of the screen, in seconds.
+#: Longest time between two polls of a service task, and time between two screen updates, in seconds.
 POLLING_INTERVAL, REDRAW_INTERVAL = 5.0, 0.1
 
-#: The number of folders that are listed to count what is to be moved; a service limits the rate of requests.
+#: Maximum number of folders to list when counting what to move; a service limits the request rate.
 MAX_FOLDERS_COUNTED = {"service": 25, "worker": 100_000}
 
 
@@ -52,7 +52,7 @@ def run_requests(context: Context, requests: Sequence[Request], *, timeout: floa
 
 def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, reporter: Reporter) -> None:
     stopping = False
-    # Reading the statuses of ten thousand tasks ten times a second would take all the time.
+    # Reading the statuses of ten thousand tasks ten times a second would use all CPU time.
     pause = max(REDRAW_INTERVAL, len(tasks) / 10_000)
     waiting = {task.future for task in tasks}
     while waiting:

@@ -1,4 +1,4 @@
-"""What ``chiltepin simulate`` is told: collections, and failures of requests."""
+"""The options of ``chiltepin simulate``: collections, and failures of requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FAULT", "Fault", "Place", "collections", "settings_collections"]
 
 
 class Place(NamedTuple):
-    """A collection: its name, its folder, and its UUID if that is not made of the name."""
+    """A collection: its name, its folder, and its UUID if that is not derived from the name."""
 
     name: str
     folder: str
@@ -49,7 +49,7 @@ def collections(ctx: click.Context, param: click.Parameter, given: tuple[str, ..
 def settings_collections() -> list[Place]:
     """Return a collection for each endpoint of the settings: the folder of backend ``local``, with the UUID for Globus.
 
-    So the same workflow and settings run on the simulator. Without settings, or endpoints, it is a usage error.
+    The same workflow and settings then run on the simulator. Missing settings or endpoints are a usage error.
     """
     from chiltepin.cli.context import Context  # noqa: PLC0415 - help needs no settings
     from chiltepin.settings import default_file  # noqa: PLC0415
@@ -71,9 +71,9 @@ def settings_collections() -> list[Place]:
 
 
 class Fault(NamedTuple):
-    """A failure of the next requests with this method, if any, and this part in their path.
+    """A failure of the next requests with this method, if any, and this text in their path.
 
-    ``status`` is None if the request is carried out and the connection closed instead of an answer.
+    If ``status`` is None, the simulator performs the request and closes the connection without a response.
     """
 
     method: str | None
@@ -82,7 +82,7 @@ class Fault(NamedTuple):
     times: int
 
     def inject(self, simulator: Simulator) -> None:
-        """Let the simulator fail so."""
+        """Make the simulator fail these requests."""
         if self.status is None:
             simulator.fail_next(self.times, method=self.method, path=self.path, drop=True, after=True)
             return

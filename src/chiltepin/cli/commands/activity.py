@@ -1,4 +1,4 @@
-"""``chiltepin activity``: what moved, when, how fast, and what failed and why."""
+"""``chiltepin activity``: show recent transfers and deletions, their speed and failures."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["activity"]
 #: The default of --since.
 DAY = timedelta(days=1)
 
-#: How far back to look, when nothing was found.
+#: The period to suggest when nothing was found.
 WEEK = timedelta(days=7)
 
 #: Seconds between two reads of the journal, with --follow.
 REFRESH_INTERVAL = 0.5
 
-#: Most failures that are printed one by one; JSON and the page have all of them.
+#: Maximum number of failures to print; JSON and the page have all of them.
 MAX_FAILURES_PRINTED = 20
 
 _HEAD = ("Begun", "State", "Backend", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
 
-#: Columns of a terminal that has room for the whole table, and what a narrower one leaves out.
+#: Minimum width of a terminal for the whole table, and the columns that a narrower terminal omits.
 WIDE, _ONLY_WIDE = 120, ("Backend", "Files", "Speed", "Took")
 
 
@@ -85,7 +85,7 @@ def activity(
     now = datetime.now(timezone.utc)
     reader = reading.ActivityReader(_folder(config), since=since or now - DAY)
     if follow:
-        # Ctrl-C is the way to end this.
+        # Ctrl-C is the normal end of --follow.
         with contextlib.suppress(KeyboardInterrupt):
             _follow(reader, asked, as_json=form == "json", everything=since is not None)
         return
@@ -101,7 +101,7 @@ def activity(
 def _is_asked(
     record: TransferRecord, *, failed: bool, backend: str | None, endpoint: str | None, label: str | None
 ) -> bool:
-    """Whether the options ask for a task."""
+    """Whether the options select a task."""
     return (
         (record.bad or not failed)
         and backend in (None, record.backend)
@@ -127,7 +127,7 @@ def _print_lines(records: Sequence[TransferRecord]) -> None:
 
 
 def _show(records: Sequence[TransferRecord], since: datetime) -> None:
-    """Print a table, then each failure in words, then all in one line."""
+    """Print a table, then the failures and skipped paths, then a summary."""
     when = f"since {since.astimezone():%Y-%m-%d %H:%M}"
     if not records:
         further = datetime.now(timezone.utc) - since < WEEK
@@ -154,7 +154,7 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
 
 
 def _has_room() -> bool:
-    """Return whether all columns fit; into a pipe they always do."""
+    """Return whether all columns fit; in a pipe they always do."""
     return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= WIDE
 
 
@@ -180,7 +180,7 @@ def _why(record: TransferRecord) -> str:
 
 
 def _follow(reader: ActivityReader, asked: dict[str, Any], *, as_json: bool, everything: bool) -> None:
-    """Print what is new, until interrupted."""
+    """Print new events until interrupted."""
     said: dict[str, tuple[str, str]] = {}
     first = not everything
     while True:

@@ -1,4 +1,4 @@
-"""``chiltepin check``: what of each endpoint works, and what to do about the rest."""
+"""``chiltepin check``: check each endpoint and explain how to fix what fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-#: Endpoints that are checked at the same time.
+#: Maximum number of endpoints to check at the same time.
 MAX_THREADS = 4
 
 

@@ -1,4 +1,4 @@
-"""``chiltepin compare``: what is not the same at two places."""
+"""``chiltepin compare``: compare two files or folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``chiltepin completion``: what a shell needs to complete commands, options and endpoints."""
+"""``chiltepin completion``: print a script to complete commands, options and endpoints in a shell."""
 
 from __future__ import annotations
 

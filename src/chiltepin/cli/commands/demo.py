@@ -91,7 +91,7 @@ def _prepare_folder(folder: Path) -> None:
 
 
 def _write_observations(folder: Path) -> int:
-    """Write a table of hourly temperatures for each station; return the bytes of all."""
+    """Write a table of hourly temperatures for each station; return their total size in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(20260101)  # noqa: S311 - weather, no secret
     start = datetime(2025, 1, 1, tzinfo=timezone.utc)

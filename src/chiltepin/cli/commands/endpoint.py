@@ -22,7 +22,7 @@ def endpoint(context: click.Context, config_dir: str | None) -> None:
 @click.pass_obj
 def configure(config_dir: str | None, name: str) -> None:
     """Create the files of an endpoint, whose template accepts every key of a resource."""
-    from chiltepin import endpoint as endpoints  # noqa: PLC0415 - help needs it not
+    from chiltepin import endpoint as endpoints  # noqa: PLC0415 - help does not need it
 
     endpoints.configure(name, config_dir)
     click.echo(f"Configured {name}; to start it, run: chiltepin endpoint start {name}")

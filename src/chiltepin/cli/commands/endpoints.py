@@ -1,4 +1,4 @@
-"""``chiltepin endpoints``: what the settings say about endpoints."""
+"""``chiltepin endpoints``: list the endpoints of the settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["endpoints"]
 
-#: The key that says where an endpoint is, for our own backends.
+#: The key of an endpoint's location, for the built-in backends.
 _WHERE = {"globus": "collection", "filesystem": "url", "local": "folder"}
 
 

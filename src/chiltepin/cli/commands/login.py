@@ -67,7 +67,7 @@ def login(
     session = globus.Session(
         domains=session_domain, identities=session_identity, policies=session_policy, mfa=session_mfa
     )
-    # Programs read stdout; a person reads the SDK's link and its prompt for the code.
+    # With JSON, a program reads stdout; the SDK's link and its prompt for the code are for the user.
     with contextlib.redirect_stdout(sys.stderr if form == "json" else sys.stdout):
         identity = globus.login(
             client_id,

@@ -1,4 +1,4 @@
-"""``chiltepin logout``: end the login at Globus, and forget it here."""
+"""``chiltepin logout``: log out of Globus and delete the stored tokens."""
 
 from __future__ import annotations
 

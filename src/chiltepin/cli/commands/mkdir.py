@@ -1,4 +1,4 @@
-"""``chiltepin mkdir``: make a folder."""
+"""``chiltepin mkdir``: create a folder."""
 
 from __future__ import annotations
 

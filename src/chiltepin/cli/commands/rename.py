@@ -1,4 +1,4 @@
-"""``chiltepin rename``: give a file or folder another path on its endpoint."""
+"""``chiltepin rename``: rename or move a file or folder on its endpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rename(*, context: Context, location: str, new: str) -> None:
 
 
 def _new_path(context: Context, endpoint: str, new: str) -> str:
-    """Return the new path; a word that is not a path by itself has to name the same endpoint."""
+    """Return the new path; ``EP:PATH`` must name the same endpoint."""
     if new.startswith(("/", "~")) or ":" not in new:
         return new
     other, path = required_path(context, new)

@@ -1,4 +1,4 @@
-"""``chiltepin simulate``: a Globus on this machine, for one command or for a shell."""
+"""``chiltepin simulate``: run a simulated Globus on this machine, for one command or for a shell."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ NOT_FOUND, NOT_RUNNABLE = 127, 126
 #: The port that globus_compute_sdk uses in its environment "local" (``sdk/_environments.py``).
 COMPUTE_PORT = 5000
 
-#: Has the kernel end a command with this process (prctl(2), PR_SET_PDEATHSIG): SIGKILL leaves no time to do it. Python
-#: ignores SIGPIPE, which the command would inherit.
+#: Makes the kernel end the command when this process ends (prctl(2), PR_SET_PDEATHSIG), because SIGKILL cannot be
+#: handled. Python ignores SIGPIPE, which the command would inherit.
 _BOUND = """
 import ctypes, os, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -163,8 +163,8 @@ def _start(places: Sequence[Place], port: int, settings: Mapping[str, Any]) -> S
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command until it ends; return its exit code as a shell gives it."""
-    # Before the command starts: a signal in between would end this process and leave the command behind.
+    """Run a command until it ends; return its exit code as a shell reports it."""
+    # Before the command starts: a signal in between would end this process and leave the command running.
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD) as signals:
         try:
             process = subprocess.Popen(_bound(command), env=environment)  # noqa: S603 - what the user typed
@@ -175,21 +175,21 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
             )
             return NOT_FOUND if missing else NOT_RUNNABLE
         while (status := process.poll()) is None:
-            # A terminal sends Ctrl-C to the command too, which decides what it means; SIGTERM comes to us alone.
+            # A terminal sends Ctrl-C to the command too, which handles it; SIGTERM reaches only this process.
             if signal.SIGTERM in signals.recv(64):
                 process.terminate()
     return status if status >= 0 else 128 - status
 
 
 def _bound(command: Sequence[str]) -> Sequence[str]:
-    """Return a command that ends with this process, on Linux; one that cannot be run is returned as it is."""
+    """Return a command that ends with this process, on Linux; a command that cannot be run is unchanged."""
     if sys.platform != "linux" or not sys.executable or shutil.which(command[0]) is None:
         return command
     return [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *command]
 
 
 def _compute_environment(simulator: Simulator) -> dict[str, str]:
-    """Return what points the SDK of Globus Compute here, with a login that asks for nothing."""
+    """Return the variables that point the Globus Compute SDK here, with a login that needs no prompt."""
     known = simulator.authority
     return {
         "GLOBUS_SDK_ENVIRONMENT": "local",
@@ -199,7 +199,7 @@ def _compute_environment(simulator: Simulator) -> dict[str, str]:
 
 
 def _serve(simulator: Simulator, places: Sequence[Place], environment: Mapping[str, str]) -> int:
-    """Print how to reach it, and serve until a signal; that is not a failure."""
+    """Print how to reach the simulator, and serve until a signal, which is not a failure."""
     # Before anything is printed: a reader may end this process at once.
     with _signals(signal.SIGINT, signal.SIGTERM) as signals:
         for name, value in environment.items():
@@ -213,7 +213,7 @@ def _serve(simulator: Simulator, places: Sequence[Place], environment: Mapping[s
 
 @contextmanager
 def _signals(*numbers: signal.Signals) -> Iterator[socket.socket]:
-    """Give a socket that receives the number of each of these signals as a byte.
+    """Yield a socket that receives the number of each of these signals as a byte.
 
     A handler alone can be too late: a signal between Python's check for signals and a blocking call is handled only
     when that call ends (docs.python.org, ``signal.set_wakeup_fd``).

@@ -1,4 +1,4 @@
-"""``chiltepin stat``: what is at one path."""
+"""``chiltepin stat``: show the kind, size and modification time of a path."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["task"]
 
-#: The statuses of Globus, and what they mean here.
+#: The task statuses of Globus, and which tasks have each.
 _STATUSES: dict[str, Callable[[TaskInfo], bool]] = {
     "ACTIVE": lambda info: not info.status.state.final and info.status.code != "INACTIVE",
     "INACTIVE": lambda info: info.status.code == "INACTIVE" and not info.status.state.final,
@@ -229,7 +229,7 @@ def events(*, context: Context, task_id: str, limit: int, filter_errors: bool, f
     """List the newest events of a task."""
     if filter_errors and filter_non_errors:
         raise click.UsageError("--filter-errors and --filter-non-errors exclude each other; omit one.")
-    # Errors are chosen here, among as many events as a service gives at once.
+    # Filtered here, from as many events as a service returns at once.
     some = filter_errors or filter_non_errors
     listed = _catalog(context).events(task_id, limit=1000 if some else limit)
     found = [event for event in listed if not some or event.is_error is filter_errors][:limit]

@@ -109,7 +109,7 @@ def transfer(
 def _requests(
     context: Context, source: Location, destination: Location, batch: TextIO | None, options: dict[str, Any]
 ) -> list[TransferRequest]:
-    """Return the requests: files and folders separately, each with at most as many items as the backend takes."""
+    """Return the requests: files and folders separately, each with at most as many items as the backend accepts."""
     pairs = read_batch(batch) if batch else [_single_line(source, destination, options)]
     if batch and (options["recursive"] or options["checksum"]):
         raise click.UsageError("With --batch, write --recursive and --checksum after the paths on each line.")
