@@ -1,8 +1,8 @@
 """Settings: from a YAML file to checked plain data, in which a wrong key is named by file, line and path.
 
-`read` turns a file into a `Document`, `check` turns that (or a dict) into `Settings`. Nothing is contacted, and no
-backend, no Parsl and no SDK is loaded. The names below are loaded when they are first used, so that a worker, which
-needs the limits of numbers only, loads neither pydantic nor a YAML parser.
+`read` turns a file into a `Document`; `check` turns that (or a dict) into `Settings`. They contact no service, and load
+no backend, Parsl or SDK. The names below are loaded when they are first used, so that a worker, which needs only the
+limits of numbers, loads neither pydantic nor a YAML parser.
 """
 
 from __future__ import annotations

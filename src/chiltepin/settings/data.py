@@ -22,32 +22,32 @@ class Endpoint:
     places: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-# Without slots, in which a cached property has no place.
+# Without slots, because a cached property needs a ``__dict__``.
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What the settings say about data; plain data, the same in every process.
+    """The ``data`` section of the settings; plain data, the same in every process.
 
     Parameters
     ----------
     file : str
         The settings file, as the user named it; empty if the settings came from a dict.
     backend : str
-        What moves the bytes; Globus by default.
+        The backend that moves the bytes; Globus by default.
     check : bool
         Whether a transfer that did not succeed raises its error; False gives False instead.
     executor : str or tuple of str or None
         The executor of a transfer whose call names none.
     fault_grace : float
         Seconds that a service may report a permanent fault (no such file, no permission, a full disk) before its task
-        is stopped. The default leaves time for a file that is just being created, and for a laptop that changes its
-        network.
+        is stopped. The default leaves time for a file that is still being created, and for a laptop that changes
+        networks.
     workers : int
-        How many workers of an executor move one folder together, at most; a call may say another number.
+        Maximum number of workers of an executor that move one folder together; a call may override it.
     batch : bool
         Whether similar transfers share a task of a service.
     journal : str
-        The folder, as an absolute path, of the record of submissions to services and of what has moved on every
-        backend; empty for none.
+        Absolute path of the journal folder, which records submissions to services and the transfers on every backend;
+        empty for none.
     root : str
         The folder of the backend ``local``, absolute.
     endpoints : dict
@@ -99,7 +99,7 @@ class DataSettings:
         return next(found, endpoint)
 
     def options(self, backend: str) -> dict[str, Any]:
-        """Return the options of a backend, as a copy; those of ``local`` hold ``root``."""
+        """Return the options of a backend, as a copy; those of ``local`` include ``root``."""
         options = copy.deepcopy(self.backends.get(backend, {}))
         return {**options, "root": self.root} if backend == "local" else options
 
@@ -119,7 +119,7 @@ class DataSettings:
 
     @cached_property
     def setup(self) -> str:
-        """What a process needs to make the chosen backend, as JSON; equal settings give equal text."""
+        """What a process needs to create the chosen backend, as JSON; equal settings give equal text."""
         plain = {
             "backend": self.backend,
             "endpoints": self.places(self.backend),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "InvalidYAMLError", "KeyPath", "read"]
 
-#: The top-level key of the settings of data; every other one but those below is a resource.
+#: The top-level key of the data settings; every other top-level key, except those below, is a resource.
 DATA = "data"
 
 #: The top-level keys about runs, unless they hold a mapping.
@@ -26,10 +26,10 @@ RUN_KEYS = ("run_dir", "keep_runs")
 #: The path to a value: keys, and indices of lists.
 KeyPath = tuple["str | int", ...]
 
-#: The limit of values in one file with its aliases expanded; a short file of nested aliases can expand to billions.
+#: Maximum number of values in one file with its aliases expanded; nested aliases can expand to billions.
 MAX_NODES = 10_000
 
-#: The limit of bytes in one file: MAX_NODES values, each on a long line.
+#: Maximum number of bytes in one file: MAX_NODES values, each on a long line.
 MAX_BYTES = 1 << 18
 
 _NULL, _BOOL, _INT, _FLOAT, _STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
@@ -45,7 +45,7 @@ _HINTS = {
 
 
 class InvalidYAMLError(ConfigError, yaml.YAMLError):
-    """The text of a settings file is not YAML; also caught as the error of the YAML parser."""
+    """The text of a settings file is not YAML; can also be caught as an error of the YAML parser."""
 
 
 class Document(dict[str, Any]):
@@ -65,7 +65,7 @@ class Document(dict[str, Any]):
 def read(path: str | os.PathLike[str]) -> Document:
     """Read a settings file, without checking its keys; a file without settings gives an empty document.
 
-    Plain values have the meaning of YAML 1.2: only ``true`` and ``false`` are booleans, and only decimal digits are
+    Unquoted values are read as in YAML 1.2: only ``true`` and ``false`` are booleans, and only decimal digits are
     numbers; ``1:00:00``, ``0123`` and ``no`` stay text. ``<<`` merges mappings.
 
     Raises
@@ -100,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> Document:
 
 
 def _is_template(key: yaml.ScalarNode, node: Any) -> bool:
-    """Whether a top-level value is there for the aliases of its anchors only: under ``x-...``, a list, or text."""
+    """Whether a top-level value exists only for the aliases of its anchors: under ``x-...``, a list, or text."""
     if key.value.startswith("x-"):
         return _has_anchor(node, key.start_mark.index)
     if key.value in (DATA, *RUN_KEYS) or isinstance(node, yaml.MappingNode) or node.tag == _NULL:
@@ -115,7 +115,7 @@ def _has_anchor(node: Any, since: int) -> bool:
 
 
 def _is_anchored(node: Any, since: int) -> bool:
-    # What an alias stands for begins before the alias.
+    # The node of an alias begins before the alias.
     return bool(node.anchor) and node.start_mark.index > since
 
 
@@ -141,7 +141,7 @@ def _text(file: str) -> str:
                 file=file,
             )
         try:
-            # Editors of Windows put a byte order mark at the start of UTF-8.
+            # Windows editors put a byte order mark at the start of UTF-8.
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as err:
             line = raw.count(b"\n", 0, err.start) + 1
@@ -181,7 +181,7 @@ def _represent(dumper: Any, document: Document) -> yaml.Node:
 
 
 def _quote(node: yaml.Node) -> None:
-    """Put text in quotes that `read` would take for a number, and PyYAML, with other rules, would not."""
+    """Quote text that `read` would parse as a number, but PyYAML, with the rules of YAML 1.1, would not."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag == _STR and any(found.match(node.value) for _, found in _Loader.yaml_implicit_resolvers[None]):
             node.style = '"'
@@ -191,7 +191,7 @@ def _quote(node: yaml.Node) -> None:
             _quote(one)
 
 
-#: The dumpers of PyYAML write a document as the dict that it is.
+#: Make the dumpers of PyYAML write a document as a plain dict.
 for _dumper in ("Dumper", "SafeDumper", "CDumper", "CSafeDumper"):
     if hasattr(yaml, _dumper):
         getattr(yaml, _dumper).add_representer(Document, _represent)
@@ -285,7 +285,7 @@ class _Builder:
         )
 
     def _pairs(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Return the keys and values of a mapping; its own keys win over merged ones."""
+        """Return the keys and values of a mapping; its own keys take precedence over merged keys."""
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         with self._inside(node):

@@ -19,10 +19,10 @@ _WHERE = "data", "endpoints"
 
 
 def name_problems(written: Iterable[Any]) -> Iterator[Problem]:
-    """Yield a problem for each name that equals one before it.
+    """Yield a problem for each name that equals an earlier name.
 
-    Case does not matter in a UUID, and a letter with an accent may be one character or two (Unicode, normal forms): a
-    disk or a web service may confuse the two forms.
+    UUIDs ignore case. An accented letter may be one character or two (Unicode normalization); a disk or a web service
+    may confuse the two forms.
     """
     first: dict[str, Any] = {}
     for name in written:
@@ -34,9 +34,9 @@ def name_problems(written: Iterable[Any]) -> Iterator[Problem]:
 
 
 def folder_problems(endpoints: Mapping[str, Endpoint]) -> Iterator[Problem]:
-    """Yield a problem for each endpoint whose folder on the backend ``local`` is, or contains, that of another one.
+    """Yield a problem for each endpoint whose folder on the backend ``local`` is or contains another endpoint's folder.
 
-    That is on purpose if both have ``local:``; the default folder, named after the endpoint, is an accident.
+    This is intended if both have ``local:``, but not if one has the default folder, named after the endpoint.
     """
     inside: dict[str, tuple[str, str]] = {}
     for name, endpoint in endpoints.items():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILT_IN", "read_data"]
 
-#: Backends whose keys are known even where they are not installed, because one file serves many machines.
+#: Backends whose keys are known even if they are not installed, because many machines share one file.
 BUILT_IN = ("filesystem", "globus", "local")
 
 #: The environment variable for the folder of the journal; the settings take precedence.
@@ -40,7 +40,7 @@ _SHORTHAND = {"filesystem": "url", "globus": "collection", "local": "folder"}
 def _path_text(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    # A file name may contain anything but NUL; a URL is text.
+    # A file name may contain any character but NUL; a URL is printable text.
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise misfit("write a path or a URL")
     if machine_path(value) is None and not value.isprintable():
@@ -159,26 +159,26 @@ class _GlobusOptions(_Strict):
     checksum_algorithm: Annotated[str, BeforeValidator(_algorithm)] = ""
 
 
-#: The options of our backends in the section itself.
+#: The options of the built-in backends in the section itself.
 _OPTIONS: dict[str, type[BaseModel]] = {"globus": _GlobusOptions}
 
 _PLACES: dict[str, type[BaseModel]] = {"globus": _GlobusPlace, "filesystem": _FilesystemPlace, "local": _LocalPlace}
 
-#: Keys of a place that people write one level too high.
+#: Keys of a location that are often written one level too high.
 _BELONGS = {"collection": "globus", "folder": "local", "options": "filesystem", "url": "filesystem"}
 
 
 def read_data(section: Any, *, backends: Collection[str], folder: str, file: str) -> tuple[DataSettings, list[Problem]]:
-    """Check the value of ``data``; return its settings, of use only without problems, and all problems.
+    """Check the value of ``data``; return its settings, valid only without problems, and all problems.
 
-    Relative paths count from the absolute path ``folder``.
+    Relative paths are resolved against the absolute path ``folder``.
     """
     reader = _Reader(frozenset(backends) | set(BUILT_IN), folder)
     return reader.section({} if section is None else section, file), reader.problems
 
 
 def located(path: str, folder: str) -> str:
-    """Return a path of this machine as an absolute path, counted from ``folder``; other URLs are not changed."""
+    """Return a path of this machine as an absolute path, resolved against ``folder``; other URLs are unchanged."""
     here = machine_path(path)
     return path if here is None else _tidied(os.path.join(folder, os.path.expanduser(here)))
 
@@ -187,7 +187,7 @@ def _tidied(path: str) -> str:
     """Return an absolute path without ``.``, and without ``..`` unless that follows a link."""
     place = ""
     for name in path.split("/"):
-        # The kernel goes up from the target of the link (path_resolution(7)) when the path is opened.
+        # When the path is opened, the kernel applies ``..`` to the target of the link (path_resolution(7)).
         if name == ".." and os.path.basename(place) != ".." and not os.path.islink(place):
             place = os.path.dirname(place).rstrip("/")
         elif name not in ("", "."):
@@ -312,7 +312,7 @@ class _Reader:
             checked, misfits = validate(model, place, path=where, noun=f"a location on the backend {backend!r}")
             problems += misfits
             place = checked.model_dump(exclude_none=True) if checked else {}
-        # The short form has no such key in the file.
+        # In the short form, the file has no such key.
         self.problems += [replace(problem, path=where) for problem in problems] if short else problems
         if backend == "filesystem" and "url" in place:
             here = machine_path(place["url"])

@@ -11,11 +11,11 @@ from chiltepin.model import LABEL_LIMIT
 
 __all__ = ["BANDWIDTH", "COUNT", "GRACE", "LABEL_LIMIT", "SECONDS", "SHARE", "SHORTEST_POLL", "Range", "label_problem"]
 
-#: Ten years. Python waits for `threading.TIMEOUT_MAX` at most (292 years on Linux, 49 days where that is 32 bits wide
-#: and no thread of ours waits so long in one piece), and a deadline has to be a date before the year 10000.
+#: Ten years. Python waits at most `threading.TIMEOUT_MAX` (292 years on Linux; 49 days where it has 32 bits, but no
+#: single wait of Chiltepin is that long), and a deadline must be a date before the year 10000.
 TEN_YEARS = 3650 * 86400
 
-#: Least time between two polls, in seconds: Globus meters 20 requests a second (FAQ "Transfer and Sharing", limits).
+#: Shortest time between two polls, in seconds: Globus allows 20 requests a second (FAQ "Transfer and Sharing", limits).
 SHORTEST_POLL = 0.05
 
 
@@ -40,7 +40,7 @@ class Range:
 
     def holds(self, value: Any) -> bool:
         """Whether a value is a number in this range; a boolean or a text is not a number."""
-        # Compared and not converted: an int may be too large for a float.
+        # Not converted: an int may be too large for a float.
         return is_number(value) and bool(self.least <= value <= self.most) and not (self.above and value == self.least)
 
     def remedy(self, value: Any) -> str:
@@ -54,7 +54,7 @@ class Range:
 #: A timeout.
 SECONDS = Range("a number of seconds", 0, TEN_YEARS, above=True)
 
-#: How long a fault is tolerated, or a delay lasts.
+#: How long to tolerate a fault, or to delay.
 GRACE = Range("a number of seconds", 0, TEN_YEARS)
 
 #: Blocks, nodes, workers, threads: more than any machine has.
@@ -69,7 +69,7 @@ BANDWIDTH = Range("a number of bytes", 0, 10**15, above=True)
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number; True and False are not, although they are ints in Python."""
-    # The first test settles almost all values without the slow lookup of abstract base classes.
+    # For almost all values, the first test avoids the slow lookup of abstract base classes.
     return type(value) in (int, float) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
@@ -81,8 +81,8 @@ def plain_number(value: Any) -> int | float:
 def label_problem(label: str) -> str:
     """Return what to give instead of a label that the Globus service refuses; empty if it is valid.
 
-    The rule is that of docs.globus.org, "Task Submission", 2.2, and holds on every backend, so that a test without
-    Globus finds what Globus would refuse. Other control characters are left out too: terminals and logs show labels.
+    The rule of docs.globus.org, "Task Submission", 2.2, applies to every backend, so that a test without Globus finds
+    what Globus would refuse. Other control characters are refused too: terminals and logs show labels.
     """
     if len(label) > LABEL_LIMIT:
         return f"give one line of at most {LABEL_LIMIT} characters"

@@ -22,7 +22,7 @@ __all__ = ["Problem", "Source", "misfit", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
-#: What `warnings` has shown of all files, so that a file that is read again does not repeat it.
+#: The registry of `warnings` for all files, so that a file that is read again does not repeat its warnings.
 _warned: dict[Any, Any] = {}
 
 #: What to write instead, by pydantic's type of error; fields in braces come from pydantic.
@@ -69,7 +69,7 @@ class Source:
         return f"{place}{dotted(problem.path)} {problem.sentence.rstrip('.')}."
 
     def warn(self, problem: Problem, category: type[Warning]) -> None:
-        """Warn of a problem, at its line of the settings file; of settings without a file, once for each text."""
+        """Warn about a problem at its line of the settings file; without a file, warn once for each text."""
         text = f"{dotted(problem.path)} {problem.sentence.rstrip('.')}."
         warnings.warn_explicit(
             text, category, self.file or "<settings>", self.line(problem.path) or 1, registry=_warned

@@ -33,14 +33,14 @@ _SECRET_KEY = re.compile(
 #: Names of options that look like secrets but are paths or switches.
 _HARMLESS_KEY = re.compile(r".*_(file|filename|path|dir|url|uri|expiry|ttl|type|name)|token_endpoint|public_key")
 
-#: Values of ``token`` that gcsfs takes as the place of a token.
+#: Values of ``token`` that tell gcsfs where to find a token.
 _TOKEN_PLACES = {"anon", "browser", "cache", "cloud", "google_default"}
 
 _USER_AND_PASSWORD = re.compile(r"://[^/?#@\s]*:[^/?#@\s]+@")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-#: Numbers that other programs can represent: as a JSON number (RFC 8259, 6), and as a 64-bit integer.
+#: Numbers that other programs can represent, both as a JSON number (RFC 8259, 6) and as a 64-bit integer.
 _NUMBER = Range("a number", -(2**53), 2**53)
 
 _URL_REMEDY = (
@@ -115,7 +115,7 @@ def _mapping_problems(value: Mapping[Any, Any], path: KeyPath, *, secret: bool) 
 
 def _literal(path: KeyPath) -> Problem:
     name = re.sub(r"\W", "_", str(next(part for part in reversed(path) if isinstance(part, str)))).upper()
-    # The value is not shown: messages end in logs.
+    # The value is not shown: messages are logged.
     return Problem(
         path=path,
         sentence="is a secret, and secrets are not allowed in a settings file; store it in an environment variable, "

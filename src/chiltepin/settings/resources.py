@@ -41,7 +41,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def one_of(*names: str) -> BeforeValidator:
-    """Return a validator for these names, which suggests the nearest one for any other."""
+    """Return a validator for these names; for any other value, it suggests the nearest name."""
 
     def check(value: Any) -> Any:
         if value not in names:
@@ -66,7 +66,7 @@ def _text(value: Any) -> str:
 
 
 def _endpoint(value: Any) -> str:
-    # An empty value would silently run on this machine what was meant for another one.
+    # With an empty value, apps meant for an endpoint would silently run on this machine.
     if value is None or value == "":
         raise misfit("write the UUID of a Globus Compute endpoint, or remove the key")
     return uuid_text(value, "write a UUID, such as 12345678-1234-1234-1234-123456789abc")
@@ -99,7 +99,7 @@ def _walltime(value: Any) -> str:
     """Return hours, minutes and seconds with two digits each."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 10**8:
         minutes, seconds = divmod(round(value), 60)
-        # YAML 1.1, which many tools speak, reads 1:00:00 without quotes as a number of seconds.
+        # YAML 1.1, which many tools use, reads 1:00:00 without quotes as a number of seconds.
         written = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
         raise misfit(f'a number has no unit here, write "{written}" for that many seconds')
     text = str(value).strip()
@@ -134,7 +134,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 _count, _count_or_none, _share, _seconds = (
     _within(numbers) for numbers in (limits.COUNT, replace(limits.COUNT, least=0), limits.SHARE, limits.GRACE)
 )
-# Validated twice: a number before pydantic, which accepts only ints that fit its own, and a text once it is a number.
+# Validated twice: a number before pydantic, which refuses very large ints, and text after pydantic has parsed it.
 Count = Annotated[int, BeforeValidator(_count), AfterValidator(_count)]
 _CountOrNone = Annotated[int, BeforeValidator(_count_or_none), AfterValidator(_count_or_none)]
 Seconds = Annotated[float, BeforeValidator(_seconds), AfterValidator(_seconds)]
@@ -142,31 +142,31 @@ _Share = Annotated[float, BeforeValidator(_share), AfterValidator(_share)]
 
 
 class Resource(BaseModel):
-    """One executor. A key that is missing or empty has its default.
+    """One executor. A missing or empty key has its default.
 
     Parameters
     ----------
     provider : {"threads", "localhost", "slurm", "pbspro"}
         Threads of this process, processes of this machine, or the nodes of a batch system.
     endpoint : str or None
-        UUID of a Globus Compute endpoint, which then gets the other keys.
+        UUID of a Globus Compute endpoint, which then receives the other keys.
     mpi : bool
-        Run MPI programs: one worker on the first node of a block, and a launcher that spreads each program.
+        Run MPI programs: one worker on the first node of a block, and a launcher that starts each program on the nodes.
     max_mpi_apps : int
         Limit of MPI programs at a time in one block.
     mpi_launcher : {"srun", "mpiexec", "aprun"} or None
-        What starts an MPI program; None is ``srun`` with Slurm, else ``mpiexec``.
+        The command that starts an MPI program; None is ``srun`` with Slurm, else ``mpiexec``.
     max_threads : int
         Threads of the provider ``threads``. With the default of 8, transfers and functions can wait for disks and
-        networks without delaying the rest; more would gain little, because threads of Python share one core and the
-        filesystem backend copies the files of one transfer in parallel. It does not depend on the number of cores, so
-        that a workflow runs in the same way everywhere.
+        networks without delaying the rest; more would gain little, because Python threads share one core and the
+        filesystem backend copies the files of one transfer in parallel. The default does not depend on the number of
+        cores, so that a workflow runs in the same way everywhere.
     cores_per_worker : float
         Cores for one worker; below 1, workers share cores.
     max_workers_per_node : int or None
         Limit of workers on one node; None is as many as its cores allow.
     cores_per_node : int or None
-        Cores to ask the batch system for on each node; None leaves it to the batch system, and is 1 with PBS and
+        Cores to request from the batch system on each node; None leaves it to the batch system, and is 1 with PBS and
         Globus Compute.
     nodes_per_block : int
         Nodes of one batch job.
@@ -174,7 +174,7 @@ class Resource(BaseModel):
         Batch jobs (or groups of processes) at the start, at least, and at most. The default of ``init_blocks`` is
         ``min_blocks``.
     exclusive : bool
-        Whether Slurm gives whole nodes.
+        Whether Slurm allocates whole nodes.
     partition, queue, account : str or None
         Where a job is queued and which account is charged; ``queue`` is the QOS with Slurm.
     walltime : str
@@ -246,7 +246,7 @@ class Resource(BaseModel):
 
     @property
     def launcher(self) -> str:
-        """What starts an MPI program."""
+        """The command that starts an MPI program."""
         return self.mpi_launcher or ("srun" if self.provider == "slurm" else "mpiexec")
 
     @property
@@ -286,7 +286,7 @@ def label_problem(label: Any) -> str:
         return "is not a valid name of a resource: executor='all' means all resources; choose another name"
     if label.startswith("_"):
         return "is not a valid name of a resource: names that start with '_' belong to Parsl; remove the '_'"
-    # Parsl makes folders of the label, and puts it unquoted on a command line.
+    # Parsl uses the label in folder names, and unquoted on a command line.
     if not _LABEL.fullmatch(label):
         return (
             "is not a valid name of a resource; write letters, digits, '_', '-' and '.', and start with a letter or "

@@ -35,7 +35,7 @@ def _count(value: Any) -> Any:
 
 
 class RunSettings(BaseModel):
-    """Where run folders are made, and how many are kept; ``KEEP_ALL`` keeps every one."""
+    """Where to create run folders, and how many to keep; ``KEEP_ALL`` keeps all of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,12 +44,12 @@ class RunSettings(BaseModel):
 
 
 def is_run_key(label: Any, body: Any) -> bool:
-    """Whether a top-level key is one of these; with a mapping it is a resource of that name."""
+    """Whether a top-level key is about runs; with a mapping it is a resource of that name."""
     return label in RUN_KEYS and not isinstance(body, Mapping)
 
 
 def read_runs(config: Mapping[str, Any], folder: str) -> tuple[RunSettings, Iterable[Problem]]:
-    """Return the settings about runs, and all problems; a relative path is counted from ``folder``."""
+    """Return the settings about runs, and all problems; a relative path is resolved against ``folder``."""
     own = {key: config[key] for key in RUN_KEYS if is_run_key(key, config.get(key)) and config.get(key) is not None}
     runs, problems = validate(RunSettings, own, path=(), noun="the settings")
     if runs is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigWarning", "Settings", "check"]
 
-#: A key that an example of upstream's has; it has no effect there either.
+#: A key in an example of the upstream project; it has no effect there either.
 UPSTREAMS_LAUNCHER = "launcher"
 
 _DATA_KEYS = {"backend", "endpoints"}
@@ -100,7 +100,7 @@ def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:
 
 
 def _is_template(label: Any, body: Any, *, in_file: bool) -> bool:
-    """Whether a value is there for aliases only; a `Document` tells by its anchors, which a dict does not have."""
+    """Whether a value exists only for aliases; `read` tells this by the anchors, which a dict does not have."""
     if isinstance(label, str) and label.startswith("x-") and body:
         return not isinstance(body, Mapping) or Resource.model_fields.keys().isdisjoint(body)
     return not in_file and bool(body) and isinstance(body, list) and all(isinstance(line, str) for line in body)
