@@ -1,1 +1,1 @@
-"""What Chiltepin ships for the tests of workflows and backends; nothing else of the package imports it."""
+"""Tools for testing workflows and backends; no other part of the package imports them."""

@@ -1,4 +1,4 @@
-"""Sandboxes for pipelines as pytest fixtures; nothing heavy is loaded before a test asks for one."""
+"""Sandboxes for pipelines as pytest fixtures; heavy modules are loaded only when a test uses one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["chiltepin_globus", "chiltepin_sandbox", "chiltepin_settings"]
 def chiltepin_settings() -> str | os.PathLike[str] | Mapping[str, Any] | None:
     """Return the settings of `chiltepin_sandbox`; a test suite overrides this fixture.
 
-    It returns the settings file of the pipeline, as a path from the root folder of pytest, or a dict.
+    It returns the settings file of the pipeline, as a path relative to the root folder of pytest, or a dict.
     """
     return None
 
@@ -35,7 +35,7 @@ def chiltepin_sandbox(
 ) -> Iterator[Sandbox]:
     """Run a workflow whose endpoints are folders of ``tmp_path`` and whose resources are threads.
 
-    While a test runs, the environment names the settings of the sandbox as the default ones.
+    While a test runs, the environment makes the settings of the sandbox the default.
     """
     from chiltepin.testing.sandbox import Sandbox  # noqa: PLC0415 - pytest loads this module in every test run
 

@@ -1,4 +1,4 @@
-"""For tests of a pipeline: endpoints that are folders, a workflow on threads, and a record of what was moved."""
+"""Test a pipeline with folders as endpoints, a workflow on threads, and a record of the moved files."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Sandbox:
     folder : path
         An empty folder for everything.
     settings : path or mapping or None
-        The settings file of the pipeline, or its content; None has the endpoints ``my-laptop`` and ``hpc-scratch``.
+        The settings file of the pipeline, or its content; None: the endpoints ``my-laptop`` and ``hpc-scratch``.
 
     Attributes
     ----------
     file : str
-        The path of the settings in the sandbox, for a pipeline that starts a ``Workflow`` by itself.
+        The path of the settings in the sandbox, for a pipeline that starts a ``Workflow`` itself.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Sandbox:
         self._folder = Path(folder).absolute()
         document = _document(settings)
         with warnings.catch_warnings():
-            # A key without effect is reported by the run in production.
+            # The run in production reports keys without effect.
             warnings.simplefilter("ignore", ConfigWarning)
             checked = check(document, backends=registry.names())
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -89,16 +89,16 @@ class Sandbox:
         """Every file that has arrived, as ``("my-laptop:/in.dat", "hpc-scratch:/run/in.dat")``, sorted.
 
         Each file of a folder has a pair, and a file that was moved twice has two. A file that a sync level skipped, or
-        that did not arrive whole, has none. What other processes move is not recorded.
+        that is incomplete, has none. Files moved by other processes are not recorded.
         """
         return sorted(self._moved)
 
     def path(self, endpoint: str, path: str = "/") -> Path:
-        """Return where a path of an endpoint is on this machine."""
+        """Return the location of a path of an endpoint on this machine."""
         return Path(local_path(endpoint, path))
 
     def put(self, endpoint: str, path: str, content: str | bytes = "") -> Path:
-        """Write a file on an endpoint, and the folders that lead there; return where it is."""
+        """Write a file on an endpoint, and create its parent folders; return its location on this machine."""
         place = self.path(endpoint, path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)

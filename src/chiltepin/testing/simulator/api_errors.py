@@ -9,7 +9,7 @@ __all__ = ["ApiError", "bad_request", "request_id"]
 
 
 class ApiError(Exception):
-    """A request that is answered with an error document, of which ``more`` are further keys."""
+    """A request that gets an error document; ``more`` has additional keys of the document."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
@@ -32,5 +32,5 @@ def request_id() -> str:
 
 
 def bad_request(message: str, code: str = "ClientError.BadRequest") -> ApiError:
-    """Return the answer to an invalid request."""
+    """Return the error for an invalid request."""
     return ApiError(400, code, message)

@@ -62,8 +62,8 @@ class _Door:
         self._guard, self._engine, self._faults = guard, engine, faults
 
     def suffer(self) -> Response | None:
-        """Let a mishap happen before anything is done."""
-        # Always read: the rest of a body would be taken for the next request of the connection.
+        """Let a mishap happen before the request is handled."""
+        # Always read: the rest of a body would be parsed as the next request of the connection.
         request.get_data()
         g.mishap = self._faults.take(request.method, request.path)
         if g.mishap is None or g.mishap.after or g.mishap.slow:
@@ -71,7 +71,7 @@ class _Door:
         return _spoiled(g.mishap)
 
     def admit(self) -> Response | None:
-        """Check the token and the rate of requests."""
+        """Check the token and the request rate."""
         header = request.headers.get("Authorization")
         g.grant = self._guard.bearer(header)
         wait = self._faults.wait_for(str(header), self._engine.clock.time())
@@ -84,7 +84,7 @@ class _Door:
         return answer
 
     def leave(self, answer: Response) -> Response:
-        """Spoil or delay the answer if a mishap says so, and record the request."""
+        """Replace or delay the response if there is a mishap, and record the request."""
         mishap: Mishap | None = g.get("mishap")
         if mishap is not None and mishap.after:
             answer = _spoiled(mishap)
@@ -98,7 +98,7 @@ class _Door:
         query = request.query_string.decode()
         self._faults.note(Served(request.method, request.path, query, status, self._engine.clock.time()))
         if dropped:
-            # After it is recorded: the client may read the record as soon as the connection is closed.
+            # After the request is recorded: the client may read the record as soon as the connection is closed.
             _hang_up()
         return answer
 
@@ -114,7 +114,7 @@ def _spoiled(mishap: Mishap) -> Response:
 
 
 def _hang_up() -> None:
-    """Close the connection, so that the server cannot send its answer."""
+    """Close the connection, so that the server cannot send its response."""
     connection: socket.socket = request.environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
 

@@ -1,4 +1,4 @@
-"""The routes of the simulated Globus Auth; `chiltepin.testing.simulator.authority` has its state."""
+"""The routes of the simulated Globus Auth; `chiltepin.testing.simulator.authority` holds its state."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class _Views:
         return jsonify(document)
 
     def revoke(self) -> Response:
-        """End a token; an unknown token counts as ended (RFC 7009, 2.2)."""
+        """Revoke a token; an unknown token counts as revoked (RFC 7009, 2.2)."""
         self._authority.revoke(request.form.get("token", ""))
         return jsonify({"active": False})
 
@@ -112,7 +112,7 @@ class _Views:
         return jsonify({"consents": self._authority.consents(grant.client_id, identity_id)})
 
     def create_client(self) -> tuple[Response, int]:
-        """Make a confidential client of a native one, as ``globus login`` does."""
+        """Create a confidential client for a native client, as ``globus login`` does."""
         body = request.get_json(silent=True) or {}
         return jsonify(self._authority.create_client(body.get("client", {}))), 201
 
@@ -152,7 +152,7 @@ class _Views:
         return client_id
 
     def _bearer(self, scope: str = "") -> Grant:
-        """Return the grant of the caller's token, which has to be one for Globus Auth."""
+        """Return the grant of the caller's token, which must be valid for Globus Auth."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         grant = self._authority.check(token) if scheme == "Bearer" else None
         if grant is None:

@@ -52,16 +52,16 @@ class Authority:
     Parameters
     ----------
     clock : ManualClock or RunningClock
-        By which tokens expire.
+        The clock by which tokens expire.
 
     Attributes
     ----------
     user : User
         The user of the next login.
     client_id, client_secret : str
-        Credentials of a service that always exist.
+        Credentials of a service account that always exists.
     approves : bool
-        Whether the user agrees to what the login page asks.
+        Whether the user grants what the login page requests.
     logins : list of dict
         The query of each login page, oldest first.
     """
@@ -112,12 +112,12 @@ class Authority:
             return replace(grant, scope=scope)
 
     def revoke_all(self) -> None:
-        """End every token, refresh tokens included."""
+        """Revoke every token, including refresh tokens."""
         with self._lock:
             self._grants.clear()
 
     def expire_all(self) -> None:
-        """End every access token, but no refresh token."""
+        """Expire every access token, but no refresh token."""
         with self._lock:
             self._grants = {token: grant for token, grant in self._grants.items() if grant.is_refresh}
 
@@ -127,7 +127,7 @@ class Authority:
             self._consents.clear()
 
     def has_session(self, wanted: Mapping[str, Any]) -> bool:
-        """Whether earlier logins fulfil authorization parameters: one of the domains, and everything else."""
+        """Whether earlier logins fulfill authorization parameters: any of the domains, and everything else."""
 
         def had(name: str, value: str) -> bool:
             return any(value in login.get(name, "").split(",") for login in self.logins)
@@ -180,7 +180,7 @@ class Authority:
             return {**document, "state": code.asked.get("state", "_default")}
 
     def refresh(self, client_id: str, refresh_token: str) -> dict[str, Any]:
-        """Return a new access token; the refresh token stays, and its life starts again."""
+        """Return a new access token; the refresh token stays valid, and its lifetime starts again."""
         with self._lock:
             grant = self.known(refresh_token)
             if grant is None or not grant.is_refresh or grant.client_id != client_id:
@@ -200,7 +200,7 @@ class Authority:
             return document
 
     def revoke(self, token: str) -> None:
-        """End a token, and with a refresh token its access tokens."""
+        """Revoke a token, and with a refresh token its access tokens."""
         with self._lock:
             ended = self._grants.pop(token, None)
             if ended and ended.is_refresh:
@@ -266,7 +266,7 @@ class Authority:
             return self._consents.documents(client_id, identity_id)
 
     def create_client(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a confidential client, and return it with its secret."""
+        """Create a confidential client, and return it with its secret."""
         client_id = str(uuid.uuid4())
         secret = _secret_of(client_id)
         with self._lock:
@@ -301,7 +301,7 @@ class Authority:
         return document
 
     def _id_token(self, client_id: str, user: User) -> str:
-        # The real time, whatever the simulator's clock says: the client compares it with its own.
+        # Real time, not the time of the simulator's clock: the client compares it with its own clock.
         now = int(time.time())
         who = {"sub": user.identity_id, "preferred_username": user.username, "name": user.name, "email": user.email}
         return self.signing.sign({**who, "iss": self.issuer, "aud": client_id, "iat": now, "exp": now + 172800})

@@ -22,7 +22,7 @@ def utc(seconds: float) -> datetime:
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it; ``start`` has to be an aware datetime."""
+    """A clock that stands still until a test advances it; ``start`` must be an aware datetime."""
 
     def __init__(self, start: datetime = START) -> None:
         self._time = start.timestamp()
@@ -38,7 +38,7 @@ class ManualClock:
         return utc(self._time)
 
     def advance(self, seconds: float = 0) -> None:
-        """Move the time, and do all work that is due by then; 0 seconds does the work that is due now.
+        """Advance the time, and do all work that is due by then; 0 seconds does the work that is due now.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class ManualClock:
                 worker()
 
     def linger(self, seconds: float) -> None:
-        """Move the time by so many seconds; see `advance`."""
+        """Advance the time instead of waiting; see `advance`."""
         self.advance(seconds)
 
     def attach(self, worker: Callable[[], None]) -> None:
@@ -83,9 +83,9 @@ class RunningClock:
         return utc(self.time())
 
     def linger(self, seconds: float) -> None:
-        """Wait for so many seconds of this clock."""
+        """Wait for this many seconds of the clock."""
         time.sleep(seconds / self.speed)
 
 
-#: What tells the simulator the time.
+#: A clock of the simulator.
 Clock = ManualClock | RunningClock

@@ -26,14 +26,14 @@ NAMESPACE = uuid.UUID("c0ffee00-c417-4e91-8000-6368696c7465")
 
 @dataclass(eq=False)
 class Collection:
-    """One collection; tests change its attributes while it is in use.
+    """One collection; tests can change its attributes while it is in use.
 
     Parameters
     ----------
     name : str
-        Its name in the simulator, from which its id is made.
+        Its name in the simulator, from which its id is derived.
     folder : str
-        Its folder; made if it is missing. Nothing outside it is ever read, written or removed.
+        Its folder; created if it is missing. Nothing outside it is ever read, written or removed.
     display_name : str
         Its name for users; several collections may have the same.
     entity_type : str
@@ -45,26 +45,26 @@ class Collection:
     needs_consent : bool
         Whether a token must carry the ``data_access`` scope of this collection.
     session_policy : str, mapping or None
-        A domain in which the user has to have logged in recently; or authorization parameters, such as
+        A domain in which the user must have logged in, or authorization parameters, such as
         ``{"session_required_policies": ["..."], "session_required_mfa": True}``. None: no policy.
     paused : bool
         Whether a rule of the administrator pauses all tasks here.
     pause_message : str
-        What the rule says to users; empty for a default.
+        The message of the rule for users; empty for a default.
     quota : int or None
         Bytes that may still be written; None: no limit.
     denied : set of str
-        Absolute paths that cannot be read or written, nor anything below them.
+        Absolute paths that cannot be read or written, and neither can anything below them.
     faulty : dict of str to str
-        Absolute paths that have a fault, with anything below them, and its code, such as ``NO_PHYSICALS``.
+        Absolute paths that have a fault, including everything below them, and its code, such as ``NO_PHYSICALS``.
     hides_paths : bool
-        Whether its paths are null in the lists of what a task has moved and skipped, as for a user without a role.
+        Whether its paths are null in a task's lists of moved and skipped files, as for a user without a role.
     owner : str or None
         Username of the owner; None: every user owns it.
     default_directory : str
-        The meaning of ``~``, and the folder that relative paths count from.
+        The meaning of ``~``, and the folder where relative paths start.
     id : str
-        Its UUID; empty: the name, if that is a UUID, else made of the name, the same on every machine.
+        Its UUID; empty: the name, if that is a UUID, else derived from the name, the same on every machine.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Collection:
 
     @property
     def is_personal(self) -> bool:
-        """Whether it is served by a Globus Connect Personal."""
+        """Whether Globus Connect Personal serves it."""
         return self.entity_type.startswith("GCP_")
 
     @property
@@ -118,7 +118,7 @@ class Collection:
     def parts(self, path: str) -> Parts:
         """Return the names that lead from the folder to ``path``, without resolving links.
 
-        The fault is ``PERMISSION_DENIED`` if ``..`` leads out of the collection, and ``INVALID_PATH_NAME`` for an
+        The fault is ``PERMISSION_DENIED`` if ``..`` leads outside the collection, and ``INVALID_PATH_NAME`` for an
         invalid path.
         """
         if path == "/~" or path.startswith("/~/"):

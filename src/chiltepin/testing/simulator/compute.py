@@ -1,4 +1,4 @@
-"""The one route of Globus Compute that its SDK asks when a program logs in."""
+"""The one route of Globus Compute that its SDK calls when a program logs in."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def compute_routes() -> tuple[Route, ...]:
 
 
 def version() -> Response:
-    """Tell the least versions that the service accepts: any (globus_compute_sdk, ``Client.version_check``)."""
+    """Return the lowest versions that the service accepts: any (globus_compute_sdk, ``Client.version_check``)."""
     return jsonify(api="1.0.0", min_sdk_version="0.0.0", min_ep_version="0.0.0")

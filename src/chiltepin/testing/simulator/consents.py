@@ -47,7 +47,7 @@ class Consents:
     def note(self, client_id: str, identity_id: str, scopes: str, now: datetime) -> list[Scope]:
         """Record the consent to scopes and their dependencies; return the scopes.
 
-        If no service has one of them, the answer is 400 and nothing is recorded.
+        If no service has one of the scopes, the response is 400 and nothing is recorded.
         """
         parsed = parse(scopes)
         waiting: list[tuple[tuple[str, ...], Scope]] = [((scope.scope_string,), scope) for scope in parsed]
@@ -69,7 +69,7 @@ class Consents:
         return list(self._given.get((client_id, identity_id), {}).values())
 
     def complete(self, client_id: str, identity_id: str, scope: str) -> str:
-        """Return scopes with the dependencies that were consented to, in brackets."""
+        """Return scopes with the dependencies that the user consented to, in brackets."""
         given = self._given.get((client_id, identity_id), {})
         return " ".join(_with_dependencies((name,), given) for name in scope.split())
 

@@ -1,4 +1,4 @@
-"""How a test inspects and changes a task of the simulator."""
+"""Inspect and change a task of the simulator from a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["TaskControl"]
 
 
 class TaskControl:
-    """A task, without the API of the service."""
+    """A task of the simulator, accessed without the API of the service."""
 
     def __init__(self, engine: Engine, task: Task) -> None:
         self._engine, self._task = engine, task
@@ -29,7 +29,7 @@ class TaskControl:
 
     @property
     def period(self) -> tuple[float, float]:
-        """When it was submitted and when it ended, in seconds since 1970 UTC; infinity while it is under way."""
+        """Times of its submission and end, in seconds since 1970 UTC; the end is infinity while it runs."""
         with self._engine.lock:
             end = self._task.completion_time
             return self._task.request_time, float("inf") if end is None else end
@@ -41,7 +41,7 @@ class TaskControl:
 
     @property
     def submitted(self) -> dict[str, Any]:
-        """The document with which it was submitted."""
+        """The document that was submitted."""
         return dict(self._task.submission.body)
 
     def document(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class TaskControl:
         return self._engine.document(self._task)
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the event documents, the newest first."""
+        """Return the event documents, newest first."""
         with self._engine.lock:
             return [event.document() for event in reversed(self._task.events)]
 

@@ -24,10 +24,10 @@ __all__ = ["Copier"]
 #: Bytes of one step, so that the lock is never held for long.
 STEP = 1 << 20
 
-#: The algorithms of ``checksum_algorithm`` that are known here (globus transfer --help, "--checksum-algorithm").
+#: The supported values of ``checksum_algorithm`` (globus transfer --help, "--checksum-algorithm").
 ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 
-#: The service's numbers of the sync levels (globus_sdk, TransferData, "Sync Levels").
+#: The service's numbers for the sync levels (globus_sdk, TransferData, "Sync Levels").
 EXISTS, SIZE, MTIME = range(3)
 
 
@@ -73,7 +73,7 @@ class Copier:
     def _fill(self, reader: LocalReader, temp_file: TempFile, size: int, algorithm: str) -> Generator[float, None, str]:
         digest, moved = hashlib.new(algorithm, usedforsecurity=False), 0
         block = memoryview(bytearray(min(STEP, size) or 1))
-        # A file that keeps growing must not be read without end.
+        # A file that keeps growing must not be read endlessly.
         while moved <= size and (count := reader.readinto(block)):
             temp_file.write(block[:count])
             digest.update(block[:count])
@@ -103,7 +103,7 @@ class Copier:
     def _in_place(
         self, reader: LocalReader, existing: Entry | None, there: LocalFolder
     ) -> Generator[float, None, bool]:
-        """Whether the sync level skips an existing file; from SIZE on, a different size decides."""
+        """Whether the sync level skips an existing file; from SIZE on, no file with a different size is skipped."""
         level = self._submission.sync_level
         if level is None or existing is None or existing.kind != "file":
             return False

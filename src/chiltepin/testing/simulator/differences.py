@@ -33,7 +33,7 @@ _SERVER_KEYS = (
     "DATA.outgoing_data_port_start",
 )
 
-#: Name of the example, key (a dot leads into an inner document), reason.
+#: Name of the example, key (a dot separates nested keys), reason.
 DIFFERENCES: dict[str, dict[str, str]] = {
     "task_list": {"DATA_TYPE": _SAID},
     "get_submission_id": {"DATA_TYPE": _SAID},

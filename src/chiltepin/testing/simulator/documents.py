@@ -47,7 +47,7 @@ _PLAIN: dict[str, Any] = {
     "s3_url": None,
 }
 
-#: The same, of keys that are newer than the examples in ``globus_sdk.testing``.
+#: The same for keys that are newer than the examples in ``globus_sdk.testing``.
 NEWER: dict[str, Any] = {
     "acl_max_expiration_period_mins": None,
     "authentication_assurance_timeout": None,
@@ -146,7 +146,7 @@ def _server_document(collection: Collection) -> dict[str, Any]:
 def file_document(folder: int, name: str, *, called: str | None = None) -> dict[str, Any]:
     """Return the document of an entry of an open folder, ``"."`` for the folder itself; ``called`` replaces the name.
 
-    A link is described with its text, and is never followed. A missing entry is a FileNotFoundError.
+    A link is described by its target text, and is never followed. A missing entry is a FileNotFoundError.
     """
     facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     link = stat.S_ISLNK(facts.st_mode)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["endpoint_routes"]
 
-#: The limits of one page, and of all pages of one search (globus_sdk, TransferClient.endpoint_search).
+#: Default size of one page, and limit of all pages of one search (globus_sdk, TransferClient.endpoint_search).
 PAGE, SEARCH_LIMIT = 25, 1000
 
 
@@ -69,7 +69,7 @@ class _Views:
         )
 
     def _filtered(self, collection: Collection, text: str) -> bool:
-        """Whether a collection contains all words, and matches the other filters."""
+        """Whether a collection matches all words of ``text`` and the other filters."""
         owner_id, owner = owner_of(collection, g.grant)
         text_of = f"{collection.display_name} {collection.id} {owner}".lower()
         args = request.args

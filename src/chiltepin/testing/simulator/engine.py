@@ -1,4 +1,4 @@
-"""Runs the tasks: slots, queue, retries, deadlines."""
+"""Run the tasks: slots, queue, retries, deadlines."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a task gets at first, and when it is paused (docs.globus.org, "Task Behavior", 3).
+#: Seconds to the deadline of a new task, and of a paused task (docs.globus.org, "Task Behavior", 3).
 FIRST_DEADLINE, PAUSED_DEADLINE = 24 * 3600.0, 90 * 24 * 3600.0
 
 
 class Engine:
     """All tasks, and when each of them needs the next step.
 
-    Its methods may be called from any thread; `lock` is held during each step, and has to be held to read a task.
+    Its methods may be called from any thread; `lock` is held during each step, and must be held to read a task.
 
-    ``has_session`` tells whether earlier logins fulfil authorization parameters.
+    ``has_session`` tells whether earlier logins fulfill authorization parameters.
     """
 
     def __init__(self, clock: Clock, settings: Settings, has_session: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -47,17 +47,17 @@ class Engine:
         self._live: dict[str, Task] = {}
         self._by_submission: dict[tuple[str, str], str] = {}
         self._turns = 0
-        #: The instant that is being simulated; it never goes back.
+        #: The simulated time; it never goes back.
         self._now = clock.time()
 
     # Submissions.
 
     def known(self, owner_id: str, submission_id: str) -> str | None:
-        """Return the id of the task that a submission id has already made, or None."""
+        """Return the id of the task already created for a submission id, or None."""
         return self._by_submission.get((owner_id, submission_id))
 
     def submit(self, submission: Submission, *, owner_id: str, submission_id: str, deadline: float | None) -> Task:
-        """Make a task of a submission; 409 if the user has too many tasks, or one with the same paths."""
+        """Create a task from a submission; 409 if the user has too many tasks, or a task with the same paths."""
         with self._change():
             mine = [task for task in self._live.values() if task.owner_id == owner_id]
             if len(mine) >= self.settings.pending_limit:
@@ -86,7 +86,7 @@ class Engine:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Run a block under the lock, at the present instant; then fill the slots that it has freed."""
+        """Run a block under the lock, at the current time; then fill the slots that it has freed."""
         with self.lock:
             self._advance(self.clock.time())
             yield
@@ -96,7 +96,7 @@ class Engine:
     # Time.
 
     def work(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Do every step that is due by now, each at its own instant; end early when ``stopped``."""
+        """Do every step that is due by now, each at its own time; end early when ``stopped``."""
         while not stopped() and self.step():
             pass
 
@@ -136,7 +136,7 @@ class Engine:
         task.phase, task.turn, task.due = Phase.QUEUED, self._turns, None
 
     def _fill_slots(self) -> None:
-        """Start the tasks that have waited longest, in the slots that are free."""
+        """Start the tasks that have waited longest in the free slots."""
         busy: dict[tuple[str, str], int] = {}
         for task in self._live.values():
             if task.phase is Phase.WORKING:
@@ -176,7 +176,7 @@ class Engine:
                 task.retry(fault)
                 self._back_off(task)
         except Exception as err:
-            # Otherwise the clock's thread would end, and no task would go on.
+            # Otherwise the clock's thread would end, and no task would continue.
             log.exception("The simulator has a bug, in task %s", task.id)
             task.add_event("INTERNAL_ERROR", type(err).__name__, is_error=True)
             self._end_failed(task, "INTERNAL_ERROR")
@@ -228,7 +228,7 @@ class Engine:
         self._live.pop(task.id, None)
 
     def _drop_work(self, task: Task) -> None:
-        """Close a task's open files; this removes the files that are half written."""
+        """Close a task's open files; this removes its partial files."""
         if task.work is not None:
             task.work.close()
             task.work = None
@@ -255,7 +255,7 @@ class Engine:
         """Stop a task until `release`: paused, or inactive because its credentials have expired."""
         with self._change():
             _demand(task, not task.over, "is over")
-            # From now on it waits for `release`, whatever becomes of the rule that has paused it.
+            # From now on the task waits for `release`, even if the rule that paused it is removed.
             task.by_rule = False
             self._hold(task, paused=paused)
 
@@ -312,7 +312,7 @@ class Engine:
                 self._drop_work(task)
 
     def document(self, task: Task) -> dict[str, Any]:
-        """Return the task document of this moment."""
+        """Return the current task document."""
         with self.lock:
             return task.document(max(self._now, self.clock.time()))
 

@@ -1,4 +1,4 @@
-"""Injected failures of requests, the log of requests, and the limit of their rate."""
+"""Injected failures of requests, the request log, and the rate limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mishap:
     drop: bool = False
     after: bool = False
     body: bytes | None = None
-    #: Seconds by which the answer, which is then correct, is delayed.
+    #: Seconds to delay the response, which is then correct.
     slow: float = 0.0
 
     def hits(self, method: str, path: str) -> bool:
@@ -38,7 +38,7 @@ class Mishap:
 
 @dataclass(frozen=True)
 class Served:
-    """A request that was served; ``status`` is 0 if the answer was not sent."""
+    """A request that was served; ``status`` is 0 if the response was not sent."""
 
     method: str
     path: str
@@ -48,11 +48,11 @@ class Served:
 
 
 class Faults:
-    """The mishaps of the next requests, and the requests so far; safe in any thread."""
+    """The mishaps of the next requests, and the requests so far; thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self.requests: list[Served] = []
-        #: Changes each JSON answer: gets method, path and document, and returns the document that is sent.
+        #: Changes each JSON response: called with method, path and document, it returns the document to send.
         self.rewrite: Callable[[str, str, Any], Any] | None = None
         self._settings = settings
         self._mishaps: list[Mishap] = []
@@ -60,7 +60,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, mishap: Mishap) -> None:
-        """Add a mishap after those that were added before."""
+        """Add a mishap after the existing mishaps."""
         with self._lock:
             self._mishaps.append(mishap)
 

@@ -96,7 +96,7 @@ class _Views:
         return jsonify(document)
 
     def mkdir(self, endpoint_id: str) -> Response:
-        """Make one folder; the folder above it has to exist."""
+        """Create a folder in an existing folder."""
         collection = self._open(endpoint_id)
         path = required_text(_body(), "path")
         try:
@@ -186,7 +186,7 @@ def _listing_failed(fault: TaskFault) -> ApiError:
 
 
 def _stat_failed(fault: TaskFault) -> ApiError:
-    # Its codes are not those of a listing (globus_sdk.testing, transfer.operation_stat).
+    # The codes differ from those of a listing (globus_sdk.testing, transfer.operation_stat).
     if fault.code in ("FILE_NOT_FOUND", "NOT_A_DIRECTORY"):
         return ApiError(404, "NotFound", f"Path not found, Error (list)\n{fault.details}")
     if fault.code == "PERMISSION_DENIED":

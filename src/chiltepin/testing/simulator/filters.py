@@ -1,4 +1,4 @@
-"""The filters, orders and pages of the service's lists (docs.globus.org, "Transfer API", common query parameters)."""
+"""Filter, sort and page the service's lists (docs.globus.org, "Transfer API", common query parameters)."""
 
 from __future__ import annotations
 

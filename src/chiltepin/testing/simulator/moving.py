@@ -1,7 +1,7 @@
 """Move the items of a transfer: files and folders, with filters, skipped errors and removed extra files.
 
-Each function here is a generator that yields the seconds that its last step took, so that the engine can run other
-tasks between the steps. A fault of one file does not stop the others.
+Each generator here yields the seconds that its last step took, so that the engine can run other tasks between the
+steps. A fault of one file does not stop the rest.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ __all__ = ["Transfer"]
 
 
 class Transfer:
-    """One round of a transfer: everything that is not done yet is tried once."""
+    """One round of a transfer, which tries everything that is not done yet once."""
 
     def __init__(self, task: Task, settings: Settings) -> None:
         assert task.submission.destination is not None  # noqa: S101 - only deletes have none
         self._task, self._submission = task, task.submission
         self._source, self._goal = task.submission.source, task.submission.destination
         self._copier = Copier(task, self._goal, settings)
-        #: The number of paths of this round that will be tried again, and of those that were skipped.
+        #: The number of paths of this round to retry, and of skipped paths.
         self._faulty = self._skipped = 0
         #: Destination folders, and the names in their sources.
         self._kept: list[tuple[Parts, set[str]]] = []
 
     def run(self) -> Generator[float, None, bool]:
-        """Try everything that is left; return whether anything still is."""
+        """Try all unfinished items once; return whether any is still unfinished."""
         for item in self._submission.items:
             yield from self._attempt(item, self._item(item), item.source_path, item.destination_path)
         return self._faulty > 0
@@ -52,7 +52,7 @@ class Transfer:
     def _attempt(
         self, item: Item, steps: Generator[float, None, None], source_path: str, destination_path: str
     ) -> Generator[float, None, None]:
-        """Do the steps; record a fault of these paths alone, or skip them if the user wants that."""
+        """Do the steps; record a fault of these paths alone, or skip them if the user requested that."""
         try:
             yield from steps
         except FROM_DISK as err:
@@ -115,7 +115,7 @@ class Transfer:
             self._task.count(("done", item), subtasks_succeeded=1)
 
     def _look(self, item: Item) -> tuple[Parts, Entry | None]:
-        """Return the path of an item's source without links, and its entry; None for the root of the collection."""
+        """Return an item's source path with links resolved, and its entry; None for the root of the collection."""
         with _source_side(self._source, item.source_path):
             parts = self._source.parts(item.source_path)
             self._source.admit(parts)
@@ -151,7 +151,7 @@ class Transfer:
     def _folder(
         self, item: Item, source: Parts, goal: Parts, shown: tuple[str, ...], folders: list[str]
     ) -> Generator[float, None, None]:
-        """Move the files of one folder; add the names of its folders to ``folders``."""
+        """Move the files of one folder; add the names of its subfolders to ``folders``."""
         with _source_side(self._source, shown[0]):
             self._source.admit(source)
             with self._source.store.folder(source) as here:
@@ -172,7 +172,7 @@ class Transfer:
         self._kept.append((goal, {entry.name for entry in entries}))
 
     def _remove_extra(self, goal: Parts) -> Generator[float, None, None]:
-        """Remove what only the destination folders have, if everything was moved."""
+        """Remove what exists only in the destination folders, if everything was moved."""
         if self._skipped or self._faulty:
             self._task.add_event("DELETE_DESTINATION_EXTRA_SKIPPED", f"Path: {joined(goal)}")
             return

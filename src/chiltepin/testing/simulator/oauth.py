@@ -24,7 +24,7 @@ __all__ = ["ACCESS_LIFE", "NAMESPACE", "Code", "Grant", "OAuthError", "Signing",
 #: ``expires_in`` of the tokens that globus_sdk.testing ships.
 ACCESS_LIFE = timedelta(seconds=172800)
 
-#: Of ids that are the same in every run.
+#: The namespace of ids that are the same in every run.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "simulator.chiltepin")
 
 _OPENID = {"openid", "profile", "email"}
@@ -33,7 +33,7 @@ _OPENID = {"openid", "profile", "email"}
 class OAuthError(Exception):
     """An error of Globus Auth: the HTTP status, and the code of OAuth (RFC 6749, 5.2).
 
-    With ``detail``, the answer also has the ``errors`` of the API of Globus Auth, as in ``globus_sdk.testing``.
+    With ``detail``, the response also has the ``errors`` of the Globus Auth API, as in ``globus_sdk.testing``.
     """
 
     def __init__(self, status: int, error: str, detail: str = "") -> None:
@@ -58,9 +58,9 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The rights of a token: its scopes, user, client, service and end, and its refresh token, if any.
+    """The rights of a token: its scopes, user, client, service and expiry, and its refresh token, if any.
 
-    `Authority.check` adds the dependencies of the scopes that were consented to, such as
+    `Authority.check` adds the scope dependencies that the user consented to, such as
     ``urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.org/scopes/.../data_access]``.
     """
 
@@ -74,7 +74,7 @@ class Grant:
     is_refresh: bool = False
 
     def entry(self, token: str) -> dict[str, Any]:
-        """Return the entry of a token of this grant in an answer."""
+        """Return the entry of a token of this grant in a response."""
         entry = {
             "access_token": token,
             "scope": self.scope,
@@ -82,7 +82,7 @@ class Grant:
             "token_type": "Bearer",
             "resource_server": self.resource_server,
         }
-        # Sent at every refresh: globus_sdk overwrites its own, even if the answer has none.
+        # Sent at every refresh: globus_sdk overwrites its refresh token, even if the response has none.
         return {**entry, "refresh_token": self.refresh_token} if self.refresh_token else entry
 
 
@@ -111,19 +111,19 @@ class Code:
 
 
 class Signing:
-    """The key of the id tokens, made when it is first needed, because that is slow."""
+    """The key of the id tokens, generated when it is first needed, because that is slow."""
 
-    #: Globus Auth's own algorithm (auth.globus.org/.well-known/openid-configuration).
+    #: The algorithm of Globus Auth (auth.globus.org/.well-known/openid-configuration).
     algorithm = "RS512"
 
     @cached_property
     def key(self) -> rsa.RSAPrivateKey:
-        """The secret half."""
+        """The private key."""
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     @cached_property
     def public(self) -> dict[str, Any]:
-        """The public half, as a JSON Web Key."""
+        """The public key, as a JSON Web Key."""
         key = json.loads(RSAAlgorithm.to_jwk(self.key.public_key()))
         return {**key, "alg": self.algorithm, "use": "sig", "kid": "simulator"}
 

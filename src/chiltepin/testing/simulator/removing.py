@@ -26,7 +26,7 @@ def remove_tree(
 ) -> Generator[float, None, None]:
     """Remove a file, a link or a whole folder; the root of a collection is never removed.
 
-    The path ``top`` goes through no links. ``removed`` gets ``"dir"``, ``"file"`` or ``"link"`` for each entry.
+    No parent folder in ``top`` is a link. ``removed`` is called with ``"dir"``, ``"file"`` or ``"link"`` per entry.
     """
     if not top:
         raise _root_refused(collection)
@@ -63,7 +63,7 @@ class Delete:
         self._collection = task.submission.source
 
     def run(self) -> Generator[float, None, bool]:
-        """Try everything that is left; return whether anything still is."""
+        """Try all unfinished items once; return whether any is still unfinished."""
         has_faults = False
         for item in self._submission.items:
             if item in self._task.done:

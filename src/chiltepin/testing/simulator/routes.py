@@ -1,4 +1,4 @@
-"""What the routes of the services share: how they are added, and the shape of a plain result."""
+"""Helpers that the routes of all services share: registration, and the document of a plain result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Route", "add_routes", "result"]
 
-#: A method of HTTP, a path, and the function that answers.
+#: An HTTP method, a path, and the view function.
 Route = tuple[str, str, Callable[..., Any]]
 
 
@@ -25,5 +25,5 @@ def add_routes(service: Flask | Blueprint, routes: Iterable[Route]) -> None:
 
 
 def result(code: str, message: str, data_type: str = "result") -> Response:
-    """Return the document of a request that was carried out at once."""
+    """Return the document of a request that was performed at once."""
     return jsonify(DATA_TYPE=data_type, code=code, message=message, request_id=request_id(), resource=request.path)

@@ -30,11 +30,11 @@ class _Handler(WSGIRequestHandler):
             super().finish()
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the name that werkzeug gave it
-        """Log nothing; the simulator has a list of requests."""
+        """Log nothing; the simulator keeps a list of requests."""
 
 
 class Server:
-    """A running server; port 0 takes a free one, and a port in use is an OSError."""
+    """A running server; port 0 selects a free port, and a port in use is an OSError."""
 
     def __init__(self, app: Flask, port: int) -> None:
         self._app, self._listens = app, False
@@ -44,7 +44,7 @@ class Server:
         self._listen(port)
 
     def _listen(self, port: int) -> None:
-        # Bound here: werkzeug itself ends the whole program if the port is taken.
+        # Bound here: werkzeug exits the whole program if the port is in use.
         with socket.create_server(("127.0.0.1", port)) as listener:
             door = listener.fileno()
             self._server = make_server("127.0.0.1", port, self._app, threaded=True, request_handler=_Handler, fd=door)
@@ -73,14 +73,14 @@ class Server:
         self._keeper.bind(("127.0.0.1", port))
 
     def plug_in(self) -> None:
-        """Listen again at the same port."""
+        """Listen again on the same port."""
         if self._keeper is not None:
             self._listen(self.port)
             self._keeper.close()
             self._keeper = None
 
     def close(self) -> None:
-        """Stop, and close all connections: a closed simulator must not answer any more."""
+        """Stop, and close all connections: a closed simulator must not respond to requests."""
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None

@@ -16,25 +16,25 @@ class Settings:
     bandwidth : float or None
         Bytes per second of one task; None: no time passes while bytes move.
     latency : float
-        Time that each file takes before its first byte.
+        Time before the first byte of each file.
     request_latency : float
-        Time that each answer takes; the request is carried out at once.
+        Time before each response; the request is performed at once.
     task_latency : float
-        Time that a task takes before its first file.
+        Time before the first file of a task.
     slots : int
-        Transfers, and deletes, of one user that run at the same time (docs.globus.org, "Task Behavior", 2).
+        Limit of transfers, and of deletes, of one user that run at the same time (docs.globus.org, "Task Behavior", 2).
     pending_limit : int
-        Unfinished tasks of one user (docs.globus.org, FAQ "Transfer and Sharing", limits).
+        Limit of unfinished tasks of one user (docs.globus.org, FAQ "Transfer and Sharing", limits).
     request_rate : float or None
-        Requests per second of one token, measured over `rate_window`; None: no limit. The default is that of the FAQ.
+        Requests per second of one token, measured over `rate_window`; None: no limit. The default is from the FAQ.
     rate_window : float
-        Time over which the rate is measured.
+        Time over which to measure the rate.
     retry_interval : float
-        Time that a task backs off after an error. That of the service is not documented.
+        Time before a task retries after an error. The interval of the service is not documented.
     page_size : int
-        Entries in one answer of a list that is paged with markers.
+        Entries in one page of a list that is paged with markers.
     listing_size : int
-        Entries in one answer of a directory listing, at most (globus_sdk, ``TransferClient.operation_ls``).
+        Limit of entries in one directory listing (globus_sdk, ``TransferClient.operation_ls``).
     """
 
     bandwidth: float | None = None

@@ -37,11 +37,11 @@ class Simulator:
     Parameters
     ----------
     collections : mapping of str to path
-        Names of collections and their folders; missing folders are made.
+        Names of collections and their folders; missing folders are created.
     clock : ManualClock, RunningClock or None
-        The time of the service; None: real time. With a `ManualClock` nothing happens until a test advances it.
+        The clock of the service; None: real time. With a `ManualClock` nothing happens until a test advances it.
     port : int
-        The port on 127.0.0.1; 0 takes a free one.
+        The port on 127.0.0.1; 0 selects a free port.
     **settings
         As in `Settings`; they can be changed later, as attributes of `settings`.
 
@@ -89,7 +89,7 @@ class Simulator:
         self.close()
 
     def close(self) -> None:
-        """Stop serving; close threads, sockets and half-written files."""
+        """Stop serving; stop threads, close sockets, and remove partial files."""
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -125,7 +125,7 @@ class Simulator:
         Parameters
         ----------
         **options
-            For `globus_sdk.TransferClient`; unless given, it has `token` and never retries.
+            For `globus_sdk.TransferClient`; by default, it uses `token` and never retries.
         """
         options.setdefault("authorizer", globus_sdk.AccessTokenAuthorizer(self.token))
         options.setdefault("retry_config", RetryConfig(max_retries=0))
@@ -143,7 +143,7 @@ class Simulator:
         return self._token
 
     def revoke_tokens(self) -> None:
-        """End every token; each is answered with 401 from now on."""
+        """Revoke every token; a request with a revoked token gets status 401."""
         self.authority.revoke_all()
 
     # Collections.
@@ -163,7 +163,7 @@ class Simulator:
         raise KeyError(f"No collection {name!r} in the simulator; known: {known}.")
 
     def add_collection(self, name: str, folder: str | os.PathLike[str], **attributes: Any) -> Collection:
-        """Add a collection; its id is made from its name, and a name in use is a ValueError. See `Collection`."""
+        """Add a collection; its id is derived from its name, and a name in use is a ValueError. See `Collection`."""
         collection = Collection(name, os.fspath(folder), **attributes)
         if collection.id in self._collections:
             raise ValueError(f"The simulator has a collection {name!r} already; take another name.")
@@ -171,7 +171,7 @@ class Simulator:
         return collection
 
     def _scope_exists(self, scope: str) -> bool:
-        """Whether a scope exists; only collections that need consent have one for their data."""
+        """Whether a scope exists; only collections that need consent have a scope for their data."""
         if not scope.endswith("/data_access"):
             return True
         return any(scope == one.consent_scope and one.needs_consent for one in self._collections.values())
@@ -195,7 +195,7 @@ class Simulator:
         return TaskControl(self._engine, self._engine.tasks[task_id])
 
     def forget_task(self, task_id: str) -> None:
-        """Forget a task; it is answered with 404 from now on."""
+        """Forget a task; requests for it get status 404."""
         self._engine.forget(task_id)
 
     # Failures.
@@ -213,53 +213,53 @@ class Simulator:
         after: bool = False,
         body: bytes | None = None,
     ) -> None:
-        """Spoil the next requests.
+        """Fail the next requests.
 
         Parameters
         ----------
         times : int
-            How many of the requests that match.
+            Number of matching requests to fail.
         status, code : int, str
-            The answer.
+            The response.
         method, path : str or None
             Which requests match: their method, and a part of their path; None: any.
         headers : mapping or None
-            Further headers of the answer, such as ``Retry-After``.
+            Additional headers of the response, such as ``Retry-After``.
         drop : bool
-            Close the connection instead of answering.
+            Close the connection instead of responding.
         after : bool
-            Carry out the request, and spoil only the answer.
+            Perform the request, and replace only its response.
         body : bytes or None
-            The body of the answer, which may be anything, in place of an error document.
+            The body of the response, with any content, instead of an error document.
         """
         mishap = Mishap(times, status, code, method, path, headers or {}, drop=drop, after=after, body=body)
         self._faults.add(mishap)
 
     def rewrite_answers(self, rewrite: Callable[[str, str, Any], Any] | None) -> None:
-        """Change the answers from now on.
+        """Change all following responses.
 
         Parameters
         ----------
         rewrite : callable or None
-            Gets the method, the path and the document of each JSON answer, and returns the document that is sent; the
-            state of the service does not change. None: answers are correct again.
+            Called with the method, path and document of each JSON response; returns the document to send. The state of
+            the service does not change. None: responses are correct again.
         """
         self._faults.rewrite = rewrite
 
     def slow_next(self, seconds: float, times: int = 1, *, method: str | None = None, path: str | None = None) -> None:
-        """Delay the answers of the next requests, which are carried out at once.
+        """Delay the responses of the next requests, which are performed at once.
 
         Parameters
         ----------
         seconds : float
-            The delay by the simulator's clock. A `ManualClock` moves by so much while the request waits.
+            The delay by the simulator's clock. A `ManualClock` advances by this delay while the request waits.
         times, method, path
             As for `fail_next`.
         """
         self._faults.add(Mishap(times, 200, "", method, path, slow=seconds))
 
     def unplug(self) -> None:
-        """Close all connections and refuse new ones; tasks go on."""
+        """Close all connections and refuse new ones; tasks continue."""
         self._server.unplug()
 
     def plug_in(self) -> None:

@@ -33,7 +33,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Item:
-    """One path to delete, or a pair of paths to transfer; with ``recursive`` None the service finds out."""
+    """One path to delete, or a pair of paths to transfer; with ``recursive`` None, the source type decides."""
 
     source_path: str
     destination_path: str = ""
@@ -56,7 +56,7 @@ class Submission:
     sync_level: int | None = None
     filter_rules: tuple[Body, ...] = ()
     flags: Body = field(default_factory=dict)
-    #: The document as it came.
+    #: The document as received.
     body: Body = field(default_factory=dict)
 
     def flag(self, name: str) -> bool:
@@ -72,7 +72,7 @@ class Submission:
         return self.kind, self.source, self.destination, pairs
 
     def document(self) -> Body:
-        """Return what the task document says of the submission."""
+        """Return the part of the task document that describes the submission."""
         transfer = self.kind == "TRANSFER"
         return {
             "command": "API 0.10",
@@ -88,9 +88,9 @@ class Submission:
         }
 
     def _base_paths(self) -> Body:
-        """Return the folder on each side that holds all items, if the user asked to have it stored.
+        """Return the folder on each side that contains all items, if the user requested it.
 
-        The keys are optional, and may be null (globus-sdk-javascript, ``TaskDocument``); what they say has no source.
+        The keys are optional, and may be null (globus-sdk-javascript, ``TaskDocument``); their values are undocumented.
         """
         if not self.body.get("store_base_path_info"):
             return {}
@@ -102,7 +102,7 @@ class Submission:
         }
 
 
-#: Options that are on or off and come back in the task document.
+#: Boolean options that the task document repeats.
 TRANSFER_FLAGS = (
     "delete_destination_extra",
     "encrypt_data",
@@ -123,7 +123,7 @@ def _collection_keys(side: str, collection: Collection | None) -> Body:
 
 
 def read_submission_id(body: Body) -> str:
-    """Return the submission id, which has to be a UUID."""
+    """Return the submission id, which must be a UUID."""
     given = body.get("submission_id")
     try:
         return str(uuid.UUID(str(given)))
@@ -196,7 +196,7 @@ def _read_item(item: Body) -> Item:
 
 
 def required_text(body: Body, key: str) -> str:
-    """Return the value of a key, which has to be a string and not empty."""
+    """Return the value of a key, which must be a string and not empty."""
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise bad_request(f"{key} is {value!r}; expected a string that is not empty")
@@ -231,7 +231,7 @@ def _filter_rules(value: object) -> tuple[Body, ...]:
 
 
 def checked_label(label: object) -> str | None:
-    """Return a label, which has to be short and without line breaks and surrounding spaces."""
+    """Return a label, which must be short and without line breaks or surrounding spaces."""
     if label is None or label == "":
         return None
     if not isinstance(label, str) or label != label.strip() or "\n" in label or "\r" in label:
@@ -242,7 +242,7 @@ def checked_label(label: object) -> str | None:
 
 
 def checked_deadline(text: object, now: float) -> float | None:
-    """Return a deadline in seconds since 1970; it has to be in the future, and without a zone it is UTC."""
+    """Return a deadline in seconds since 1970; it must be in the future, and is UTC if it has no time zone."""
     if text is None:
         return None
     try:

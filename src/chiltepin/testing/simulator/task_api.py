@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["task_routes"]
 
-#: Entries of a list unless more are asked for, and at most (globus_sdk, paging of task_list).
+#: Default and maximum number of entries of a list (globus_sdk, paging of task_list).
 PAGE, PAGE_LIMIT = 10, 1000
 _FIELDS = ("type", "task_id", "status", "label", "request_time", "completion_time", "owner_id", "username")
 
@@ -56,7 +56,7 @@ class _Views:
         return jsonify(DATA_TYPE="submission_id", value=str(uuid.uuid4()))
 
     def submit(self) -> tuple[Response, int]:
-        """Make a task; a repetition with the same submission id returns the task that exists."""
+        """Create a task; a repetition with the same submission id returns the existing task."""
         kind = request.path.rsplit("/", 1)[1]
         body = request.get_json(silent=True)
         if not isinstance(body, dict):
@@ -64,7 +64,7 @@ class _Views:
         if body.get("DATA_TYPE") != kind:
             raise bad_request(f"DATA_TYPE is {body.get('DATA_TYPE')!r}; expected {kind!r}")
         submission_id, owner_id = read_submission_id(body), g.grant.identity_id
-        # Under one lock: two equal submissions at once must not make two tasks.
+        # Under one lock: two equal submissions at once must not create two tasks.
         with self._engine.lock:
             known = self._engine.known(owner_id, submission_id)
             if known is not None:
@@ -86,7 +86,7 @@ class _Views:
                 known = {name: known[name] for name in named if name in known}
             mine = [task for task in known.values() if task.owner_id == g.grant.identity_id]
             documents = [self._engine.document(task) for task in mine]
-        # The newest first, also among those of one second.
+        # Newest first, even among tasks of the same second.
         documents = [document for document in reversed(documents) if filters.matches(document, wanted)]
         documents = filters.ordered(documents, request.args.get("orderby", "request_time DESC"))
         return self._list("task_list", documents)

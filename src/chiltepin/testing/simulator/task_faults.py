@@ -1,4 +1,4 @@
-"""What stops a task from making progress, in the codes of the service's events."""
+"""Faults that stop a task from making progress, with the codes of the service's events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chiltepin.backends.filesystem.errors import Fault
 
 __all__ = ["FROM_DISK", "SKIPPABLE", "TaskFault", "fault_from_error"]
 
-#: What ``skip_source_errors`` skips, on the source only (docs.globus.org, "Task Behavior", 4.1).
+#: The faults that ``skip_source_errors`` skips, on the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"PERMISSION_DENIED", "FILE_NOT_FOUND", "AMBIGUOUS_PATH"})
 
 _CODES = {
@@ -37,7 +37,7 @@ class TaskFault(Exception):  # noqa: N818 - it is retried more often than it is 
     everywhere : bool
         Whether every other file of the task would fail in the same way now.
     outside : bool
-        Whether the path leads out of its collection.
+        Whether the path leads outside its collection.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class TaskFault(Exception):  # noqa: N818 - it is retried more often than it is 
         self.fatal, self.everywhere, self.outside = fatal, everywhere, outside
 
 
-#: Everything that reading or writing a path may raise; `fault_from_error` understands all of it.
+#: All exceptions that reading or writing a path may raise; `fault_from_error` converts each of them.
 FROM_DISK = (OSError, ValueError, Fault, TaskFault)
 
 
 def fault_from_error(error: Exception, what: str) -> TaskFault:
-    """Return the fault that stands for an error of the disk.
+    """Return the fault for an error of the disk.
 
     ``what`` is the path and its collection.
     """
     if isinstance(error, TaskFault):
         return error
     if isinstance(error, Fault):
-        # The store itself refuses permission only for links that lead out of it.
+        # The store itself denies permission only for links that lead outside it.
         return TaskFault(error.code, f"{what}: {error.reason}", outside=error.code == "PERMISSION_DENIED")
     if isinstance(error, OSError) and error.errno:
         return TaskFault(_CODES.get(error.errno, "ENDPOINT_ERROR"), f"{what}: {os.strerror(error.errno)}")

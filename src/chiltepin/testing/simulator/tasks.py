@@ -21,12 +21,12 @@ __all__ = ["PROGRESS_DEADLINE", "Counters", "Event", "Phase", "Task"]
 #: Seconds for which a queued task still shows an error (docs.globus.org, "Task Behavior", 2).
 ERROR_SHOWN = 15 * 60
 
-#: Seconds that a transfer gets after progress (docs.globus.org, "Task Behavior", 3).
+#: Seconds to the deadline of a transfer after progress (docs.globus.org, "Task Behavior", 3).
 PROGRESS_DEADLINE = 72 * 3600
 
 
 class Phase(Enum):
-    """What the service does with a task; only ``WORKING`` takes a slot."""
+    """What the service does with a task; only ``WORKING`` uses a slot."""
 
     QUEUED = "queued"
     WORKING = "working"
@@ -76,7 +76,7 @@ class Event:
 class Task:
     """One task of the user ``owner_id``.
 
-    All times are seconds since 1970 UTC; ``now`` returns the instant that is being simulated.
+    All times are seconds since 1970 UTC; ``now`` returns the simulated time.
     """
 
     id: str
@@ -91,9 +91,9 @@ class Task:
     paused: bool = False
     #: Whether a rule of a collection has paused it.
     by_rule: bool = False
-    #: What the administrator said who has paused or cancelled it.
+    #: The message of the administrator who paused or cancelled it.
     admin_message: str = ""
-    #: Whose administrator has cancelled it: ``SOURCE`` or ``DESTINATION``; empty if none has.
+    #: The side whose administrator cancelled it: ``SOURCE`` or ``DESTINATION``; empty if neither did.
     canceled_by: str = ""
     #: When the next step is due; None while it waits for a slot, or is held.
     due: float | None = None
@@ -113,7 +113,7 @@ class Task:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     #: What the next round skips because it is done: paths, or pairs of paths.
     done: set[object] = field(default_factory=set)
-    #: What has been counted; a retry counts nothing twice.
+    #: What has been counted, so that a retry counts nothing twice.
     seen: set[object] = field(default_factory=set)
     work: Generator[float, None, bool] | None = None
 
@@ -129,7 +129,7 @@ class Task:
 
     @property
     def collections(self) -> tuple[Collection, ...]:
-        """The collections that it touches."""
+        """The collections that it uses."""
         source, destination = self.submission.source, self.submission.destination
         return (source,) if destination is None else (source, destination)
 
@@ -147,18 +147,18 @@ class Task:
             setattr(self.counters, name, getattr(self.counters, name) + amount)
 
     def add_event(self, code: str, details: object, *, is_error: bool = False) -> None:
-        """Add an event of this moment."""
+        """Add an event at the current time."""
         text = details if isinstance(details, str) else json.dumps(details)
         self.events.append(Event(self.now(), code, text, is_error))
 
     def add_fault(self, fault: TaskFault) -> None:
-        """Record a fault of this moment."""
+        """Record a fault at the current time."""
         self.faults += 1
         self.fault, self.fault_time = fault, self.now()
         self.add_event(fault.code, fault.details, is_error=True)
 
     def retry(self, fault: TaskFault) -> None:
-        """Record a fault after which a subtask is tried again."""
+        """Record a fault after which a subtask is retried."""
         self.retrying += 1
         self.add_fault(fault)
 
@@ -197,7 +197,7 @@ class Task:
         }
 
     def document(self, now: float) -> dict[str, Any]:
-        """Return the task document, as at ``now``."""
+        """Return the task document as of ``now``."""
         word, details = self._nice_status(now)
         said = not self.over
         return {
@@ -228,7 +228,7 @@ class Task:
 
 
 def described(code: str) -> str:
-    """Return a code as people would say it."""
+    """Return a code in plain words."""
     return code.replace("_", " ").lower()
 
 
