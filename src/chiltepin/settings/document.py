@@ -51,7 +51,7 @@ class InvalidYAMLError(ConfigError, yaml.YAMLError):
 class Document(dict[str, Any]):
     """The content of a settings file, the file as the user named it, and the line of each key and list item.
 
-    Lines count from 1, and are found by the path to a value, such as ``("compute", "max_blocks")``.
+    Line numbers start at 1; the path to a value, such as ``("compute", "max_blocks")``, is the key.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ class Faults:
             self.requests.append(served)
 
     def wait_for(self, token: str, now: float) -> float:
-        """Return how many seconds a client has to wait before its next request."""
+        """Return how many seconds a client must wait before its next request."""
         if self._settings.request_rate is None:
             return 0.0
         window = self._settings.rate_window
