@@ -1,4 +1,4 @@
-"""One task at a service: the items of one pending request, or of many that are alike."""
+"""One task at a service: the items of one pending request, or of several similar ones."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Backoff", "Batch", "kind_of", "split"]
 
 
 def kind_of(request: Request) -> Request:
-    """Return what a request shares with the requests that may join its task: all but items, label and deadline.
+    """Return the fields that the requests of one task share: all but items, label and deadline.
 
-    Whether the task skips items for the sake of several callers is not known yet.
+    `Batch.build_request` decides later whether the task skips items because several requests share it.
     """
     if isinstance(request, DeleteRequest):
         return replace(request, paths=(), label="", deadline=None)
@@ -31,7 +31,7 @@ def kind_of(request: Request) -> Request:
 
 
 def split(request: Request) -> list[Request]:
-    """Return one request for each item of a request that was built for many callers; else the request itself."""
+    """Split a deletion or a shared transfer into one request for each item; return any other transfer whole."""
     kind = kind_of(request)
     if isinstance(request, DeleteRequest):
         return [replace(kind, paths=(path,)) for path in request.paths]  # type: ignore[arg-type]
@@ -40,24 +40,24 @@ def split(request: Request) -> list[Request]:
     return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
 
 
-#: Characters of the labels of a shared task, which leave room for the mark of the backend.
+#: Maximum length of the label of a shared task; leaves room for the mark of the backend.
 _LABELS = 80
 
 
 def _joined(labels: set[str]) -> str:
-    """Return the label of a task: those of its requests, as many characters as fit."""
+    """Join the labels of the requests into the label of their task, truncated to fit."""
     text = ", ".join(sorted(labels - {""}))
     return text if len(labels) == 1 or len(text) <= _LABELS else f"{text[:_LABELS].rstrip(' ,')}..."
 
 
 class Backoff:
-    """When to repeat a request to the service that failed."""
+    """When to retry a failed call to the service."""
 
     def __init__(self) -> None:
         self._wait, self.until = policy.wait_times.RETRY_MIN, float("-inf")
 
     def failed(self, now: float) -> None:
-        """Wait from now on, twice as long as the last time."""
+        """Delay the next call, twice as long as the last time."""
         self.until, self._wait = now + self._wait, min(2 * self._wait, policy.wait_times.RETRY_MAX)
 
     def succeeded(self) -> None:
@@ -68,8 +68,8 @@ class Backoff:
 class Batch(TaskProgress):
     """One task, from before its submission until the outcomes of its items are known.
 
-    A task without pending requests is polled only while other batches wait for its end: another process has submitted
-    it, or it was asked to stop and has not stopped yet.
+    A task without pending requests was submitted by another process, or was cancelled and has not stopped yet. It is
+    polled only while other batches wait for its end.
 
     Attributes
     ----------
@@ -78,9 +78,9 @@ class Batch(TaskProgress):
     predecessors, successors : set of Batch
         Batches with overlapping paths: those that must end before this one is submitted, and those that wait for it.
     request, items
-        What is submitted, and its items; None and empty as long as items may join.
+        The request to submit, and its items; None and empty while items may join.
     submission_id : str
-        Set before the first try to submit, and the same for every try.
+        Set before the first attempt to submit, and the same for every attempt.
     stop_reason : str
         Why the task has to stop: "cancel", "timeout" or "fault"; empty if it need not.
     """
@@ -95,37 +95,37 @@ class Batch(TaskProgress):
         self.created = self.last_joined = self.submitted = now
         #: Whether no pending request may join, because the task may have read the source before the request was made.
         self.closed = False
-        #: When the service has given the task up by itself, whether it was told to stop or not.
+        #: When the deadline has passed at the service, so that the task has ended even if a cancellation failed.
         self.expires = float("inf")
         #: Longest time between two polls, in seconds.
         self.poll_max = float("inf")
         self.not_before = float("-inf")
         self.request: Request | None = None
         self.items: tuple[Item, ...] = ()
-        #: Whether the service reports an outcome for each item: the task is for several pending requests.
+        #: Whether the service reports an outcome for each item, because several pending requests share the task.
         self.per_item = False
         self.submission_id, self.stop_reason = "", ""
         #: Whether paths that do not exist were removed from a deletion.
         self.missing_removed = False
-        #: How often the outcomes of its items could not be read.
+        #: Failed attempts to read the outcomes of its items.
         self.outcome_failures = 0
-        #: Whether another process has submitted it; then the service may not know it.
+        #: Whether another process has submitted it; the service may never have received that submission.
         self.adopted = False
-        #: Whether the backend was asked if the path that the task cannot find exists.
+        #: Whether the backend was asked about a path that the task cannot find.
         self.existence_checked = False
         #: When to repeat a submission or poll of this task that failed.
         self.backoff = Backoff()
-        #: Whether that process was killed; then only this one can stop the task because of a fault.
+        #: Whether the process that submitted it was killed; then only this process can stop it because of a fault.
         self.orphaned = False
         self.cancel_accepted = False
         self._cancel_tried = float("-inf")
-        #: When the grace for stopping ends; infinite if it was not told to stop.
+        #: When the grace period for stopping ends; infinite unless the task was told to stop.
         self.stop_deadline = float("inf")
         #: Whether the task has ended at the service; the outcomes of its items may still be unknown.
         self.has_ended = False
         self._stop_detail = ""
         self._refused_since: float | None = None
-        #: The status with a lasting fault, and since when the task has had it.
+        #: The last status with a permanent fault, and when that fault began.
         self._fault: tuple[TaskStatus, float] | None = None
 
     @classmethod
@@ -145,7 +145,7 @@ class Batch(TaskProgress):
     # Its requests.
 
     def join(self, pending: PendingRequest, now: float) -> bool:
-        """Add a pending request, which shares items that the batch has; return whether no more items may join."""
+        """Add a pending request, whose items the batch may already have; return whether the batch is full."""
         for item in pending.items:
             self.requests_by_item.setdefault(item, []).append(pending)
             self._asked.setdefault(pending.workflow, set()).add(item)
@@ -170,20 +170,20 @@ class Batch(TaskProgress):
         return {workflow: numbers if len(numbers) < count else None for workflow, numbers in found.items() if numbers}
 
     def remove(self, pending: PendingRequest) -> None:
-        """Remove a pending request and, before the submission, its items that no other request has."""
+        """Remove a pending request and, before the submission, the items that only it requested."""
         for item in pending.items:
             self.requests_by_item[item].remove(pending)
             if self.request is None and not self.requests_by_item[item]:
                 del self.requests_by_item[item]
 
     def wait_for(self, others: Iterable[Batch]) -> None:
-        """Wait with the submission until other batches have ended."""
+        """Delay the submission until other batches have ended."""
         for other in others:
             self.predecessors.add(other)
             other.successors.add(self)
 
     def unlink(self) -> None:
-        """Remove it from the predecessors and successors of other batches."""
+        """Remove the batch from the predecessors and successors of other batches."""
         for other in self.successors:
             other.predecessors.discard(self)
         for other in self.predecessors:
@@ -192,7 +192,7 @@ class Batch(TaskProgress):
         self.predecessors.clear()
 
     def abandon(self) -> None:
-        """Release all pending requests; the task may go on, and is polled while other batches wait for its end."""
+        """Release all pending requests; the task may continue, and is polled while other batches wait for its end."""
         self.requests_by_item = {item: [] for item in self.requests_by_item}
         self.stop_deadline = float("inf")
 
@@ -214,13 +214,13 @@ class Batch(TaskProgress):
         )
 
     def waited(self, now: float) -> float:
-        """Return for how many seconds the oldest request has waited."""
+        """Return how many seconds the oldest request has waited."""
         return now - min((pending.started for pending in self.pending_requests), default=self.created)
 
     def build_request(self, now: float, today: datetime, *, per_item: bool) -> Request:
         """Return the request to submit; after that no item may join.
 
-        ``now`` is by the task manager's clock, ``today`` by the calendar. ``per_item`` tells whether the service
+        ``now`` is on the task manager's clock, ``today`` is a date and time. ``per_item`` tells whether the service
         handles each item separately.
         """
         if self.request is None:
@@ -231,7 +231,7 @@ class Batch(TaskProgress):
             self.items = items = tuple(self.requests_by_item)
             self.per_item = per_item and len(items) > 1 and len(pending_requests) > 1
             if isinstance(self.kind, DeleteRequest):
-                # Missing paths of a shared task were removed before (`missing_paths.find_missing`).
+                # The missing paths of a shared task have already been removed (`missing_paths.find_missing`).
                 lenient = self.kind.ignore_missing or self.per_item
                 self.request = replace(self.kind, paths=items, ignore_missing=lenient, **common)  # type: ignore[arg-type]
             else:
@@ -242,19 +242,19 @@ class Batch(TaskProgress):
     # When to poll, cancel and give up.
 
     def stop(self, why: str, now: float, said: str = "") -> None:
-        """Mark the task to be stopped; ``said`` is a sentence that explains a fault."""
+        """Mark the task for stopping; ``said`` is a sentence that explains a fault."""
         if not self.stop_reason:
             self.stop_reason, self._stop_detail = why, said
         if self.stop_deadline == float("inf"):
             self.stop_deadline, self.status_before_stop = now + policy.wait_times.STOP_GRACE, self.status
 
     def wants_cancel(self, now: float) -> bool:
-        """Whether to tell the service now that a task has to stop."""
+        """Whether to send a cancellation to the service now."""
         pause = policy.wait_times.POLL_MIN if self.stop_deadline < float("inf") else policy.wait_times.CANCEL_RETRY
         return not self.cancel_accepted and now >= self._cancel_tried + pause
 
     def note_cancel_tried(self, now: float) -> None:
-        """Note that the service is being told to cancel the task."""
+        """Record that a cancellation is sent now."""
         self._cancel_tried = now
 
     def next_step(self, now: float, last_poll: float, service_ready: float) -> float | None:
@@ -288,16 +288,16 @@ class Batch(TaskProgress):
         return min(last_poll + pause, max(last_poll, fault_ends))
 
     def tolerates_refusal(self, now: float) -> bool:
-        """Whether to wait longer for an endpoint that was unavailable at the submission."""
+        """Whether to keep retrying a submission that failed because an endpoint was unavailable."""
         if self._refused_since is None:
             self._refused_since = now
         return now < self._refused_since + self._grace()
 
     def update(self, status: TaskStatus, now: float) -> None:
-        """Note the status of a poll, and stop the task if it has had a lasting fault for too long."""
+        """Record the status of a poll, and stop the task if a permanent fault has lasted too long."""
         self.status, self.has_ended = status, status.state.final
         self.backoff.succeeded()
-        # A task without pending requests belongs to another process, which handles its faults if it runs.
+        # A task without pending requests belongs to another process, which handles its faults if it is running.
         if self.stop_reason or self.has_ended or not (self.orphaned or any(self.requests_by_item.values())):
             return
         if status.state is not TaskState.PAUSED and status.code not in policy.fault_codes.PERMANENT_CODES:
@@ -311,7 +311,7 @@ class Batch(TaskProgress):
 
     @property
     def fault_since(self) -> float | None:
-        """When its lasting fault began; None without one."""
+        """When its permanent fault began; None without one."""
         return self._fault[1] if self._fault else None
 
     def _grace(self) -> float:

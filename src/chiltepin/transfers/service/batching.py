@@ -1,7 +1,7 @@
 """Group requests into batches, and decide when to submit each.
 
-A request may share only a task that reads its source after the call, so only one that is not submitted yet. If a
-running task, or one that another request waits for, has the same paths, the request waits until that task has ended.
+A request joins only a task that is not submitted yet, because the task must read the source after the call. If another
+task has overlapping paths and cannot be joined, the request waits until that task has ended.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Batcher"]
 
-#: What finds a batch to join: the request without its items, whether its items are retries, and the batches that have
-#: to end before.
+#: The key of a batch that may be joined: the request without its items, whether the items are retries, and the batches
+#: that must end first.
 Slot = tuple["Request", bool, frozenset[Batch]]
 
 
 class Batcher:
-    """The tasks that run, or are about to be submitted; the caller holds ``lock`` during every call.
+    """The tasks that are running or about to be submitted; the caller holds ``lock`` during every call.
 
-    ``lock`` guards the batches and their requests, and is never held during a request to the service, or while a future
-    ends. ``backoff`` delays submissions after a transient error of the service. ``batches`` are in the order of their
-    creation.
+    ``lock`` guards the batches and their requests, and is never held during a call to the service, or while a future
+    ends. ``backoff`` delays submissions after a transient error of the service. ``batches`` are in order of creation.
     """
 
     def __init__(self, backend: TransferBackend, recorder: TaskRecorder, *, clock: Any, batching: bool) -> None:
@@ -53,7 +52,7 @@ class Batcher:
         self._restart_plan = RestartPlan(recorder, self._capabilities)
 
     def assign(self, pending: PendingRequest, now: float) -> bool:
-        """Find a batch for a pending request; return whether the thread has to look at it at once."""
+        """Find a batch for a pending request; return whether to wake the thread now."""
         self._read_news(now)
         items, said = pending.items, kind_of(pending.request)
         if pending.request.deadline is not None:
@@ -82,7 +81,7 @@ class Batcher:
         return full
 
     def _choose_form(self, pending: PendingRequest, kind: Request, before: set[Batch]) -> Request:
-        """Return the form in which to submit the items: as requested, or one that leaves alone what is done already."""
+        """Return the form in which to submit the items: as requested, or one that leaves completed items alone."""
         items = pending.items
         shared = [batch for batch in before if any(item in batch.requests_by_item for item in items)]
         if pending.may_be_done or any(batch.closed or batch.kind != kind for batch in shared):
@@ -90,10 +89,10 @@ class Batcher:
         return kind if shared else self._restart_plan.choose_form(kind, items)
 
     def _open_batch(self, pending: PendingRequest, kind: Request, before: set[Batch], now: float) -> tuple[Batch, bool]:
-        """Return a batch that is not submitted yet, and whether it is a new one."""
-        # A mirror removes what it does not know, so it never shares a task.
+        """Return a batch that is not submitted yet, and whether it is new."""
+        # A mirror would delete the files of other requests, so it never shares a task.
         mirrors = isinstance(kind, TransferRequest) and kind.delete_destination_extra
-        # What a pattern stands for is known only to its task.
+        # Only the service knows which paths a pattern matches.
         globs = isinstance(kind, DeleteRequest) and kind.globs
         lonely = mirrors or globs or bool(kind.submission_id)
         alone = lonely or len(pending.items) > 1 or pending.max_items == 1 or not self.batching
@@ -125,7 +124,7 @@ class Batcher:
         return batch
 
     def defer_to_others(self, batch: Batch, now: float) -> bool:
-        """Let a batch wait if another process has submitted a task with its paths by now; return whether it has."""
+        """Delay a batch if another process has submitted a task with overlapping paths; return whether it has."""
         self._read_news(now, always=True)
         found = self._claims.overlapping(batch.kind, tuple(batch.requests_by_item))
         others = {one for one in found if one.adopted}
@@ -158,7 +157,7 @@ class Batcher:
     # The end of a batch.
 
     def drop(self, batch: Batch) -> None:
-        """Remove a batch; its pending requests have ended, or find another one."""
+        """Remove a batch; its pending requests have ended, or join another batch."""
         if batch in self.batches:
             self.batches.remove(batch)
             for item in batch.requests_by_item:
@@ -180,7 +179,7 @@ class Batcher:
         self._unlist(batch)
 
     def seal(self, batch: Batch, now: float) -> Batch:
-        """Close a batch that is due, and return it; of a large one a part, which leaves the rest to the next slot."""
+        """Close and return a batch that is due, or a part of a large batch; the rest waits for the next slot."""
         items = list(batch.requests_by_item)
         share = self._share(batch)
         whole = batch.request is not None or len(items) <= share
@@ -199,10 +198,10 @@ class Batcher:
         return part
 
     def _share(self, batch: Batch) -> int:
-        """Return how many items of a batch one task takes: a part for each slot of the service.
+        """Return how many items of a batch to put into one task: an equal share for each slot of the service.
 
-        The next task takes as large a part of the rest, and so on: the last tasks are small and end at about the same
-        time, whenever the slots become free.
+        The next task gets the same share of the rest, and so on, so that the last tasks are small and end at about the
+        same time, whenever the slots become free.
         """
         count, slots = len(batch.requests_by_item), self._capabilities.slots
         if slots is None or isinstance(batch.kind, DeleteRequest):
@@ -226,7 +225,7 @@ class Batcher:
         return strict
 
     def submit_time(self, batch: Batch, now: float) -> float:
-        """Return when to submit a batch if nothing joins it until then; infinite while other batches have to end."""
+        """Return when to submit a batch if nothing joins it until then; infinite while other batches must end first."""
         if batch.predecessors:
             return float("inf")
         waits = batch in self._open.values()

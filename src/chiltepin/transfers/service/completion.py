@@ -1,4 +1,4 @@
-"""End pending requests by the outcomes of their items, or submit them again."""
+"""End pending requests with the outcomes of their items, or resubmit them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Completer:
     # A whole task.
 
     def complete(self, batch: Batch) -> bool:
-        """End or resubmit the pending requests of a task that has ended; return False if that has to wait."""
+        """End or resubmit the pending requests of a task that has ended; return False if that must wait."""
         now, end = self._clock.monotonic(), cast("TaskStatus", batch.final_status)
         apart = batch.per_item or (end.state is TaskState.SUCCEEDED and self._may_have_skipped(batch))
         if apart and end.state is not TaskState.LOST and any(batch.requests_by_item.values()):
@@ -49,7 +49,7 @@ class Completer:
         self._finish_batch(batch, end)
         self.resubmit(strict, max_items=None)
         if batch.adopted and end.state is not TaskState.SUCCEEDED and not batch.stop_reason:
-            # The outcome for another process does not answer a request made now.
+            # The failure of a task of another process does not end a request made now.
             self.resubmit(batch.pending_requests, max_items=None)
         else:
             self.end_all(batch, lambda pending: pending.outcome(now, end))
@@ -61,7 +61,7 @@ class Completer:
         return accepts and isinstance(self._backend, BatchingBackend)
 
     def _complete_per_item(self, batch: Batch, end: TaskStatus, now: float) -> bool:
-        """As `complete`, for a task that reports an outcome for each item."""
+        """Like `complete`, for a task that reports an outcome for each item."""
         backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
         try:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
@@ -72,7 +72,7 @@ class Completer:
             batch.outcome_failures += 1
             if batch.outcome_failures < policy.limits.OUTCOME_TRIES:
                 return False
-            # The task has succeeded, and what it has skipped counts as done; only the paths are unknown.
+            # The task has succeeded, and skipped paths count as done; only their names are unknown.
             accepted = end.state is TaskState.SUCCEEDED and self._may_have_skipped(batch)
             outcomes = [ItemOutcome(done=True) if accepted else None] * len(batch.items)
         end = _with_skipped(end, outcomes)
@@ -83,7 +83,7 @@ class Completer:
         for item, outcome in zip(batch.items, outcomes, strict=True):
             for pending in [one for one in batch.requests_by_item.get(item, ()) if not one.ended]:
                 if outcome is not None:
-                    # The time that the task has waited counts.
+                    # The time for which the task has had the fault counts.
                     pending.fault_since = pending.fault_since or batch.fault_since or now
                     self._end_item(pending, end, outcome, now)
                 elif not pending.stop_reason and asked_again:
@@ -98,7 +98,7 @@ class Completer:
         given_up = []
         for pending in unknown:
             pending.unproven += 1
-            # The task may have done the item, so the next one leaves alone what is done.
+            # The task may have completed the item, so the next task leaves it alone if it is done.
             pending.may_be_done = pending.may_be_done or end.state is TaskState.SUCCEEDED
             if pending.unproven > policy.limits.UNPROVEN_TASKS:
                 given_up.append(pending)
@@ -140,7 +140,7 @@ class Completer:
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
         request, shown = cast("Request", batch.request), end
         if batch.stop_reason == "timeout" and end.state is TaskState.CANCELED and batch.pending_requests:
-            # Chiltepin has cancelled it, and its caller gets a TaskTimeoutError.
+            # The record shows the TaskTimeoutError that the caller gets, not the cancellation.
             pending = batch.pending_requests[0]
             error = cast("BaseException", pending.outcome(self._clock.monotonic(), end))
             shown = status_from_error(error, describe(pending.request))
@@ -148,7 +148,7 @@ class Completer:
         self.drop(batch)
 
     def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
-        """End the pending requests of a task with its last status; polling goes on while other batches wait for it."""
+        """End the pending requests of a task with its last status; keep polling it while other batches wait."""
         why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
         self._recorder.dropped(batch.submission_id, why)
         if batch.handle is None or batch.has_ended:
@@ -158,7 +158,7 @@ class Completer:
             self.abandon(batch, lambda pending: pending.outcome(now, last))
 
     def abandon(self, batch: Batch, outcome: Callable[[PendingRequest], TaskStatus | BaseException]) -> None:
-        """End the pending requests of a task that may go on, each with its outcome."""
+        """End the pending requests of a task that may continue, each with its outcome."""
         now, pending_requests = self._clock.monotonic(), batch.pending_requests
         with self._lock:
             batch.abandon()
@@ -168,14 +168,14 @@ class Completer:
             self.end(pending, outcome(pending))
 
     def drop(self, batch: Batch) -> None:
-        """Remove a batch; its pending requests have ended, or find another one."""
+        """Remove a batch; its pending requests have ended, or join another batch."""
         with self._lock:
             self._batcher.drop(batch)
 
     # One pending request.
 
     def resubmit(self, pending_requests: Iterable[PendingRequest], *, max_items: int | None) -> None:
-        """Find another task for pending requests, of at most ``max_items`` items."""
+        """Assign pending requests to other tasks, of at most ``max_items`` items."""
         now = self._clock.monotonic()
         with self._lock:
             for pending in pending_requests:
@@ -192,12 +192,12 @@ class Completer:
         if pending.ended:
             return
         pending.ended = True
-        # A place at the service may have become free.
+        # A slot at the service may be free now.
         self._batcher.backoff.succeeded()
         pending.finish(outcome)
 
 
 def _with_skipped(end: TaskStatus, outcomes: Iterable[ItemOutcome | None]) -> TaskStatus:
-    """Return the status of a task with what was skipped of all its items, as its other counts are those of all."""
+    """Return the status of a task with the skipped paths of all its items; its other counts also cover all items."""
     paths = tuple(dict.fromkeys(path for one in outcomes if one is not None for path in one.skipped_paths))
     return replace(end, files_skipped=end.files_skipped + len(paths), skipped_paths=paths[:SKIPPED_KEPT])

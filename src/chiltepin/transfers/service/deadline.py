@@ -1,4 +1,4 @@
-"""Decide the deadline of a task at a service, from the timeouts and deadlines of its requests."""
+"""Compute the deadline of a task at a service from the timeouts and deadlines of its requests."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["task_deadline"]
 
 
 def task_deadline(pending_requests: Sequence[PendingRequest], now: float, today: datetime) -> tuple[datetime, float]:
-    """Return the deadline that the service gets, and the time from which on it is taken as passed.
+    """Return the deadline to send to the service, and the time from which it counts as passed.
 
-    The deadline is the end of the longest timeout, or the earliest deadline that a caller gave. ``now`` and the time
-    that is returned are by the task manager's clock, ``today`` and the deadline by the calendar.
+    The deadline is the end of the longest timeout, or the earliest deadline that a caller gave if that is sooner.
+    ``now`` and the returned time are on the task manager's clock; ``today`` and the deadline are dates and times.
     """
     last = max(pending.times_out_at for pending in pending_requests)
     given = [pending.request.deadline for pending in pending_requests if pending.request.deadline]

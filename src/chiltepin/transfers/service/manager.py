@@ -1,8 +1,8 @@
 """Run the requests of one service with one thread, which submits, polls and cancels until every request has ended.
 
-What the thread does is in `chiltepin.transfers.service.polling`. Callbacks of the futures that it ends run on other
-threads (`chiltepin.transfers.callbacks`), so that they never delay a poll. Requests that are alike and wait at the same
-moment share a task (`chiltepin.transfers.service.batching`).
+The steps of the thread are in `chiltepin.transfers.service.polling`. Callbacks of the futures that it ends run on other
+threads (`chiltepin.transfers.callbacks`), so that they never delay a poll. Similar requests that wait at the same time
+share a task (`chiltepin.transfers.service.batching`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskManager", "workflow_ended"]
 
-#: The task managers that this process has used; a child made by ``fork`` begins without any.
+#: The task managers that this process has used; a child process made by ``fork`` starts with none.
 _managers: weakref.WeakSet[TaskManager] = weakref.WeakSet()
 forks.register(_managers.clear)
 
@@ -45,7 +45,7 @@ forks.register(_managers.clear)
 def _wait_at_exit() -> None:
     """Wait at the end of a script for its tasks at services."""
     while not interpreter_exit.cause() and (live := [one.future for one in _unfinished()]):
-        # A Ctrl-C that comes just before this wait begins is noticed only after it.
+        # Short, because a Ctrl-C just before this wait begins is handled only after it.
         futures.wait(live, timeout=1)
 
 
@@ -81,9 +81,9 @@ class TaskManager:
     clock : object
         Has ``monotonic()`` and ``now()``.
     threaded : bool
-        Whether a thread does the work; if not, calls of `step` do.
+        Whether a thread does the work; if not, the caller runs `step`.
     batching : bool
-        Whether similar requests share a task, if the backend knows the outcome of each item.
+        Whether similar requests share a task, if the backend reports the outcome of each item.
     journal : Journal or None
         The record of submissions; unfinished tasks of other processes in it are joined.
     activity_log : ActivityLog or None
@@ -108,13 +108,13 @@ class TaskManager:
         forks.register(self._reset)
 
     def _reset(self) -> None:
-        """Start over, also in a process made by ``fork``: the requests belong to the parent."""
+        """Start over, also in a child process made by ``fork``: the requests belong to the parent."""
         self.recorder = TaskRecorder(self._backend, self._journal, self._activity_log)
         self._batcher = Batcher(self._backend, self.recorder, clock=self._clock, batching=self._batching)
-        # Guards all of this; never held while the service is asked.
+        # Guards these attributes; never held during a call to the service.
         self._lock = self._batcher.lock
         self._by_key: dict[str, PendingRequest] = {}
-        #: Keys that were stopped before they started.
+        #: Keys of requests that were stopped before they started.
         self._stopped_early: set[str] = set()
         self._stop_requests: deque[PendingRequest] = deque()
         self._timeouts: list[tuple[float, int, weakref.ref[PendingRequest]]] = []
@@ -124,7 +124,7 @@ class TaskManager:
         self._completer = Completer(self._batcher)
         self._poller = Poller(self._batcher, self._completer)
 
-    # For callers; each method returns at once.
+    # For callers; each method except `close` returns at once.
 
     def start(
         self,
@@ -137,10 +137,10 @@ class TaskManager:
         workflow: str = "",
         raises: bool = False,
     ) -> PendingRequest:
-        """Add a request; after an error nothing of it is left.
+        """Add a request; after an error, nothing of it remains.
 
-        ``key`` is the caller's name for it; a known one is joined. For the rest see `PendingRequest`. A request that
-        equals one which is not submitted yet joins that.
+        ``key`` is the caller's name for it; for a known key, return its pending request. See `PendingRequest` for the
+        other parameters. If an equal request is not submitted yet, they share a task.
         """
         if self._lacks_options:
             self.recorder.refuse_unsupported(request)
@@ -179,7 +179,7 @@ class TaskManager:
                     self._batcher.drop(batch)
 
     def resume(self, **options: Any) -> list[PendingRequest]:
-        """Take on what other processes have begun and not ended; each item is a `PendingRequest` with these options."""
+        """Resume the unfinished tasks of other processes; return a `PendingRequest` with these options for each."""
         now = self._clock.monotonic()
         with self._lock:
             found = {
@@ -202,7 +202,7 @@ class TaskManager:
     def _register(self, key: str, pending: PendingRequest) -> None:
         _managers.add(self)
         self._by_key[key] = pending
-        # Weakly, so that a request that has ended does not stay in memory until its timeout.
+        # A weak reference, so that a request that has ended does not stay in memory until its timeout.
         heapq.heappush(self._timeouts, (pending.times_out_at, next(self._count), weakref.ref(pending)))
         if len(self._timeouts) > self._max_timeouts:
             self._remove_ended_timeouts()
@@ -221,7 +221,7 @@ class TaskManager:
         return self._by_key.get(key)
 
     def forget(self, key: str) -> None:
-        """Forget a key; its request goes on."""
+        """Forget a key; its request continues."""
         with self._lock:
             self._stopped_early.discard(key)
             self._by_key.pop(key, None)
@@ -237,7 +237,7 @@ class TaskManager:
             return [pending for batch in self._batcher.batches for pending in batch.pending_requests]
 
     def close(self, seconds: float = policy.wait_times.EXIT_GRACE) -> None:
-        """Stop every pending request, and wait at most so many seconds for their end."""
+        """Stop all pending requests, and wait at most ``seconds`` for them to end."""
         with self._lock:
             live = self._live()
             for pending in live:
@@ -252,7 +252,7 @@ class TaskManager:
         self.recorder.record_clean_end(workflow)
 
     def abandon(self, workflow: str) -> None:
-        """Note that a workflow has not ended cleanly, so that the end of the process does not record it as clean."""
+        """Mark a workflow as not ended cleanly, so that the end of the process does not record it as clean."""
         self.recorder.abandon(workflow)
 
     def _request_stop(self, pending: PendingRequest) -> None:
@@ -276,13 +276,13 @@ class TaskManager:
     # The thread.
 
     def step(self) -> float | None:
-        """Do all work that is due; return the seconds until the next work, or None if nothing is under way."""
+        """Do all work that is due; return the seconds until more is due, or None if nothing is pending."""
         self._process_stops(self._clock.monotonic())
         soonest = self._soonest(self._poller.step())
         return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
 
     def _soonest(self, moments: list[float]) -> float:
-        """Return when something is due next, of batches or of timeouts; infinite if nothing is under way."""
+        """Return when the next batch or timeout is due; infinite if nothing is pending."""
         with self._lock:
             if moments and self._timeouts:
                 moments.append(self._timeouts[0][0])

@@ -1,8 +1,8 @@
-"""Find missing paths: of many that one task deletes, and of a request whose task does not find a file.
+"""Find missing paths: among those that one task deletes, and of a request whose task cannot find a file.
 
-A service that deletes many paths as one task fails as a whole if one of them is missing; then it is unknown which of
-the rest were missing too and which were deleted. So the folders are listed first, and existing paths are deleted with
-`ignore_missing`: a path that disappears meanwhile is gone as requested.
+If one task deletes many paths and one of them is missing, the whole task fails, and it is unknown which other paths
+were deleted and which were missing too. So the folders are listed first, and existing paths are deleted with
+`ignore_missing`: a path that disappears in the meantime is gone, as requested.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 def find_missing(
     backend: TransferBackend, kind: DeleteRequest, paths: Iterable[str]
 ) -> tuple[dict[str, ItemOutcome], list[str]]:
-    """Look up paths that are to be deleted.
+    """Check the paths of a deletion before it is submitted.
 
-    Return the outcomes of those that cannot be deleted, and the paths of which that is unknown, which have to go alone.
+    Return the outcomes of the paths that cannot be deleted, and the paths that could not be checked, each for its own task.
     """
     folders: dict[str, list[str]] = {}
     for path in paths:
@@ -70,9 +70,9 @@ def find_missing(
 
 
 def confirm_missing(backend: TransferBackend, request: Request) -> str:
-    """Return a sentence that names the one path of a request, if it is missing; empty if that is not confirmed.
+    """Return a sentence that names the only path of a request, if it is missing; empty if that is not confirmed.
 
-    A `StatBackend` is asked once. Of many paths none is checked: the others may still arrive.
+    A `StatBackend` is asked once. A request with several paths is not checked: its other paths may still succeed.
     """
     if not isinstance(backend, StatBackend):
         return ""
@@ -85,7 +85,7 @@ def confirm_missing(backend: TransferBackend, request: Request) -> str:
     try:
         if backend.exists(endpoint, paths[0]):
             return ""
-    except Exception as err:  # noqa: BLE001 - then it is waited for, as any other fault
+    except Exception as err:  # noqa: BLE001 - then it is tolerated like any other fault
         logger.warning("Could not confirm that %s on endpoint %s is missing: %s", paths[0], endpoint, err)
         return ""
     return f"There is no {paths[0]} on endpoint {endpoint!r}."

@@ -1,4 +1,4 @@
-"""Find the running tasks whose paths a new request would write to or delete as well."""
+"""Find the tasks that write to or delete the same paths as a new request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PathClaims", "Place", "plain_place"]
 
-#: A store, and the names that lead from its root, or from a home folder that is called ``~``, to a path.
+#: A store, and the components of a path from its root, or from a home folder, written ``~``.
 Place = tuple[str, ...]
 
 
@@ -28,15 +28,15 @@ def plain_place(endpoint: str, path: str) -> Place:
 
 
 class PathClaims:
-    """The paths that batches write to or delete; ``place`` is that of `PlacingBackend`.
+    """The paths that batches write to or delete; ``place`` is `PlacingBackend.place` or `plain_place`.
 
     Two paths that differ only in case or in Unicode form count as one, because some disks do not distinguish them. A
-    path under an unknown home folder counts as each absolute path that may be the same one.
+    path under an unknown home folder overlaps with every absolute path that may be the same.
     """
 
     def __init__(self, place: Callable[[str, str], Place]) -> None:
         self._place = place
-        #: By what a claim is found under, the batches and how many claims each has there.
+        #: For each lookup key, the batches that claim it, with the number of their claims.
         self._claims: dict[Hashable, dict[Batch, int]] = {}
         #: The last path that was looked up, and its place.
         self._last: tuple[tuple[str, str], Place | None] = ("", ""), None
@@ -45,14 +45,14 @@ class PathClaims:
         return len(self._claims)
 
     def add(self, batch: Batch, item: Item) -> None:
-        """Note that a batch has an item."""
+        """Record that a batch claims the path of an item."""
         for mark in self._keys(batch.kind, item):
             if (claims := self._claims.get(mark)) is None:
                 claims = self._claims[mark] = {}
             claims[batch] = claims.get(batch, 0) + 1
 
     def remove(self, batch: Batch, item: Item) -> None:
-        """Note that a batch no longer has an item."""
+        """Remove the claim of a batch on the path of an item."""
         for mark in self._keys(batch.kind, item):
             claims = self._claims[mark]
             claims[batch] -= 1
@@ -73,7 +73,7 @@ class PathClaims:
         }
 
     def _keys(self, kind: Request, item: Item) -> Iterator[Hashable]:
-        """Yield under what a claim is found: the path, the folders above it, and its name where homes are unknown."""
+        """Yield the lookup keys of a claim: the path, the folders above it, and its name if a home is unknown."""
         if (place := self._place_of_item(kind, item)) is None:
             return
         yield "at", place
@@ -101,8 +101,8 @@ class PathClaims:
         if isinstance(kind, DeleteRequest):
             endpoint, path = kind.endpoint, str(item)
         else:
-            endpoint, path = kind.destination, item.destination  # type: ignore[union-attr] # it is that of a transfer
-        # Each item is looked up, and then added.
+            endpoint, path = kind.destination, item.destination  # type: ignore[union-attr] # it is a transfer item
+        # Kept, because each item is looked up and then added.
         if self._last[0] != (endpoint, path):
             self._last = (endpoint, path), self._case_folded(endpoint, path)
         place = self._last[1]
@@ -113,7 +113,7 @@ class PathClaims:
         try:
             place = self._place(endpoint, path)
         except (PermissionDeniedError, ValueError):
-            # The path is invalid, and is refused when it is submitted.
+            # The path is invalid, and its submission will be refused.
             return None
         text = "\0".join(place)
         folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
@@ -125,5 +125,5 @@ def _is_pattern(kind: Request) -> bool:
 
 
 def _style(place: Place) -> bool:
-    """Whether a place counts from an unknown home folder."""
+    """Whether a place is relative to an unknown home folder."""
     return place[1:2] == ("~",)

@@ -19,10 +19,10 @@ __all__ = ["PendingRequest", "TaskProgress"]
 
 
 class TaskProgress:
-    """The state of the task that does a request, and maybe other requests with it.
+    """The state of the task that processes a request, possibly together with other requests.
 
-    ``handle`` is None until it is submitted, and ``status`` is that of the last poll. ``status_before_stop`` is that of
-    the last poll before Chiltepin cancelled it: later ones are the effect of that. ``refused`` is why the last
+    ``handle`` is None until it is submitted, and ``status`` is from the last poll. ``status_before_stop`` is from the
+    last poll before Chiltepin cancelled it: later ones only reflect the cancellation. ``refused`` is why the last
     submission failed, if it is retried.
     """
 
@@ -33,17 +33,18 @@ class TaskProgress:
 
 
 class PendingRequest:
-    """One request on its way through a service; times are seconds of the task manager's clock.
+    """One request to a service until its end; times are in seconds on the task manager's clock.
 
-    ``timeout`` counts from ``started``; at its end there is a `TaskTimeoutError`. ``grace`` is how long a permanent
-    fault is tolerated. ``raises`` tells whether the future also ends with an error if the task did not succeed.
+    ``timeout`` counts from ``started``; then the request fails with a `TaskTimeoutError`, or with a
+    `ServiceUnavailableError` if its submissions failed. ``grace`` is how long a permanent fault is tolerated.
+    ``raises`` tells whether the future also ends with an error if the task did not succeed.
 
     Attributes
     ----------
     items, times_out_at
         The items of the request, and when its timeout ends.
     future : Future of TaskStatus
-        Ends with the final status of the task, or with an error if it has none.
+        Ends with the final status of the task, or with an error if there is none.
     stop_reason : str
         Why it was stopped: "cancel" or "timeout"; empty if it was not.
     """
@@ -68,13 +69,13 @@ class PendingRequest:
         self.future.set_running_or_notify_cancel()
         self.stop_reason = ""
         self.ended = False
-        #: Its task, and the most items that this task may have.
+        #: Its task, and the maximum number of items in that task.
         self.task: TaskProgress | None = None
         self.max_items: int | None = None
-        #: Since when its item has had a fault, and the earliest time of its next submission.
+        #: When the fault of its item began, and the earliest time of its next submission.
         self.fault_since: float | None = None
         self.not_before = float("-inf")
-        #: Whether its item may be done already, so that the next task leaves it alone if it is.
+        #: Whether its item may already be done; then the next task leaves it alone if it is.
         self.may_be_done = False
         #: How many tasks ended without an outcome for its item.
         self.unproven = 0
@@ -89,14 +90,14 @@ class PendingRequest:
 
     @property
     def status(self) -> TaskStatus | None:
-        """The final status; before the end, that of the last poll, or the reason for the retry."""
+        """The final status; until then, the status of the last poll or the reason for the retry."""
         return self._final or (self.task.status if self.task else None) or self.last_status
 
     def outcome(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
-        """Return how it ends if its task, which it does not share, has this status."""
+        """Return its outcome if its task, which no other request shares, has this status."""
         if status is not None and status.state is TaskState.SUCCEEDED:
             return status
-        # The deadline at the service is the same moment by another clock, which may be ahead.
+        # The deadline at the service is the same time on another clock, which may be ahead.
         expired = (
             status is not None
             and status.state is TaskState.EXPIRED
@@ -110,7 +111,7 @@ class PendingRequest:
         return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
 
     def detached_error(self, others: int) -> BaseException:
-        """Return the error with which it ends while its task goes on for other requests."""
+        """Return the error that ends it while its task continues for other requests."""
         what, task = describe(self.request), f"a task with {others} other items continues, and may still process it"
         if self.stop_reason == "timeout":
             return TaskTimeoutError(
@@ -133,7 +134,7 @@ class PendingRequest:
         )
 
     def _last_fault(self) -> str:
-        """Return what the service said last of the task before it was stopped, as a sentence."""
+        """Return the last message of the service about the task before it was stopped, as a sentence."""
         task = self.task
         last = ((task.status_before_stop or task.status) if task else None) or self.last_status
         return f" Last status of the service: {last.reason}" if last and last.reason else ""
@@ -154,5 +155,5 @@ class PendingRequest:
             return outcome
         try:
             return error_from_status(outcome, self.request) if self._raises else None
-        except Exception as unexpected:  # noqa: BLE001 - the future must end, also where a status is not final
+        except Exception as unexpected:  # noqa: BLE001 - the future must end, even if a status is not final
             return unexpected

@@ -1,4 +1,4 @@
-"""Take the next step with each task of a service, and poll all of them with one call."""
+"""Advance each task of a service, and poll all of them with one call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Poller:
-    """Has the tasks of one service submitted, polled, cancelled and completed; only the manager's thread calls it."""
+    """Submits, polls, cancels and completes the tasks of one service; only the manager's thread calls it."""
 
     def __init__(self, batcher: Batcher, completer: Completer) -> None:
         self._batcher, self._completer, self._submitter = batcher, completer, Submitter(batcher, completer)
@@ -37,7 +37,7 @@ class Poller:
         self.last_poll, self.backoff = batcher.clock.monotonic(), Backoff()
 
     def step(self) -> list[float]:
-        """Do all that is due; return `next_steps`."""
+        """Do all work that is due; return `next_steps`."""
         asked = False
         for batch in list(self._batcher.batches):
             if asked:
@@ -48,7 +48,7 @@ class Poller:
         return self.next_steps()
 
     def next_steps(self) -> list[float]:
-        """Return when something is due next for each batch that something waits for."""
+        """Return when the next step of each needed batch is due."""
         with self._lock:
             now = self._clock.monotonic()
             steps = [self._next_step(batch, now) for batch in self._batcher.batches]
@@ -62,13 +62,13 @@ class Poller:
         return float("-inf") if batch.stop_reason else self._batcher.submit_time(batch, now)
 
     def _advance(self, batch: Batch) -> bool:
-        """Submit, cancel, complete or give up a task, whichever is due; return whether the service was asked."""
+        """Submit, cancel, complete or give up a task, whichever is due; return whether that called the service."""
         now = self._clock.monotonic()
         if batch.handle is None:
             return self._submitter.submit_if_due(batch, now)
         if now >= batch.stop_deadline:
-            # Checked before the next cancellation: a service that is down would be sent one after another. If the task
-            # has ended, the outcomes of its items are unknown.
+            # Checked before the next cancellation: otherwise a service that is down would get one after another. If the
+            # task has ended, the outcomes of its items are unknown.
             self._completer.give_up(batch, now, None if batch.has_ended else batch.final_status)
             return False
         if batch.has_ended:
@@ -83,14 +83,14 @@ class Poller:
     def _cancel(self, batch: Batch, now: float) -> None:
         batch.note_cancel_tried(now)
         try:
-            self._backend.cancel(batch.handle)  # type: ignore[arg-type] # it has one
+            self._backend.cancel(batch.handle)  # type: ignore[arg-type] # it is not None here
         except Exception as err:  # noqa: BLE001 - retried until the stop deadline
             logger.warning("Could not cancel task %s: %s", batch.handle and batch.handle.task_id, err)
         else:
             batch.cancel_accepted = True
 
     def guarded(self, batch: Batch, function: Callable[..., T], *given: Any) -> T | None:
-        """Call a function for one batch; an error ends this batch and no other."""
+        """Call a function for one batch; an error ends only this batch."""
         try:
             return function(*given)
         except Exception as err:
@@ -162,6 +162,6 @@ class Poller:
                 batch.stop("fault", now, proof)
 
     def _complete(self, batch: Batch) -> None:
-        """End the pending requests of a task that has ended, now or at a later try."""
+        """Complete a task that has ended, or retry later."""
         if not self._completer.complete(batch):
             batch.backoff.failed(self._clock.monotonic())

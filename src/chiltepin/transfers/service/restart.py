@@ -1,8 +1,8 @@
-"""What may have been done already, and the form in which it is requested again.
+"""Items that may already be done, and the form in which they are requested again.
 
-That is what a task did for which a request had to wait, and what a killed process had done. The journal records that it
-was done, but not that it is still true: a restarted workflow may have written its sources again before the transfer. So
-nothing is skipped. It is requested in a form that does nothing if everything is in place, and everything if it is not.
+A task for which a request had to wait may have done them, or a process that was killed. The journal records that an
+item was done, but not that it is still up to date: a restarted workflow may have rewritten its sources before the
+transfer. So no item is skipped. Items are requested in a form that does nothing for those that are in place.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["RestartPlan"]
 
 
 class RestartPlan:
-    """What may have been done already, by the journal."""
+    """The items that may already be done according to the journal."""
 
     def __init__(self, recorder: TaskRecorder, capabilities: Capabilities) -> None:
         self._recorder, self._compares = recorder, "checksum" in capabilities.sync_levels
-        #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
+        #: By the repeatable form of a request and by item, the last task that did it, and the number of the item there.
         self._done: dict[Request, dict[Item, tuple[KnownSubmission, int]]] = {}
         self._most = policy.limits.REMEMBERED_ITEMS
 
     def choose_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
-        """Return the form in which to request items: unchanged or, if all were done, one that does no harm."""
+        """Return the form in which to request items: unchanged or, if all were done, one that is safe to repeat."""
         if not self._done:
             return kind
         harmless = self.repeatable_form(kind, items)
@@ -42,22 +42,22 @@ class RestartPlan:
         return harmless if all(self._was_killed(known, item) for item in items) else kind
 
     def _was_killed(self, kind: Request, item: Item) -> bool:
-        """Whether an item was done last for a workflow whose process was killed."""
+        """Whether an item was last done for a workflow whose process was killed."""
         others, last = self._recorder.others, self._done.get(kind, {}).get(item)
         return others is not None and last is not None and any(map(others.killed, last[0].askers(last[1])))
 
     def repeatable_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
-        """Return the form that leaves alone what is done already; the request unchanged if it has no such form."""
-        # What a sync level leaves alone is not compared with a checksum from outside, so the two exclude each other.
+        """Return the form that leaves completed items alone; the request unchanged if it has no such form."""
+        # A file that a sync level skips is not compared with the caller's checksum, so the two cannot be combined.
         if any(not isinstance(item, str) and item.checksum for item in items):
             return kind
         return self._repeatable_form(kind)
 
     def add(self, news: KnownSubmission) -> None:
-        """Note a task of another process that has ended."""
+        """Record a task of another process that has ended."""
         kind = self._repeatable_form(kind_of(news.entry.request))
-        # If a transfer failed for one item, its other items may be done, and a comparison is always right. A deletion
-        # may have failed because a path did not exist, and must fail again.
+        # If a transfer failed for one item, its other items may be done, and comparing is always safe. A deletion may
+        # have failed because a path did not exist, and must fail again.
         counts = news.entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
         counts = counts and any(not self._ended_cleanly(asker) for asker, _ in (*news.began, *news.saw))
         known = self._done.setdefault(kind, {})
@@ -73,7 +73,7 @@ class RestartPlan:
         return self._recorder.others is None or self._recorder.others.ended_cleanly(asker)
 
     def _tidy(self) -> None:
-        """Drop what was done for workflows that have ended cleanly, and the oldest items of very large kinds."""
+        """Drop the items of workflows that have ended cleanly, and the oldest items of very large kinds."""
         for kind, known in self._done.items():
             live = [
                 (item, last)
@@ -84,14 +84,14 @@ class RestartPlan:
         self._most = max(policy.limits.REMEMBERED_ITEMS, 2 * sum(map(len, self._done.values())))
 
     def _repeatable_form(self, kind: Request) -> Request:
-        """Return the form of a request that leaves alone what is done; the request itself without such a form."""
+        """Like `repeatable_form`, for a request without checksums."""
         if kind.submission_id:
-            # The service returns the task that it has, whatever is in the document.
+            # The service returns the task that has this id, whatever else the document contains.
             return kind
         if isinstance(kind, DeleteRequest):
             return replace(kind, ignore_missing=True)
-        # A file that is left alone keeps its old time. Without verification, a collection may not support checksums, or
-        # would read all its tapes for them.
+        # A skipped file keeps its old modification time. Without verification, a collection may not support checksums,
+        # or may have to recall every file from tape to compute them.
         if kind.sync_level is not None or kind.preserve_timestamp or not (kind.verify_checksum and self._compares):
             return kind
         return replace(kind, sync_level="checksum")

@@ -28,11 +28,11 @@ class Submitter:
         self._clock, self._lock = batcher.clock, batcher.lock
 
     def submit_if_due(self, batch: Batch, now: float) -> bool:
-        """Submit a task if that is due, or give it up; return whether the service was asked."""
+        """Submit a task if it is due, or give it up; return whether that called the service."""
         if not batch.stop_reason and self._drop_missing(batch, now):
             return True
         with self._lock:
-            # If the reply to the last try was lost, its task must not be left behind.
+            # If the response to the last attempt was lost, only another attempt finds the task to cancel.
             due = bool(batch.refused if batch.stop_reason else now >= self._batcher.submit_time(batch, now))
             if due and not batch.submission_id and self._batcher.defer_to_others(batch, now):
                 return False
@@ -46,7 +46,7 @@ class Submitter:
         return due
 
     def _drop_missing(self, batch: Batch, now: float) -> bool:
-        """Remove missing paths from a shared deletion that is due; return whether the service was asked."""
+        """Remove missing paths from a shared deletion that is due; return whether that called the service."""
         kind = batch.kind
         if (
             not isinstance(kind, DeleteRequest)
@@ -86,16 +86,16 @@ class Submitter:
 
     def _submit(self, batch: Batch, request: Request) -> None:
         try:
-            # The same for every try, which makes a retry harmless.
+            # The same id for every attempt, which makes a retry harmless.
             if not batch.submission_id:
                 batch.submission_id = request.submission_id or self._backend.new_submission_id()
                 waited = batch.waited(self._clock.monotonic())
                 self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked())
             handle = self._backend.submit(request, batch.submission_id)
-        except Exception as err:  # noqa: BLE001 - the futures have to end
+        except Exception as err:  # noqa: BLE001 - the futures must end
             refusal = err
         else:
-            # Its first poll counts from now, not from the last poll of other tasks.
+            # The first poll is timed from now, not from the last poll of other tasks.
             batch.submitted, batch.handle = self._clock.monotonic(), handle
             self._batcher.backoff.succeeded()
             self._recorder.submitted(handle)
@@ -123,7 +123,7 @@ class Submitter:
             self._completer.end_all(batch, lambda _: refusal)
 
     def _wait_for(self, other: TaskStatus, batch: Batch, request: Request) -> None:
-        """Let a batch and its successors wait for the task with the same paths that the service names."""
+        """Make a batch and its successors wait for the task that the service reports for the same paths."""
         now, pending_requests = self._clock.monotonic(), batch.pending_requests
         with self._lock:
             followed = self._batcher.adopt(request, other.handle, now)
