@@ -82,7 +82,7 @@ class Batch(TaskProgress):
     submission_id : str
         Set before the first attempt to submit, and the same for every attempt.
     stop_reason : str
-        Why the task has to stop: "cancel", "timeout" or "fault"; empty if it need not.
+        Why the task must stop: "cancel", "timeout" or "fault"; empty otherwise.
     """
 
     def __init__(self, kind: Request, now: float, *, max_items: int | None = None) -> None:

@@ -32,7 +32,7 @@ def find_missing(
 ) -> tuple[dict[str, ItemOutcome], list[str]]:
     """Check the paths of a deletion before it is submitted.
 
-    Return the outcomes of the paths that cannot be deleted, and the paths that could not be checked, each for its own task.
+    Return the outcomes of the paths that cannot be deleted, and the unchecked paths, to be deleted one by one.
     """
     folders: dict[str, list[str]] = {}
     for path in paths:
