@@ -1,4 +1,4 @@
-"""The events of a journal, to JSON and back; every value that is read is checked."""
+"""Convert the events of a journal to JSON and back; every value that is read is checked."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ __all__ = [
     "workflows_to_json",
 ]
 
-#: The version of the lines; readers skip lines of any other.
+#: The version of the lines; readers skip lines of other versions.
 VERSION = 1
 
-#: Fields of requests that older versions do not have; a line has those that differ from their defaults.
+#: Fields of requests that older versions do not have; a line contains those that differ from their defaults.
 _OPTIONS: Mapping[str, type] = {
     "accept_skipped": bool,
     "checksum_algorithm": str,
@@ -55,11 +55,11 @@ _OPTIONS: Mapping[str, type] = {
 
 T = TypeVar("T")
 
-#: Which workflows requested which items: by the name of the workflow, the numbers of the items, or None for all of
-#: them. The name outside of any workflow is "".
+#: Which workflows requested which items: maps the name of a workflow to the numbers of its items, or to None for all
+#: items. The name outside any workflow is "".
 ItemsByWorkflow = Mapping[str, "frozenset[int] | None"]
 
-#: A request outside of any workflow.
+#: A request outside any workflow.
 NO_WORKFLOW: ItemsByWorkflow = {"": None}
 
 
@@ -68,8 +68,8 @@ class JournalEntry:
     """One submission, merged from all files.
 
     ``service`` is the URL of the service, ``deadline`` when it gives up, and ``begun`` when the intent was written.
-    ``handle`` is None if the process ended before it knew the task, and ``state`` if no file has the end. ``asked``
-    tells which workflows requested which items; it is None in lines of older versions.
+    ``handle`` is None if the process ended before it knew the task; ``state`` is None if no file records the end.
+    ``asked`` tells which workflows requested which items; it is None in lines of older versions.
     """
 
     submission_id: str
@@ -85,7 +85,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The end of a submission: its state, when it was written, and who requested what in the process that saw it."""
+    """The end of a submission: its state, its time, and which items were requested in the process that saw it."""
 
     submission_id: str
     state: TaskState
@@ -95,18 +95,18 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanShutdown:
-    """The clean end of a workflow; in lines of older versions, which have no name, of its process up to then."""
+    """The clean end of a workflow, or, without a name (older versions), of all workflows of its process so far."""
 
     at: datetime
     workflow: str | None = None
 
 
-#: An intent is an entry without a handle and a state; a submission that became a task is the handle of the task.
+#: An intent is an entry without handle and state; a submission that became a task is a task handle.
 Event = JournalEntry | TaskHandle | Ended | CleanShutdown
 
 
 def parse_event(line: Any) -> Event:
-    """Return the event of a line; ValueError, TypeError or KeyError if it is invalid."""
+    """Return the event of a line; raise ValueError, TypeError or KeyError if it is invalid."""
     if _get(line, "v", int) != VERSION:
         raise ValueError(line["v"])
     kind, at = _get(line, "event", str), _parse_time(line["at"])
@@ -234,12 +234,12 @@ def _options(plain: Any) -> dict[str, Any]:
 
 
 def _plain_item(item: TransferItem) -> tuple[str, ...]:
-    """Return an item as two texts, or three if it has a checksum."""
+    """Return an item as two strings, or three if it has a checksum."""
     return (item.source, item.destination, item.checksum)[: 3 if item.checksum else 2]
 
 
 def _plain_rule(rule: FilterRule) -> tuple[str, ...]:
-    """Return a filter rule as two texts, or three if it is for folders."""
+    """Return a filter rule as two strings, or three if it is for folders."""
     return (rule.method, rule.name, rule.kind)[: 2 if rule.kind == "file" else 3]
 
 

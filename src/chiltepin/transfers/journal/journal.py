@@ -1,4 +1,4 @@
-"""The journal of this process, and what it writes."""
+"""The journal that this process writes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["Journal"]
 
 
 class Journal(LineWriter):
-    """What this process writes to the record in a folder; see `LineWriter` for the parameters.
+    """Records the submissions of this process in a folder; see `LineWriter` for the parameters.
 
     Notes
     -----
-    After 16 MB the journal continues in a new file. As soon as the files after an old one cover 100,000 items, what is
-    in flight is written again, and the old file is removed. Before its first line, a journal removes up to 100 files to
-    which no process has written for 30 days, if nothing in them is in flight.
+    After 16 MB the journal continues in a new file. As soon as the files after an old one cover 100,000 items, the
+    submissions in flight are rewritten, and the old file is removed. Before its first line, a journal removes up to 100
+    files to which no process has written for 30 days, if nothing in them is in flight.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Journal(LineWriter):
     def reset(self) -> None:
         """Start over as a journal that has written nothing; see `LineWriter.reset`."""
         super().reset()
-        #: Workflows with lines since their last clean end, those without a clean end, and the lines of clean ends.
+        #: Workflows with lines since their last clean end, abandoned ones, and the lines that record clean ends.
         self._open: set[str] = set()
         self._abandoned: set[str] = set()
         self._settled: dict[str, bytes] = {}
-        #: The submissions of this journal that are in flight, and its lines about those of other processes.
+        #: The submissions of this journal that are in flight, and its lines about submissions of other processes.
         self._mine: dict[str, _Flight] = {}
         self._theirs: dict[str, list[bytes]] = {}
 
@@ -103,7 +103,7 @@ class Journal(LineWriter):
         """Record the final state of a submission of this or another process, or that the service refused it.
 
         ``asked`` tells which workflows of this process requested which items; it is empty for a task of another process
-        that none of them joined. The rest is as in `TaskStatus`.
+        that none of them joined. The other parameters are as in `TaskStatus`.
         """
         facts = {"state": state.value, "code": code, "reason": reason}
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
@@ -120,8 +120,8 @@ class Journal(LineWriter):
     def record_clean_end(self, workflow: str | None = None) -> None:
         """Record the clean end of a workflow: an equal request after it is a new one.
 
-        None stands for all workflows of this process except those that were abandoned. A workflow without lines since
-        its last clean end costs no line.
+        None stands for all workflows of this process except those that were abandoned. For a workflow without lines
+        since its last clean end, nothing is written.
         """
         for name in [workflow] if workflow is not None else sorted(self._open - self._abandoned):
             if name in self._open:
@@ -145,7 +145,7 @@ class Journal(LineWriter):
 
     def _lines_to_keep(self) -> Iterator[bytes]:
         long_ago = self._clock() - policy.wait_times.CLOCK_ERROR
-        # What the service has given up by now has ended, although no process saw it.
+        # A task past its deadline has ended at the service, although no process saw it end.
         self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > long_ago}
         for name, flight in self._mine.items():
             yield encode("intent", flight.at, flight.facts(name))
@@ -153,7 +153,7 @@ class Journal(LineWriter):
                 yield flight.task
         for lines in self._theirs.values():
             yield from lines
-        # Some of these ends belong to workflows that have ended cleanly since.
+        # Some of these lines belong to workflows that have since ended cleanly.
         if self._theirs:
             yield from (line for name, line in self._settled.items() if name not in self._open)
 
@@ -171,5 +171,5 @@ class _Flight:
     task: bytes = b""
 
     def facts(self, submission_id: str) -> dict[str, Any]:
-        """Return what the intent says; its line is not stored, because with 10,000 items it has 700 kB."""
+        """Return the contents of the intent; its line is not stored, because with 10,000 items it has 700 kB."""
         return intent_to_json(submission_id, self.request, self.backend, self.service, self.deadline, self.asked)

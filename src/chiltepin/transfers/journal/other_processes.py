@@ -1,7 +1,7 @@
-"""What other processes have written: what they have in flight, and what killed processes had done.
+"""Read the journals of other processes: what they have in flight, and what killed processes had done.
 
-A process records the clean end of each workflow. A process without that record that is no longer running was killed,
-and one that makes the same requests now is most likely the same workflow, started again.
+A process records the clean end of each workflow. A process without that record that is no longer running was killed. A
+process that makes the same requests now most likely runs the same workflow, restarted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["KnownSubmission", "OtherProcesses", "Requester"]
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """A workflow of a process that requested an item; ``time`` is the number of its clean ends before that."""
+    """A workflow of a process that requested an item; ``time`` counts its clean ends before that."""
 
     owner: ProcessId | None
     workflow: str
@@ -39,10 +39,10 @@ _Requesters = tuple[tuple[Requester, "frozenset[int] | None"], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownSubmission:
-    """A submission of another process with news.
+    """A submission of another process that has changed.
 
-    ``began`` and ``saw`` tell who requested which items when it began, and when its end was seen; None stands for all
-    items.
+    ``began`` and ``saw`` are the requesters with their items when it began, and when its end was seen; None stands for
+    all items.
     """
 
     entry: JournalEntry
@@ -50,7 +50,7 @@ class KnownSubmission:
     saw: _Requesters = ()
 
     def askers(self, item: int) -> list[Requester]:
-        """Return who requested an item: in the process that saw it end, otherwise in the one that began it."""
+        """Return the requesters of an item: those in the process that saw it end, or else in the one that began it."""
         for asked in (self.saw, self.began):
             if found := [asker for asker, items in asked if items is None or item in items]:
                 return found
@@ -58,12 +58,12 @@ class KnownSubmission:
 
 
 class OtherProcesses:
-    """What other processes write about one service into the folder of a journal; each line is read once."""
+    """Reads what other processes record about one service in the journal folder; each line is read once."""
 
     def __init__(self, journal: Journal, backend: str, service: str) -> None:
         self._journal, self._service = journal, (backend, service)
         self._begun: dict[str, KnownSubmission] = {}
-        #: Submissions that have ended, the oldest first; later lines about them are old.
+        #: Submissions that have ended, the oldest first; later lines about them are ignored.
         self._ended: dict[str, None] = {}
         #: The number of clean ends of each workflow, and of each process as a whole.
         self._settled: dict[tuple[ProcessId | None, str], int] = {}
@@ -74,11 +74,11 @@ class OtherProcesses:
         self._allowance, self._looked = policy.wait_times.READ_SAVED, float("-inf")
 
     def read_news(self, *, always: bool = False) -> list[KnownSubmission]:
-        """Return each submission that is new since the last call, has become a task, or has ended.
+        """Return each submission that began, became a task, or ended since the last call.
 
-        First come those that have ended, in that order, and then those in flight, oldest first. The first call returns
-        everything, except what the service has given up by now. A call too soon after the last ones returns nothing,
-        unless ``always`` is set: see `policy.wait_times.READ_FRACTION`.
+        Ended submissions come first, in the order of their ends, then those in flight, oldest first. The first call
+        returns everything except unfinished submissions past their deadline. A call too soon after the last ones
+        returns nothing, unless ``always`` is set; see `policy.wait_times.READ_FRACTION`.
         """
         started = time.perf_counter()
         if self._looked == float("-inf"):
@@ -150,7 +150,7 @@ class OtherProcesses:
     def _in_flight(self, changed: set[str]) -> list[KnownSubmission]:
         if not self._begun:
             return []
-        # The service decides about the deadline; its clock may be right where ours is wrong.
+        # The service enforces the deadline by its own clock; the clock of this machine may be wrong.
         long_ago = self._journal.now() - policy.wait_times.CLOCK_ERROR
         for name in [name for name, news in self._begun.items() if news.entry.deadline <= long_ago]:
             del self._begun[name]

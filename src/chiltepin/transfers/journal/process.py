@@ -14,10 +14,10 @@ __all__ = ["ProcessId"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process: its host, as a part of a file name, its number there, and when it was started.
+    """A process: its host, as a part of a file name, its process id, and its start time.
 
-    ``started``, in clock ticks since the machine was booted, tells it from a later process with the same number; it is
-    "0" where the system does not provide it.
+    ``started``, in clock ticks since the machine was booted, distinguishes it from a later process with the same id;
+    it is "0" if the system does not provide it.
     """
 
     host: str
@@ -43,14 +43,14 @@ class ProcessId:
         return f"{self.host}-{self.pid}-{self.started}"
 
     def is_running(self) -> bool:
-        """Whether it is running; a process of another machine counts as ended, because it cannot be checked.
+        """Whether it is running; a process on another machine counts as ended, because it cannot be checked.
 
-        A batch job that is started again is rarely on the node where it was killed.
+        A restarted batch job rarely runs on the node where it was killed.
         """
         return self.host == _host() and start_ticks(self.pid) == self.started
 
     def has_ended(self) -> bool:
-        """Whether it is known to have ended; that is unknown of a process of another machine."""
+        """Whether it is known to have ended; always False for a process on another machine."""
         return self.host == _host() and not self.is_running()
 
 

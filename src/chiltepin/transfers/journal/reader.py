@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: The end of the names of the files of a journal.
+#: The suffix of the files of a journal.
 SUFFIX = ".jsonl"
 
 
@@ -45,10 +45,10 @@ def prune(paths: list[str], now: datetime) -> None:
     """Remove old files that hold nothing in flight; ``paths`` are oldest first."""
     begun: dict[str, dict[str, datetime]] = {}
     ended: dict[str, set[str]] = {}
-    # Files of other users are left to them, even where this user could remove them.
+    # Files of other users are kept, even if this user could remove them.
     old = [path for path in paths if _changed(path, now) < now - policy.wait_times.FILES_KEPT and exists_own(path)]
     for path in old[: policy.limits.FILES_PRUNED]:
-        # A file that cannot be read stays.
+        # A file that cannot be read is kept.
         with log_errors(path):
             begun[path], ended[path] = _summary(path)
     over = set().union(*ended.values())
@@ -57,7 +57,7 @@ def prune(paths: list[str], now: datetime) -> None:
         alive = any(
             deadline > now - policy.wait_times.CLOCK_ERROR and name not in over for name, deadline in deadlines.items()
         )
-        # A file that stays needs the ends of what began in it; without them it would seem unfinished.
+        # A kept file needs the ends of the submissions in it; without them, these would seem unfinished.
         if alive or ended[path] & needed:
             needed.update(deadlines)
         else:
@@ -109,7 +109,7 @@ class NewLines(Generic[T]):
     parse : callable
         Turns a line, decoded from JSON, into an event; ValueError, TypeError or LookupError skips the line.
     suffix, limit
-        Of the names of the files, and the number of bytes of the longest line.
+        The suffix of the files, and the maximum length of a line, in bytes.
     since : float
         Files that were last written to before this time, in seconds since 1970, are skipped.
     own : container of str
@@ -128,13 +128,13 @@ class NewLines(Generic[T]):
     ) -> None:
         self._folder, self._parse, self._own = folder, parse, own
         self._suffix, self._limit, self._since = suffix, limit, since
-        #: By file, its identity and size at the last call, and how much of it has been read.
+        #: For each file, its identity and size at the last call, and how many bytes have been read.
         self._read: dict[str, tuple[tuple[int, int], int]] = {}
-        #: Files to which no process will write any more.
+        #: Files to which no process will write anymore.
         self._done: set[str] = set()
 
     def new(self) -> Iterator[tuple[str, ProcessId | None, T]]:
-        """Yield the file, the process and the event of each new line; those of one process in their order."""
+        """Yield the file, the process and the event of each new line; events of one process are in order."""
         for path in journal_files(self._folder, self._suffix):
             if path not in self._done and path not in self._own:
                 with log_errors(path):
@@ -155,7 +155,7 @@ class NewLines(Generic[T]):
         # A file that cannot be read is tried again only when it has changed.
         self._read[path] = state, position
         for line, end in _read_lines(path, position, self._limit):
-            # The end of the last line may still be to come.
+            # The last line may still be incomplete.
             self._read[path] = state, end
             yield line
         if over:
@@ -181,7 +181,7 @@ def _parsed(line: bytes, parse: Callable[[Any], T]) -> T | None:
 
 
 def _read_lines(path: str, start: int, limit: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the complete lines of a file from a byte on, and where each ends; lines longer than a limit are skipped."""
+    """Yield the complete lines from byte ``start`` of a file, each with its end; skip lines longer than ``limit``."""
     file = open_own(path)
     if file is None:
         return

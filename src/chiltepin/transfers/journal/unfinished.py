@@ -1,7 +1,7 @@
-"""Whether an earlier process was killed while several workers moved the same.
+"""Detect that an earlier process was killed while several workers ran the same request.
 
-What that process has moved is compared with the source then, and not moved again. The files of this record have no
-content: their names tell the request and the process.
+Files that it has moved are then compared with the source, and not moved again. The files of this record are empty:
+their names identify the request and the process.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _SUFFIX = ".unfinished"
 
 
 class UnfinishedRecord:
-    """The record of one request of this process, in the folder of the journal; without such a folder it is empty.
+    """The record of one request of this process, in the folder of the journal; without a folder, nothing is recorded.
 
     ``setup`` is `DataSettings.setup`.
     """
 
     def __init__(self, setup: str, request: Request) -> None:
         self._folder: str = json.loads(setup).get("journal") or ""
-        # Two calls are for the same with another label, and by another time.
+        # Calls that differ only in label or deadline move the same data.
         facts = {**request_to_json(request), "label": "", "deadline": None}
         self._key = xxhash.xxh3_128_hexdigest(json.dumps([setup, facts], sort_keys=True).encode())
         self._recursive, self._file = request.recursive, ""
 
     def begin(self) -> bool:
-        """Write it for a tree; return whether a process that is not running any more has left one of the same.
+        """Write the record for a tree; return whether a process that has ended left a record of the same request.
 
-        One file is copied in one go, unless a worker divides it (`write`).
+        A single file is copied in one step, unless a worker divides it into ranges (`write`).
         """
         earlier = self._earlier()
         if earlier or self._recursive:
@@ -58,7 +58,7 @@ class UnfinishedRecord:
         return bool(earlier)
 
     def write(self) -> None:
-        """Write it, unless that was done."""
+        """Write the record, unless it is written."""
         if not self._folder or self._file:
             return
         try:
@@ -89,7 +89,7 @@ class UnfinishedRecord:
         return found
 
     def end(self) -> None:
-        """Remove it: whatever the end of the request, this process has seen it."""
+        """Remove the record, whatever the outcome of the request."""
         if self._file:
             with suppress(OSError):
                 os.unlink(self._file)

@@ -43,34 +43,34 @@ forks.register(_reset_after_fork)
 
 
 def encode(event: str, at: datetime, facts: Mapping[str, Any]) -> bytes:
-    """Return the line about an event of a moment in UTC."""
+    """Return the line for an event; ``at`` is in UTC."""
     return _encode({"v": VERSION, "event": event, "at": at.isoformat(), **facts}).encode() + b"\n"
 
 
 class LineWriter:
     """Writes the lines of one process; any number of threads may call at once.
 
-    A child made by ``fork`` gets a separate file. After a line that cannot be written there is one warning, and the
+    A child process made by ``fork`` gets a separate file. If a line cannot be written, one warning is logged, and the
     next line begins a new file.
 
     Parameters
     ----------
     folder : path
-        Where the files are; made, with mode 0700, for the first line.
+        Where the files are; created with mode 0700 for the first line.
     clock : callable
         Returns the time of day in UTC.
     owner : ProcessId or None
         The process; None for this one.
     suffix : str
-        The end of the names of the files.
+        The suffix of the files.
     forced : bool
         Whether each line is on the disk before `add` returns.
     tidy : callable
         Called once, before the first file is made.
     enough : int
-        An old file is removed as soon as the newer ones hold so much; see ``holds`` of `add`.
+        An old file is removed as soon as the newer ones hold this much; see ``holds`` of `add`.
     loss : str
-        What is lost with a line, as a sentence, for the warning.
+        What a lost line means, as a sentence for the warning.
 
     Attributes
     ----------
@@ -108,25 +108,25 @@ class LineWriter:
         #: Its earlier files, oldest first, and how much each of them holds.
         self._left: deque[tuple[str, int]] = deque()
         self.close()
-        # The file of the parent process is not ours.
+        # After a fork, the file belongs to the parent process.
         self._left.clear()
 
     def write(
         self, event: str, facts: Mapping[str, Any], *, at: datetime | None = None, holds: int = 0
     ) -> tuple[bytes, bool]:
-        """Write a line about an event of now, or of ``at``; return it, and whether it was written, as `add` does."""
+        """Write a line for an event at ``at``, by default now; return it, and whether it was written (see `add`)."""
         line = encode(event, at or self._clock(), facts)
         return line, self.add(line, holds)
 
     def add(self, line: bytes, holds: int = 0) -> bool:
-        """Write a line with its line feed; return whether it was written, always True if lines are not forced.
+        """Write a line that ends with a newline; return whether it was written, always True if lines are not forced.
 
         ``holds`` is how much the line counts towards ``enough``; lines that are not forced count by their bytes.
         """
         if self._forced:
             with self._lock:
                 return self._try(line, holds)
-        # One thread writes the lines of all; a thread that waited here would delay a transfer.
+        # One thread writes the lines of all threads; waiting here would delay a transfer.
         self._waiting.append(line)
         while self._waiting and self._lock.acquire(blocking=False):
             try:
@@ -142,7 +142,7 @@ class LineWriter:
             self._close_file()
 
     def _lines_to_keep(self) -> Iterator[bytes]:
-        """Yield the lines so far that are still needed; the lock is held."""
+        """Yield the lines so far that are still needed; the caller holds the lock."""
         return iter(())
 
     def _try(self, line: bytes, holds: int) -> bool:
@@ -191,7 +191,7 @@ class LineWriter:
                 os.unlink(path)
 
     def _give_up(self, error: OSError) -> None:
-        """Skip a line; the next one begins a new file, because this file may end in half a line."""
+        """Skip a line; the next one begins a new file, because this file may end in a partial line."""
         if self._file is not None:
             self._file.remove_if_empty()
         self._close_file()
@@ -207,7 +207,7 @@ class LineWriter:
 
 
 class LineFile:
-    """A new file in an existing folder; its name has the time, by which names sort, the host and the process.
+    """A new file in an existing folder; its name contains the time, by which names sort, the host and the process.
 
     ``holds`` is the sum of what its lines hold; see `LineWriter.add`.
     """
@@ -222,7 +222,7 @@ class LineFile:
         self._descriptor = os.open(self.path, flags, 0o600)
         if not forced:
             return
-        # The name of a file is forced to the disk by its folder (fsync(2)); not every filesystem can.
+        # Forcing the name of a file to the disk needs fsync of its folder (fsync(2)); not every filesystem supports it.
         with contextlib.suppress(OSError):
             above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -231,7 +231,7 @@ class LineFile:
                 os.close(above)
 
     def has_room(self, line: bytes) -> bool:
-        """Whether the line fits; False also if the file was removed."""
+        """Whether the line fits and the file still exists."""
         if self._forced or time.monotonic() > self._looked + policy.wait_times.FILE_CHECK:
             now = os.fstat(self._descriptor)
             self._size, self._looked = now.st_size, time.monotonic()
@@ -240,7 +240,7 @@ class LineFile:
         return self._size + len(line) <= policy.limits.JOURNAL_FILE_LIMIT
 
     def append(self, line: bytes) -> None:
-        """Write a line, and force it to the disk if required; after an OSError the file may end in half a line."""
+        """Write a line, and force it to the disk if required; after an OSError the file may end in a partial line."""
         if len(line) > policy.limits.JOURNAL_LINE_LIMIT:
             raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
         if os.write(self._descriptor, line) < len(line):
@@ -250,7 +250,7 @@ class LineFile:
             os.fsync(self._descriptor)
 
     def remove_if_empty(self) -> None:
-        """Remove the file if it is empty; a full disk would collect empty files."""
+        """Remove the file if it is empty; otherwise a full disk would collect empty files."""
         with contextlib.suppress(OSError):
             if os.fstat(self._descriptor).st_size == 0:
                 os.unlink(self.path)
