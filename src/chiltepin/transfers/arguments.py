@@ -1,7 +1,7 @@
-"""Make a request from the arguments of a user's call: every argument is checked here, and nowhere else.
+"""Build a request from the arguments of a user's call, all of which are checked here.
 
 `check` checks each argument by itself, so that a call can be refused at once even if another argument is still a
-future; `transfer_request` and `delete_request` make the frozen request when all of them are known.
+future; `transfer_request` and `delete_request` build the frozen request when all arguments are known.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["TIMES", "DeleteOptions", "TransferOptions", "check", "checked", "del
 #: Arguments of a call that are checked elsewhere, for suggestions.
 _NOT_OF_REQUESTS = ("check", "client", "executor", "inputs")
 
-#: The arguments of a call that are no part of its request.
+#: The arguments of a call that are not part of its request.
 TIMES = ("timeout", "polling_interval")
 
 
@@ -61,7 +61,7 @@ def _path(argument: str, value: Any) -> str:
     if not isinstance(text, str):
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a path as a string.")
     if "\r\n" in text:
-        # docs.globus.org, "File Operations", 2.1; on every backend, so that a test without Globus finds it.
+        # docs.globus.org, "File Operations", 2.1; checked on every backend, so that a test without Globus finds it.
         raise ValueError(f"{argument}={shown(value)} contains a Windows line break; rename that file or folder.")
     return named(text)
 
@@ -75,7 +75,7 @@ def _seconds(argument: str, value: Any) -> float:
 
 
 def _interval(argument: str, value: Any) -> float:
-    # With a shorter one, polls would run as fast as the machine can.
+    # A shorter interval would poll as fast as the machine allows.
     return max(_seconds(argument, value), limits.SHORTEST_POLL)
 
 
@@ -201,7 +201,7 @@ def _deadline(argument: str, value: Any) -> datetime | None:
             ) from None
     if moment is not None and not isinstance(moment, datetime):
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a datetime, or its text in UTC.")
-    # As the service reads a time without a zone (SDK documentation, ``TransferData``).
+    # The service treats a time without a zone as UTC (SDK documentation, ``TransferData``).
     return moment.replace(tzinfo=timezone.utc) if moment is not None and moment.tzinfo is None else moment
 
 
@@ -272,7 +272,7 @@ class DeleteOptions(TypedDict, total=False):
 
 
 def _inside(folder: str, source: str) -> str:
-    """Return the path of a file in a folder, with its present name."""
+    """Return the path of a file in a folder, under its current name."""
     return posixpath.join(posixpath.normpath(folder), posixpath.basename(posixpath.normpath(source)))
 
 
@@ -283,8 +283,8 @@ def _kind(value: Any) -> str:
 def check(argument: str, value: Any) -> Any:
     """Return the value of an argument in the form of the requests.
 
-    The argument is a parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`. An invalid value is a
-    TypeError or ValueError, in one sentence that says what to give instead.
+    The argument is a parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`. An invalid value
+    raises a TypeError or ValueError whose message says what to give instead.
     """
     if argument not in CHECKS:
         raise TypeError(f"Unknown argument {argument!r}; {suggest(argument, CHECKS)}")
@@ -292,7 +292,7 @@ def check(argument: str, value: Any) -> Any:
 
 
 def checked(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments by their names as `check` returns them, or raise its errors."""
+    """Return each named argument as `check` returns it, or raise its errors."""
     return {name: check(name, value) for name, value in asked.items()}
 
 
@@ -314,10 +314,10 @@ def transfer_request(
     label: Any = "",
     **options: Unpack[TransferOptions],
 ) -> TransferRequest:
-    """Return the request of a call of ``transfer``; its errors are those of `check`.
+    """Return the request of a ``transfer`` call; raise the errors of `check`.
 
     ``include`` and ``exclude`` become filter rules in that order, so that ``include=["*.nc"], exclude=["*"]`` moves
-    the ``.nc`` files and no other; ``filters`` are rules in any order.
+    only the ``.nc`` files; ``filters`` are rules in any order.
     """
     folder, origin, target = check("recursive", recursive), check("src_path", src_path), check("dst_path", dst_path)
     patterns = (
@@ -364,7 +364,7 @@ def delete_request(
     label: Any = "",
     **options: Unpack[DeleteOptions],
 ) -> DeleteRequest:
-    """Return the request of a call of ``delete``; its errors are those of `check`."""
+    """Return the request of a ``delete`` call; raise the errors of `check`."""
     return DeleteRequest(
         endpoint=check("src_ep", src_ep),
         paths=(check("src_path", src_path),),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["STOP_SUFFIX", "SUFFIX", "ActivityLog", "stop_file"]
 
-#: The end of the names of the files; the reader of the journal ignores them.
+#: The suffix of the files; the reader of the journal ignores them.
 SUFFIX = ".activity"
 
-#: The end of the names of the files by which another process asks that a task stop.
+#: The suffix of the files with which another process requests that a task stop.
 STOP_SUFFIX = ".stop"
 
 
@@ -30,7 +30,7 @@ def stop_file(folder: str, name: str) -> str:
 
 
 class ActivityLog(LineWriter):
-    """Writes the lines of one process into the folder of the journal."""
+    """Writes the activity log of one process to the folder of the journal."""
 
     def __init__(self, folder: str | os.PathLike[str], clock: Callable[[], datetime]) -> None:
         super().__init__(

@@ -25,9 +25,9 @@ __all__ = ["page", "write"]
 
 
 def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> int:
-    """Write the page and return its size in bytes; a reader sees the old page or the new one, whole.
+    """Write the page and return its size in bytes; a reader sees either the old page or the complete new one.
 
-    If it cannot be written, there is an OSError and the old page stays.
+    If the page cannot be written, an OSError is raised and the old page is kept.
     """
     text = page(records, since=since, now=now).encode("ascii")
     temp_file = f"{path}.{secrets.token_hex(4)}.tmp"
@@ -73,7 +73,7 @@ def _hash(text: str) -> str:
 
 
 class _Words:
-    """Numbers texts, so that each is written once."""
+    """Numbers strings, so that each is written once."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -83,11 +83,11 @@ class _Words:
 
 
 def _plain(records: Sequence[TransferRecord], since: datetime, now: datetime) -> dict[str, Any]:
-    """Return the data of the page as its script reads it; times are milliseconds."""
+    """Return the data of the page as its script reads it; times in rows are milliseconds."""
     states, pairs, whys = _Words(), _Words(), _Words()
     rows = []
     for record in records:
-        # One character: a browser breaks a line between two.
+        # One character: a browser may break a line within "->".
         pair, what = record.told("\u2192")
         row = [
             round(record.asked.timestamp() * 1000),

@@ -1,4 +1,4 @@
-"""Read what all processes have written, each line once."""
+"""Read the activity logs of all processes, each line once."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class ActivityReader:
         self._told: dict[str, bool] = {}
 
     def news(self) -> list[TransferRecord]:
-        """Return every task with news since the last call, in the order in which they began."""
+        """Return every task that has changed since the last call, in the order of the requests."""
         changed: set[str] = set()
         for path, _, facts in self._lines.new():
             if self._add(facts, path):
                 changed.add(facts["id"])
         lives = {path: _lives(path) for path in {path for _, path in self._known.values()}}
-        # The process that followed a task has ended: that is new, too.
+        # A task also changes when the process that follows it ends.
         changed |= {
             name
             for name, followed in self._told.items()
@@ -59,10 +59,10 @@ class ActivityReader:
         return sorted(records, key=lambda record: (record.asked, record.name))
 
     def _add(self, facts: dict[str, Any], path: str) -> bool:
-        """Merge a line into what is known; return whether it says anything new."""
+        """Merge a line into the known facts; return whether they changed."""
         before, _ = self._known.get(facts["id"], ({}, ""))
         if before.get("event") == "ended" and (facts["event"] != "ended" or facts["at"] < before["at"]):
-            # A first line that is read late says since when the task has been waited for.
+            # A first line that is read late still tells when the task was requested.
             if "asked" in facts and facts["asked"] < before.get("asked", before["at"]):
                 before["asked"] = facts["asked"]
             return False

@@ -11,10 +11,10 @@ from chiltepin.transfers.journal.events import VERSION
 
 __all__ = ["BAD", "TransferRecord", "build_record", "parse_line"]
 
-#: The states that are a failure; a task that was cancelled is none.
+#: The states that count as failures; a cancelled task does not.
 BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST)
 
-#: The largest number of a line: the largest that JavaScript represents exactly.
+#: The largest number in a line: the largest integer that JavaScript represents exactly.
 _MOST = 2**53 - 1
 
 _EVENTS = ("began", "seen", "ended")
@@ -37,11 +37,11 @@ class TransferRecord:
     source, destination : str
         The endpoints; the destination of a deletion is empty.
     items, count
-        The first ten pairs of paths, of a deletion without a second path; and the number of all items.
+        The first ten pairs of paths, without a second path for a deletion; and the number of all items.
     label, state, code, reason, bytes, files, skipped, faults
         As in `TransferRequest` and the last known `TaskStatus`.
     skipped_paths : tuple of str
-        The first ten of those in the status.
+        The first ten of the skipped paths in the status.
     failed : int
         The number of items that failed separately.
     asked, moving, ended, seen : datetime or None
@@ -77,12 +77,12 @@ class TransferRecord:
 
     @property
     def bad(self) -> bool:
-        """Whether it failed, or a part of it did."""
+        """Whether it failed, completely or in part."""
         return self.state in BAD or self.failed > 0
 
     @property
     def remark(self) -> str:
-        """Its reason, and what it has skipped at the source."""
+        """Its reason, and the paths that it has skipped at the source."""
         paths = ", ".join(self.skipped_paths)
         skipped = f"Skipped because it is missing or unreadable: {paths}" if paths else ""
         return f"{self.reason} {skipped}".strip()
@@ -93,7 +93,7 @@ class TransferRecord:
         if not self.followed:
             return "unknown"
         if self.failed and self.state is TaskState.SUCCEEDED:
-            # A task of Globus succeeds even if it has skipped all of its items.
+            # A Globus task succeeds even if it has skipped all of its items.
             return "partly" if self.failed < self.count else TaskState.FAILED.value
         return self.state.value
 
@@ -114,7 +114,7 @@ class TransferRecord:
         return self.bytes / seconds if self.bytes and seconds > 0 else None
 
     def told(self, arrow: str = "->") -> tuple[str, str]:
-        """Return two texts: its endpoints, and its first path with the number of further ones."""
+        """Return two strings: its endpoints, and its first path with the number of further paths."""
         pair = f"{self.source} {arrow} {self.destination}" if self.destination else f"{self.source} (delete)"
         source, target = self.items[0] if self.items else ("", "")
         what = source if target in ("", source) else f"{source} {arrow} {target}"
@@ -151,7 +151,7 @@ class TransferRecord:
 
 
 def parse_line(line: Any) -> dict[str, Any]:
-    """Return the checked facts of a line; ValueError, TypeError or KeyError if it is invalid."""
+    """Return the checked facts of a line; raise ValueError, TypeError or KeyError if it is invalid."""
     if type(line) is not dict or line["v"] != VERSION or line["event"] not in _EVENTS:
         raise ValueError(line)
     facts: dict[str, Any] = {"event": line["event"], "id": _text(line["id"]), "at": _moment(line["at"])}
@@ -172,7 +172,7 @@ def parse_line(line: Any) -> dict[str, Any]:
 
 
 def build_record(facts: dict[str, Any], *, followed: bool) -> TransferRecord:
-    """Return the task with the facts of all its lines; KeyError if the first line is missing."""
+    """Return the task with the facts of all its lines; raise KeyError if the first line is missing."""
     asked, seen = facts.get("asked", facts["at"]), facts["at"]
     over = facts["event"] == "ended"
     return TransferRecord(
@@ -201,7 +201,7 @@ def _number(value: Any) -> int:
     return value
 
 
-#: The range of times: those near the ends of the calendar cannot be shown in every time zone.
+#: The range of valid times: those near the limits of `datetime` cannot be shown in every time zone.
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 _LAST = datetime(9999, 1, 1, tzinfo=timezone.utc) - timedelta(days=1)
 

@@ -1,4 +1,4 @@
-"""What the engine waits for, how much it takes on, and which faults it treats as permanent."""
+"""The wait times and limits of the engine, and the faults that it treats as permanent."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 #: A path was not found.
 NOT_FOUND = "FILE_NOT_FOUND"
 
-#: Faults that one item of a task causes, so that the rest may succeed without it.
+#: Faults that one item of a task causes; the rest may succeed without it.
 PER_ITEM_CODES = frozenset(
     {
         "AMBIGUOUS_PATH",
@@ -27,9 +27,9 @@ PER_ITEM_CODES = frozenset(
     }
 )
 
-#: Faults that do not heal without help, those of items among them. The service itself would retry until the deadline,
-#: by default a day (docs.globus.org, "Task Behavior", 3 and 4). A wrong checksum ends at once: a retry would move all
-#: bytes again.
+#: Faults that do not resolve by themselves, including faults of items. The service itself would retry until the
+#: deadline, by default a day (docs.globus.org, "Task Behavior", 3 and 4). A wrong checksum fails at once: a retry would
+#: move all bytes again.
 PERMANENT_CODES = (PER_ITEM_CODES - {"EXTERNAL_CHECKSUM_MISMATCH"}) | {
     "ACL_CHANGED",
     "AUTH",
@@ -45,5 +45,5 @@ PERMANENT_CODES = (PER_ITEM_CODES - {"EXTERNAL_CHECKSUM_MISMATCH"}) | {
     "QUOTA_EXCEEDED",
 }
 
-#: Ends of the codes that say that a folder cannot be listed although its endpoint answers: of errors and of events.
+#: Suffixes of the error and event codes for a folder that cannot be listed although its endpoint responds.
 FOLDER_CODES = ("NotDirectory", "SizeLimit", "NOT_A_DIRECTORY", "INVALID_SYMLINK", "INVALID_PATH_NAME")
