@@ -33,7 +33,7 @@ class SystemClock:
 class BackgroundThread:
     """A thread that runs while there is work.
 
-    ``work`` does it, and returns the seconds until there is more, or None.
+    ``work`` does the work that is due, and returns the seconds until more is due, or None.
     """
 
     def __init__(self, name: str, work: Callable[[], float | None]) -> None:
@@ -41,20 +41,20 @@ class BackgroundThread:
         self.reset()
 
     def reset(self) -> None:
-        """Start without a thread, as in a process made by ``fork``."""
+        """Start without a thread, as in a child process made by ``fork``."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._again = False
 
     def wake(self) -> None:
-        """Do the work now, or right after the present work; raise a BackendError if no thread can be started."""
+        """Do the work now, or right after the current work; raise a BackendError if no thread can be started."""
         with self._changed:
             self._again = True
             self._changed.notify()
             self.ensure_running()
 
     def ensure_running(self) -> None:
-        """Start the thread if it is not running; errors are those of `wake`."""
+        """Start the thread if it is not running; raise the errors of `wake`."""
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threads.start(self._run, name=self._name)
@@ -66,7 +66,7 @@ class BackgroundThread:
             try:
                 pause = self._work()
             except BaseException:  # noqa: PERF203
-                # Whatever the error was, futures wait for the work after it.
+                # Continue after any error: futures wait for the remaining work.
                 logger.exception("%s failed and continues.", self._name)
                 pause = policy.wait_times.RETRY_MIN
 
@@ -75,7 +75,7 @@ class BackgroundThread:
         with self._changed:
             if self._thread is me and (self._again or pause is not None):
                 self._changed.wait_for(lambda: self._again, pause)
-            # In a child made by fork, the thread that forked does not continue as this one.
+            # In a child process, the thread that forked must not continue this work.
             if self._thread is not me:
                 return False
             if not self._again and pause is None:

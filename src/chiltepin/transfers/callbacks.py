@@ -1,8 +1,8 @@
 """Threads that run the callbacks of futures, so that a callback delays only itself.
 
-A callback is code of the user: it may wait for another transfer, sleep, raise or exit. On the thread that ends a future
-it would delay, or end, all other futures of that thread. So callbacks are queued, and one thread runs them in order as
-long as each is short. When one has run for `CALLBACK_TURN` seconds, another thread goes on with the next.
+A callback is user code: it may wait for another transfer, sleep, raise or exit. On the thread that ends a future, it
+would delay or end all other futures of that thread. So callbacks are queued, and one thread runs them in order as
+long as each is short. When one has run for `CALLBACK_TURN` seconds, another thread continues with the next.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Packages whose callbacks run in place, and which do not read results for the user. Parsl adds a callback to every
-#: task: changing threads for each would cost a tenth of an empty task.
+#: task: switching threads for each would cost a tenth of an empty task.
 INTERNAL = frozenset({"chiltepin", "parsl"})
 
 
@@ -42,17 +42,17 @@ class _Threads:
         self.renew()
 
     def renew(self) -> None:
-        """Start without a queue and without threads."""
+        """Start with an empty queue and no threads."""
         lock = threading.Lock()
         self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._waiting: deque[tuple[Future[Any], Callable[[Any], object]]] = deque()
         #: What each thread runs; None while it waits.
         self._running: dict[threading.Thread, Future[Any] | None] = {}
-        # Which thread runs callbacks, and until when.
+        # The thread whose turn it is to run callbacks, and when its turn ends.
         self._turn: tuple[threading.Thread, float] | None = None
 
     def put(self, future: Future[Any], callback: Callable[[Any], object]) -> None:
-        """Run a callback soon, or now if no thread can be started for it."""
+        """Queue a callback, or run it now if no thread can be started for it."""
         with self._changed:
             self._waiting.append((future, callback))
             try:
@@ -61,13 +61,13 @@ class _Threads:
                 self._waiting.pop()
             else:
                 if len(self._waiting) == 1:
-                    # The thread that this one has woken handles later ones.
+                    # The thread that is woken here also handles later callbacks.
                     self._changed.notify()
                 return
         _run(future, callback)
 
     def settled(self, concerns: Callable[[Future[Any]], bool], timeout: float) -> bool:
-        """Wait until no callback of such futures waits or runs, as `chiltepin.transfers.callbacks.settled` does."""
+        """Wait until no callback of these futures waits or runs; see `chiltepin.transfers.callbacks.settled`."""
         me = threading.current_thread()
 
         def over() -> bool:
@@ -78,7 +78,7 @@ class _Threads:
             return self._ended.wait_for(over, timeout)
 
     def _attend(self) -> None:
-        """Start a thread for the queue if there is none; the lock is held."""
+        """Start a thread for the queue if there is none; the caller holds the lock."""
         if not any(future is None and thread.is_alive() for thread, future in self._running.items()):
             self._running = {thread: future for thread, future in self._running.items() if thread.is_alive()}
             self._running[threads.start(self._serve, name="chiltepin-callbacks")] = None
@@ -87,13 +87,13 @@ class _Threads:
         me = threading.current_thread()
         while (taken := self._next(me)) is not None:
             _run(*taken)
-            # A callback may refer to large objects, which are not kept until the next one.
+            # A callback may refer to large objects, which must not stay in memory until the next one.
             del taken
             if not self._over(me):
                 return
 
     def _next(self, me: threading.Thread) -> tuple[Future[Any], Callable[[Any], object]] | None:
-        """Wait for a callback and for the turn to run it; None to end."""
+        """Wait for a callback and for the turn to run it; return None if the thread has to end."""
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -116,9 +116,9 @@ class _Threads:
             logger.warning("Could not start a thread for more callbacks; they wait for a running one.")
 
     def _over(self, me: threading.Thread) -> bool:
-        # A callback may have forked: the child has replaced the set of threads, without this one.
         """Record that a callback has ended; return whether its thread continues."""
         with self._changed:
+            # A callback may have forked: the child process has replaced the set of threads, without this one.
             if me not in self._running:
                 return False
             self._running[me] = None
@@ -136,12 +136,12 @@ def _run(future: Future[Any], callback: Callable[[Any], object]) -> None:
     try:
         callback(future)
     except BaseException:
-        # Also SystemExit: sys.exit() in a callback ends that callback.
+        # Includes SystemExit: sys.exit() in a callback ends only that callback.
         logger.exception("A callback of %r failed.", future)
 
 
 _threads = _Threads()
-#: Those that have not ended. Not a WeakSet: its steps in Python would be a tenth of the cost of an empty task.
+#: Futures that have not ended. Not a WeakSet: its Python code would add a tenth to the cost of an empty task.
 _open: set[weakref.ref[Future[Any]]] = set()
 
 
@@ -159,17 +159,17 @@ class _SmallCondition(_thread.RLock, threading.Condition):  # type: ignore[misc]
 class CallbackFuture(Future[T]):
     """A future whose callbacks run on separate threads, in order, each guarded separately.
 
-    A thread that waits for its result is woken at once. In a child made by ``fork`` it has ended, with `TaskLostError`.
+    A thread that waits for its result is woken at once. In a child made by ``fork``, it ends with `TaskLostError`.
     """
 
     #: The callbacks of ``concurrent.futures.Future``, which has no public way to change how they run.
     _done_callbacks: list[Callable[[Any], object]]
 
-    #: Whether a new future follows another one, whose thread may end it before it is complete.
+    #: Whether a new future follows another one, whose thread may end it before ``__init__`` returns.
     follows_at_once = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # First: a future that follows another one may already have ended.
+        # First, because a future that follows another one may already have ended.
         _note(self)
         super().__init__(*args, **kwargs)
         if not self.follows_at_once:
@@ -184,14 +184,14 @@ class CallbackFuture(Future[T]):
     @classmethod
     def adopt(cls, future: Future[Any]) -> None:
         """Change the class of a future to this one; both must have the same layout."""
-        # First: another thread may end it at any moment, and then removes it.
+        # First, because another thread may end it at any time, and then removes it.
         _note(future)
         future.__class__ = cls
         if future.done():
             _open.discard(weakref.ref(future))
 
     def abandon(self, error: TaskLostError) -> None:
-        """End in a child made by ``fork``: with an error, and without callbacks, which belong to the parent."""
+        """End in a child process made by ``fork``, with an error and without the callbacks of the parent."""
         # A thread of the parent may hold the lock.
         self._condition = threading.Condition()
         self._waiters.clear()
@@ -205,7 +205,7 @@ def _note(future: Future[Any]) -> None:
 
 
 def _is_internal(callback: Callable[[Any], object]) -> bool:
-    """Whether a callback belongs to Parsl or Chiltepin; these end or launch other tasks and take no time."""
+    """Whether a callback belongs to Parsl or Chiltepin; these only end or launch other tasks, and are fast."""
     function = callback.func if isinstance(callback, functools.partial) else callback
     if isinstance(getattr(function, "__self__", None), CallbackFuture):
         return True
@@ -213,7 +213,7 @@ def _is_internal(callback: Callable[[Any], object]) -> bool:
 
 
 def unfinished(concerns: Callable[[Future[Any]], bool]) -> list[CallbackFuture[Any]]:
-    """Return the futures of this kind that have not ended."""
+    """Return the futures for which ``concerns`` is true and that have not ended."""
     futures = [reference() for reference in _open.copy()]
     return [future for future in futures if isinstance(future, CallbackFuture) and concerns(future)]
 

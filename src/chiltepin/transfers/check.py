@@ -56,7 +56,7 @@ class Finding:
     passed : tuple of str
         The stages that passed.
     failed : str
-        The stage that failed, which is the last one; empty if none did.
+        The stage that failed, which ends the check; empty if none did.
     problem, hint : str
         What is wrong, and what to do or to expect, as sentences.
     served : bool
@@ -81,7 +81,7 @@ class EndpointCheck:
         self._write = write
         self._folder = tempfile.TemporaryDirectory(prefix="chiltepin-check-") if write else None
         if self._folder and settings.backend == "filesystem":
-            # A folder of ours, as the source of a file.
+            # The temporary folder is the source of the test file.
             own = Endpoint(places={"filesystem": {"url": self._folder.name}})
             settings = replace(settings, endpoints={_SEED: own, **settings.endpoints})
         self._settings = settings
@@ -94,7 +94,7 @@ class EndpointCheck:
             self._folder.cleanup()
 
     def examine(self, endpoint: str) -> Finding:
-        """Return the result of checking an endpoint; errors are part of it."""
+        """Return the result of checking an endpoint; errors are part of the result."""
         passed: list[str] = []
         try:
             self._pass(endpoint, passed)
@@ -123,13 +123,13 @@ class EndpointCheck:
         """Return what to do about a folder that cannot be listed, in addition to the error's own text."""
         home = self._home(endpoint)
         if _is_missing(home):
-            # A folder below a root is created by the first transfer to it; a root may be an unmounted disk.
+            # The first transfer creates a folder below a root; the root itself may be an unmounted disk.
             made = os.path.exists(self._settings.active_places[endpoint]["mount"])
             first = "The first transfer creates it; or type" if made else "If no disk belongs there, type"
             return f"{first}: mkdir -p {shlex.quote(home)}"
         if isinstance(error, PermissionDeniedError):
             return "Name a folder that you may read with 'home:' below it."
-        # An error with a semicolon says itself what to do. A home folder is below the root, and cannot replace it.
+        # An error with a semicolon already says what to do. A home folder is below the root, and cannot replace it.
         if isinstance(error, PathNotFoundError) and ";" not in str(error):
             of_root = self._settings.backend == "filesystem" and "home" not in self._settings.active_places[endpoint]
             other = (
@@ -159,7 +159,7 @@ class EndpointCheck:
         try:
             self._transfers.ls(endpoint, "~")
         except PathNotFoundError:
-            # The first transfer makes a folder of the sandbox.
+            # The first transfer creates the folder in the sandbox.
             if self._settings.backend != "local" or not _is_missing(self._home(endpoint)):
                 raise
         if self._logs_in:
@@ -184,7 +184,7 @@ class EndpointCheck:
 
     @contextlib.contextmanager
     def _seed(self, endpoint: str, name: str) -> Iterator[tuple[str, str, int]]:
-        """Yield a small file, created here or found on an endpoint: its endpoint, its path and its bytes."""
+        """Yield a small file, created here or found on an endpoint: its endpoint, path and size in bytes."""
         for other, place in self._settings.active_places.items():
             home = os.path.join(place.get("mount", ""), place.get("home", "").strip("/"))
             if self._settings.backend == "local":
@@ -204,7 +204,7 @@ class EndpointCheck:
         yield self._borrowed(endpoint)
 
     def _borrowed(self, endpoint: str) -> tuple[str, str, int]:
-        """Return an existing small file: on the endpoint itself, else on another one that can be listed."""
+        """Return an existing small file: on the endpoint itself, or else on another endpoint that can be listed."""
         for other in dict.fromkeys([endpoint, *self._settings.active_places]):
             with contextlib.suppress(ChiltepinError):
                 listed = self._transfers.ls(other, "~")

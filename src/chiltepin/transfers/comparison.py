@@ -35,10 +35,10 @@ class Difference:
     Parameters
     ----------
     path : str
-        The path from the two that are compared; empty for these themselves.
+        The path relative to the two compared paths; empty for these paths themselves.
     what : str
         ``only in source``, ``only in destination``, or which property differs: ``kind``, ``size``, ``time``,
-        ``content``; ``size unknown`` if that cannot be told.
+        ``content``; ``size unknown`` if the sizes cannot be compared.
     source, destination : str, int or None
         The two values, if there are any.
     """
@@ -78,7 +78,7 @@ def compare(transfers: Transfers, source: Place, destination: Place, level: Sync
     transfers : Transfers
         The backend.
     source, destination : Place
-        The two paths: two folders with all that is in them, or two files.
+        The two paths: two folders with all their contents, or two files.
     level : {"exists", "size", "mtime", "checksum"}
         What counts as the same, as in a transfer with this sync level.
 
@@ -112,7 +112,7 @@ def _pairs(transfers: Transfers, source: Place, destination: Place, found: Compa
     here, there = _top(transfers, source), _top(transfers, destination)
     if here.kind == "file" or there.kind == "file":
         return iter([Pair("", here, there)])
-    # Not through `failed`: a path that cannot be listed at all cannot be compared.
+    # Raises here instead of calling `failed`: a path that cannot be listed at all cannot be compared.
     for place in (source, destination):
         transfers.ls(*place)
     return both_trees(transfers, source, destination, enters=_both_have_it, failed=found.note)

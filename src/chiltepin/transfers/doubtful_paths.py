@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 _WINDOWS = re.compile(r"([A-Za-z]):[\\/](.*)", re.DOTALL)
 
-#: Endpoint and kind of each warning of this process: a thousand paths with one mistake cause one warning.
+#: Endpoint and kind of each warning of this process: a thousand paths with the same mistake cause one warning.
 _warned: set[tuple[str, str]] = set()
 
 
 def warn_of(asked: Iterable[tuple[str, str, Mapping[str, Any]]], *, globs: bool = False) -> None:
     """Log a warning for a path that begins with the root of its endpoint, or is written for a shell or for Windows.
 
-    ``asked`` has endpoint, path, and the location of the endpoint. ``globs`` tells whether the last name may be a
+    ``asked`` gives endpoint, path, and the location of the endpoint. ``globs`` tells whether the last name may be a
     pattern.
     """
     for endpoint, path, place in asked:

@@ -1,15 +1,15 @@
-"""The end of the interpreter: what runs while threads still work, what ended the process, and its exit code.
+"""Handle the end of the interpreter: callbacks while threads still run, the cause of the exit, and the exit code.
 
-Python ends in this order: the callbacks of `threading`, the last registered first; the threads that are not daemons;
-the callbacks of `atexit`. One of the first kind makes ``concurrent.futures``, and with it Parsl, refuse work from then
-on. What still has work to do must therefore come before it.
+At exit, Python runs the callbacks of `threading`, the last registered first. It then waits for the threads that are not
+daemons, and runs the callbacks of `atexit`. One of the first callbacks makes ``concurrent.futures``, and with it Parsl,
+refuse further work. Code that still has work to do must therefore run before it.
 """
 
 from __future__ import annotations
 
 import atexit
 import builtins
-import concurrent.futures.thread  # its callback is registered when it is imported: ours are called before it
+import concurrent.futures.thread  # imported first, so that its callback runs after ours
 import contextlib
 import io
 import logging
@@ -40,9 +40,9 @@ _noted: list[str] = []
 
 
 def while_threads_work(callback: Callable[[], None]) -> Callable[[], None]:
-    """Register a function to call when the interpreter begins to end; a child of `os.fork` calls it too.
+    """Register a function to call when the interpreter begins to exit; a child process of `os.fork` calls it too.
 
-    The last one registered is called first. What it raises is logged; an interrupt is noted as the `cause`.
+    The last registered function is called first. Its errors are logged; an interrupt is recorded as the `cause`.
     """
 
     def guarded() -> None:
@@ -53,7 +53,7 @@ def while_threads_work(callback: Callable[[], None]) -> Callable[[], None]:
         except BaseException:
             logger.exception("%r failed while Python was ending.", callback)
 
-    # Used by concurrent.futures since Python 3.9 (bpo-39812). Without it, atexit has to do: it comes too late for tasks
+    # Used by concurrent.futures since Python 3.9 (bpo-39812). The fallback, atexit, runs too late for tasks
     # in threads, but not for the processes that Parsl has started.
     register = getattr(threading, "_register_atexit", atexit.register)
     register(guarded)
@@ -61,24 +61,24 @@ def while_threads_work(callback: Callable[[], None]) -> Callable[[], None]:
 
 
 def note(name: str) -> None:
-    """Note that an error or a signal of this name ends the process."""
+    """Record the name of the error or signal that ends the process."""
     _noted.append(name)
 
 
 def interrupted(error: BaseException) -> None:
-    """Note an interrupt of the end itself: the exit code that Python has by then is not its."""
+    """Record an interrupt during the exit, and set the exit code, which Python has chosen by then."""
     note(type(error).__name__)
     fail()
 
 
 def cause() -> str:
-    """Return the name of the error or the signal that ends this process; empty if it ends by itself."""
+    """Return the name of the error or the signal that ends this process; empty if it ends normally."""
     return _noted[0] if _noted else _uncaught()
 
 
 def _uncaught() -> str:
     """Return the name of the error that has ended the main thread."""
-    # At an interactive prompt an error ends nothing.
+    # At an interactive prompt, an error does not end the process.
     if is_interactive():
         return ""
     # Set when Python prints an uncaught error, before the interpreter ends.
@@ -92,7 +92,7 @@ def is_interactive() -> bool:
 
 
 def busy_threads() -> list[threading.Thread]:
-    """Return the threads that the interpreter waits for and that have something to do."""
+    """Return the busy threads that the interpreter waits for."""
     frames = sys._current_frames()  # noqa: SLF001 - documented; "for internal and specialized purposes"
     return [
         thread
@@ -111,7 +111,7 @@ def _idles(thread: threading.Thread, frame: Any) -> bool:
     if frame is not None and frame.f_code is concurrent.futures.thread._worker.__code__:  # noqa: SLF001
         return True
     while frame is not None:
-        # The way of globus_compute_sdk, and of others, to be called at the end.
+        # globus_compute_sdk and other packages wait like this to run code at exit.
         if frame.f_code is threading.Thread.join.__code__ and frame.f_locals.get("self") is threading.main_thread():
             return True
         frame = frame.f_back
@@ -119,7 +119,7 @@ def _idles(thread: threading.Thread, frame: Any) -> bool:
 
 
 def listed(head: str, lines: Iterable[str]) -> str:
-    """Return a headline, and one line for each entry; of many entries, the rest is counted."""
+    """Return a headline, and one line for each entry; of a long list, the last line counts the rest."""
     every = list(lines)
     rest = (
         [f"... and {len(every) - policy.limits.LISTED_LINES} more"] if len(every) > policy.limits.LISTED_LINES else []
@@ -128,7 +128,7 @@ def listed(head: str, lines: Iterable[str]) -> str:
 
 
 def say(text: str) -> None:
-    """Write to stderr, and make the exit code report a failure; after an uncaught error it already does."""
+    """Write to stderr, and make the exit code nonzero, unless the cause of the exit already does."""
     with contextlib.suppress(Exception):
         print(f"chiltepin: {text}", file=sys.stderr, flush=True)  # noqa: T201
     # An uncaught error, or a signal (chiltepin.parsl.signals), has already set it.
@@ -137,7 +137,7 @@ def say(text: str) -> None:
 
 
 class _LastFlushFails:
-    """A stream that behaves like another one, but whose last flush fails."""
+    """Wraps a stream so that its flush at exit fails."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -161,7 +161,7 @@ def fail() -> None:
 
 @atexit.register
 def _spoil_exit_code() -> None:
-    # An error while the standard streams are flushed makes it 120 (docs.python.org, sys.exit), at stderr without a
-    # word. os._exit would leave out what other packages have to do at the end, coverage's report for one.
+    # An error while the standard streams are flushed makes it 120 (docs.python.org, sys.exit), for stderr without a
+    # message. os._exit would skip the exit handlers of other packages, such as the report of coverage.
     if _failed.is_set():
         sys.stderr = _LastFlushFails(sys.stderr or io.StringIO())

@@ -88,7 +88,7 @@ def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_T
 
 
 def with_host(outcome: ShardOutcome) -> ShardOutcome:
-    """Return the outcome of a shard; if it ran on another host, all reasons contain the host."""
+    """Return the outcome of a shard, with the host in every reason if it ran on another host."""
     if outcome.host in ("", platform.node()):
         return outcome
     failures = tuple((code, _at_host(reason, outcome.host)) for code, reason in outcome.failures)

@@ -1,7 +1,7 @@
 """Read files that only this user can have written; any other file is ignored.
 
-The journal, the activity log, the status file of a worker and its stop file may be in a folder that others may write
-to: a project folder, or ``/tmp``. A file that another user creates there must not decide what a transfer does.
+The journal, the activity log, the status file of a worker and its stop file may be in a folder that other users can
+write to: a project folder, or ``/tmp``. A file that another user creates there must not decide what a transfer does.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def is_own(facts: os.stat_result) -> bool:
 
 
 def open_own(path: str) -> BinaryIO | None:
-    """Open a file for reading; None, with a warning once in a folder, if another user may have written it.
+    """Open a file for reading; None, with one warning per folder, if another user may have written it.
 
-    A symbolic link, or a file that cannot be opened, is an OSError.
+    A symbolic link, or a file that cannot be opened, raises an OSError.
     """
-    # Not blocking: a pipe of that name would make the reader wait for a writer.
+    # Non-blocking: a pipe of that name would make the reader wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         # Checks the open file, because the name may already refer to another file.
@@ -69,9 +69,9 @@ def exists_own(path: str) -> bool:
 
 
 def create_own(path: str) -> int:
-    """Make a new file that only this user reads and writes, and return its descriptor; an old file is removed.
+    """Create a file that only this user can read and write, and return its descriptor; replace an existing file.
 
-    A link that another user has put there is never followed.
+    A link that another user has created there is never followed.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""What a request would move and delete, as the folders are now; nothing is submitted and no file is read."""
+"""Preview what a request would move and delete now; nothing is submitted and no file is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["FileMove", "Preview", "preview"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileMove:
-    """A file that would move: its paths, and its bytes, None if unknown."""
+    """A file that would be moved: its paths, and its size in bytes; None if unknown."""
 
     source: str
     destination: str
@@ -34,14 +34,14 @@ class FileMove:
 
 @dataclass(slots=True, kw_only=True)
 class Preview(Report):
-    """What would happen.
+    """What a request would do.
 
     Parameters
     ----------
     moves : list of FileMove
-        The files that would move.
+        The files that would be moved.
     compares : list of FileMove
-        Those that would move if their content differs, which only reading tells.
+        The files that would be moved if their content differs, which requires reading them.
     skipped : int
         How many files would be skipped, by the sync level or the filters, or because they are links or special.
     deletes : list of str
@@ -77,7 +77,7 @@ class _Deletion:
         self._known: dict[Place, Mapping[str, DirEntry]] = {}
 
     def look(self) -> None:
-        """Find what would go."""
+        """Find what would be deleted."""
         for path in self._request.paths:
             place = Place(self._request.endpoint, path)
             try:
@@ -93,7 +93,7 @@ class _Deletion:
             names = sorted(entry.name for entry in self._transfers.ls(*above) if matches(entry.name))
         except PathNotFoundError:
             names = []
-        # Without a match it is the pattern that is missing.
+        # Without a match, the pattern is reported as missing.
         return [above.below(name) for name in names or [pattern]]
 
     def _item(self, place: Place) -> None:
@@ -120,7 +120,7 @@ class _Transfer:
         self._known: dict[Place, Mapping[str, DirEntry]] = {}
 
     def look(self) -> None:
-        """Find what would move, and what is only at the destination."""
+        """Find what would be moved, and what exists only at the destination."""
         for item in self._request.items:
             source = Place(self._request.source, item.source)
             destination = Place(self._request.destination, item.destination)
@@ -138,7 +138,7 @@ class _Transfer:
         elif entry.kind == "dir":
             self.preview.problems.append(f"{_shown(source)} is a folder; set recursive=True to transfer it.")
         else:
-            # A link that is named is followed.
+            # A link that the request names is followed.
             existing = entry_at(self._transfers, destination, self._known) if self._request.sync_level else None
             self._decide(entry, existing, source.path, destination.path)
 
@@ -174,14 +174,14 @@ class _Transfer:
         return (pair.source is not None and pair.source.kind == "dir") or self._is_extra(pair)
 
     def _is_extra(self, pair: Pair) -> bool:
-        """Whether the destination has something that the source does not have, or has as another kind."""
+        """Whether the entry at the destination is missing at the source, or is of another kind there."""
         if not self._request.delete_destination_extra or pair.destination is None:
             return False
-        # The mover replaces a file with a folder, and the other way round; the tasks of a service fail there.
+        # The mover replaces a file with a folder, and vice versa; the tasks of a service fail in this case.
         return pair.source is None or (self._is_mover and self._clashes(pair))
 
     def _clashes(self, pair: Pair) -> bool:
-        """Whether a file would go to where a folder is, or the other way round."""
+        """Whether a file would replace a folder, or vice versa."""
         if pair.source is None or pair.destination is None or pair.source.kind not in ("file", "dir"):
             return False
         folder = pair.source.kind == "dir"
@@ -192,7 +192,7 @@ class _Transfer:
         if not self._is_extra(pair):
             return False
         if pair.destination is not None and pair.destination.kind == "dir":
-            # A folder stays as long as the filters keep anything in it.
+            # A folder is kept as long as the filters keep anything in it.
             return not self._request.filters
         return self._filters.selects_file(pair.name)
 

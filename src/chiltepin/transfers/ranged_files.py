@@ -1,4 +1,4 @@
-"""The next step for a large file when a range has ended: other ranges, the rename, or the removal."""
+"""Decide the next step for a large file when a range has ended: other ranges, the rename, or the removal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["RangedFiles"]
 class _File:
     def __init__(self, part: FileRange) -> None:
         self.part = part
-        #: Ranges that have not ended, bytes of those that are copied, and the next step.
+        #: Ranges that have not ended, the bytes copied so far, and the step after the last range.
         self.left: set[FileRange] = set()
         self.copied = 0
         self.end: Literal["commit", "remove", "skip"] = "commit"
 
     def fail(self, end: Literal["remove", "skip"]) -> None:
-        """Decide the step after a range that was not copied; the first such range decides."""
+        """Set the step after the last range, because a range was not copied; only the first such range counts."""
         if self.end == "commit":
             self.end = end
 
@@ -42,7 +42,7 @@ class RangedFiles:
             file.left.add(part)
 
     def in_vain(self, part: FileRange) -> bool:
-        """Whether another range of its file was not copied."""
+        """Whether copying a range is useless, because another range of its file was not copied."""
         file = self._files.get(part.temp_file)
         return part.step == "copy" and file is not None and file.end != "commit"
 
@@ -60,7 +60,7 @@ class RangedFiles:
 
     @property
     def moving(self) -> int:
-        """Bytes that are copied, of incomplete files."""
+        """Bytes copied so far of incomplete files."""
         return sum(file.copied for file in self._files.values())
 
     def removal(self) -> FileRange | None:

@@ -29,9 +29,9 @@ __all__ = ["TaskLog", "TaskRecorder"]
 
 
 class TaskLog:
-    """Writes the lines of one task, identified by its submission id, to the log, if there is one.
+    """Writes the lines of one task, identified by its submission id, to the activity log, if any.
 
-    ``asked`` is when the task was requested, in UTC; None if an earlier process has recorded that.
+    ``asked`` is when the task was requested, in UTC; None if an earlier process has recorded it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TaskLog:
         self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
         self._asked, self._task = asked, ""
         self._begun = self._stops = False
-        #: When nothing had moved yet, and since when it has; when the next line is due; the last line.
+        #: The last time before anything moved, and when the first data moved; when the next line is due; the last line.
         self._still, self._moving = asked, cast("datetime | None", None)
         self._due = 0.0
         self._start = time.monotonic()
@@ -90,7 +90,7 @@ class TaskLog:
         self._activity_log.write("ended", {"id": self._name, **facts, **self._counts(status), "failed": failed})
 
     def failed(self, error: BaseException) -> None:
-        """Record that an error has ended the task; one that was refused for an option was no task."""
+        """Record that an error has ended the task; a request refused for an option never became a task."""
         if self._begun or not isinstance(error, UnsupportedOptionError):
             self.ended(_end(error, describe(self._request)))
 
@@ -138,7 +138,7 @@ class TaskLog:
 
 
 class TaskRecorder:
-    """The part of journal and activity log that is about one backend; without them it does nothing.
+    """Records the tasks of one backend in the journal and the activity log, if there are any.
 
     The attribute ``service`` of the backend, if it has one, distinguishes services of its kind.
     """
@@ -147,9 +147,9 @@ class TaskRecorder:
         self, backend: TransferBackend, journal: Journal | None, activity_log: ActivityLog | None = None
     ) -> None:
         self._backend, self._journal, self._activity_log = backend, journal, activity_log
-        #: Of the tasks of a service, by submission id; the thread of the task manager alone comes here.
+        #: The logs of service tasks, by submission id; used by the task manager's thread and `submit_detached`.
         self._task_logs: dict[str, TaskLog] = {}
-        #: What other processes write about the backend.
+        #: What other processes record about the backend.
         self.others = None if journal is None else OtherProcesses(journal, backend.name, self._service)
 
     @property
@@ -162,7 +162,7 @@ class TaskRecorder:
             raise UnsupportedOptionError(why, backend=self._backend.name)
 
     def record_clean_end(self, workflow: str | None = None) -> None:
-        """Record that a workflow has ended cleanly; None: all workflows of this process."""
+        """Record that a workflow has ended cleanly; None means all workflows of this process."""
         if self._journal is not None:
             self._journal.record_clean_end(workflow)
 
@@ -171,12 +171,12 @@ class TaskRecorder:
         if self._journal is not None:
             self._journal.abandon(workflow)
 
-    # Of a task of a service.
+    # For tasks of a service.
 
     def record_intent(
         self, submission_id: str, request: Request, *, waited: float = 0.0, asked: ItemsByWorkflow = NO_WORKFLOW
     ) -> None:
-        """Record what is about to be submitted, how many seconds it has waited, and for which workflows."""
+        """Record a request before its submission, how many seconds it has waited, and its workflows."""
         if self._journal is not None and request.deadline is not None:
             self._journal.record_intent(
                 submission_id,
@@ -192,7 +192,7 @@ class TaskRecorder:
             task_log.began()
 
     def submitted(self, handle: TaskHandle) -> None:
-        """Record the id that the service has given."""
+        """Record the id that the service has assigned."""
         if self._journal is not None:
             self._journal.submitted(handle)
         if handle.submission_id in self._task_logs:
@@ -225,9 +225,9 @@ class TaskRecorder:
         asked: ItemsByWorkflow = NO_WORKFLOW,
         shown: TaskStatus,
     ) -> None:
-        """Write down how it has ended, which of its items have failed for themselves, and for whom it was done.
+        """Record how a task has ended, which of its items have failed separately, and for which workflows it ran.
 
-        ``end`` is what the service says, and ``shown`` how the callers see it.
+        ``end`` is the status from the service, and ``shown`` the status that the callers see.
         """
         if not submission_id:
             # A task that another process records.
@@ -253,7 +253,7 @@ class TaskRecorder:
             task_log.ended(shown, failed=len(failed))
 
     def task_log(self, name: str, request: Request, *, waited: float = 0.0) -> TaskLog:
-        """Return the log of one running task; ``waited`` are the seconds since it was requested."""
+        """Return the log of one running task; ``waited`` is the number of seconds since it was requested."""
         asked = datetime.now(timezone.utc) if self._activity_log is None else self._activity_log.clock()
         return TaskLog(
             self._activity_log, name, request, backend=self._backend.name, asked=asked - timedelta(seconds=waited)
@@ -261,7 +261,7 @@ class TaskRecorder:
 
 
 def _end(why: BaseException | TaskStatus | None, what: str = "") -> TaskStatus:
-    """Return how a task has ended for us; the state is a final one, whatever the task itself may still do."""
+    """Return a final status for a task that is no longer followed, even if the task itself continues."""
     if isinstance(why, ChiltepinError):
         end = status_from_error(why, what)
         return replace(end, code=end.code or (why.code if isinstance(why, BackendError) else ""))

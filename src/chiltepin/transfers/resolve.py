@@ -26,10 +26,10 @@ BACKEND_VARIABLE = "CHILTEPIN_BACKEND"
 
 
 def default_data() -> DataSettings:
-    """Return the data settings of the default file, for a workflow that brings a Parsl ``Config``.
+    """Return the data settings of the default file, for a workflow with its own Parsl ``Config``.
 
     The file is read again only when it has changed, so that this may be called for every transfer. A missing or invalid
-    file is a ConfigError.
+    file raises a ConfigError.
     """
     file = default_file()
     if file is None:
@@ -44,18 +44,18 @@ def default_data() -> DataSettings:
 
 @lru_cache(maxsize=1)
 def _read_data(file: str, _backend: str | None, _modified: int, _size: int, _fake: object | None) -> DataSettings:
-    """Return the data settings of a file; the other arguments only tell one reading from the next."""
+    """Return the data settings of a file; the other arguments are only cache keys."""
     return file_data(file)
 
 
 def file_data(file: str | os.PathLike[str], backend: str | None = None) -> DataSettings:
-    """Return the data settings of a file, with the backend as for `with_backend`."""
+    """Return the data settings of a file, with the backend that `with_backend` chooses."""
     document = read(file)
     return with_backend(check(document, backends=registry.names()).data, document, backend)
 
 
 def with_backend(data: DataSettings, document: Mapping[str, Any], argument: str | None) -> DataSettings:
-    """Return the settings with the backend that argument, environment or file choose, in this order."""
+    """Return the settings with the backend from the argument, the environment or the file, in this order."""
     variable = os.environ.get(BACKEND_VARIABLE)
     name = argument or variable or data.backend
     installed = registry.names()
@@ -78,9 +78,9 @@ def with_backend(data: DataSettings, document: Mapping[str, Any], argument: str 
 
 
 def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]], *, globs: bool = False) -> None:
-    """Check endpoints, each with a path that has to stay inside its root; None for one that is not known yet.
+    """Check endpoints, each with a path that must stay inside its root, or None if the path is not known yet.
 
-    A doubtful path is a warning; ``globs`` tells whether paths may be patterns.
+    A doubtful path causes a warning; ``globs`` tells whether paths may be patterns.
     """
     known = []
     for endpoint, path in asked:

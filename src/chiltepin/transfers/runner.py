@@ -1,6 +1,6 @@
 """Run requests on a backend: submit, wait, stop in time, and return the outcome.
 
-This floor knows neither Parsl nor any SDK. A script, the command line and a Parsl worker all come through here.
+This layer imports neither Parsl nor any SDK. Scripts, the command line and Parsl workers all use it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Transfers", "moved_here", "open_transfers", "runs_at_service"]
 
 
-#: The requests that this process moves, each with an event that stops it.
+#: The requests that this process moves, each with a function that tells whether it was stopped.
 _here: dict[object, tuple[Request, Callable[[], bool]]] = {}
 forks.register(_here.clear)
 
@@ -70,7 +70,7 @@ def moved_here(request: Request, stopped: Callable[[], bool]) -> Iterator[None]:
 
 @interpreter_exit.while_threads_work
 def _await_transfers() -> None:
-    """Wait, at the end of a script, for what its threads move: a daemon thread would end with the process."""
+    """Wait at the end of a script for the transfers of its threads: a daemon thread would end with the process."""
     while _wanted() and not interpreter_exit.cause():
         time.sleep(policy.wait_times.WORKER_POLL)
 
@@ -89,8 +89,8 @@ def runs_at_service(backend: TransferBackend | type[TransferBackend]) -> bool:
 class Transfers:
     """Runs requests on one backend; any number of threads may call at once.
 
-    ``manager`` follows the tasks of a service backend; a worker backend has none. ``setup`` is what another process
-    needs to open the same. See `TaskManager` for the other parameters.
+    ``manager`` follows the tasks of a service backend; a worker backend has none. ``setup`` lets another
+    process open the same backend. See `TaskManager` for the other parameters.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class Transfers:
         polling_interval : float
             Longest time between two polls of the task, in seconds; the first polls come sooner.
         submission_id : str or None
-            The same id for a repetition of this call finds the same task; None makes a new one. Not for services, whose
-            ids `TaskManager.start` stores.
+            Repeating this call with the same id finds the same task; None creates a new id. Not used for services,
+            for which the task manager chooses the ids.
         fault_grace : float
             Seconds for which a permanent fault is tolerated.
         workflow : str
-            The name of the workflow; empty outside of any.
+            The name of the workflow; empty outside any workflow.
         stopped : callable
             Called at every poll of a task of this process; True cancels it.
         told : callable
@@ -167,7 +167,7 @@ class Transfers:
         TaskCanceledError
             If ``stopped`` has cancelled it and it has not stopped within ten seconds.
         EndpointError, BackendError
-            If no task could be made.
+            If no task could be created.
         """
         if runs_at_service(self.backend):
             rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
@@ -200,10 +200,10 @@ class Transfers:
         stopped: Callable[[], bool],
         told: Callable[[TaskStatus], object] = lambda _: None,
     ) -> ShardOutcome:
-        """Do one part of a request, and wait for its end; the parameters are those of `run`.
+        """Run one shard of a request, and wait for its end; the parameters are those of `run`.
 
-        A request that only one worker can do is done completely. The outcome also contains what could not be done:
-        Parsl repeats nothing.
+        A request that workers cannot share runs completely. The outcome also contains the failures, because Parsl
+        retries nothing.
         """
         backend, name = self.backend, submission_id
         handle = TaskHandle.at_worker(backend.name, name)
@@ -226,7 +226,7 @@ class Transfers:
         return ShardOutcome(status=status, failures=failures, failed=len(failures), error=error)
 
     def task_log(self, name: str, request: Request) -> TaskLog:
-        """Return the log of the task with this submission id; an option that is refused is an error."""
+        """Return the log of the task with this submission id; raise an error for an unsupported option."""
         self._recorder.refuse_unsupported(request)
         return self._recorder.task_log(name, request)
 
@@ -259,8 +259,8 @@ class Transfers:
     ) -> list[Future[TaskStatus]]:
         """Follow tasks that other processes, killed or running, have submitted to a service.
 
-        Success says that a task has moved its item since it was submitted, which may have been before this call. To get
-        the present content of the source, make the request again. The parameters are those of `run`.
+        Success means that a task has moved its item since it was submitted, maybe before this call. To get the current
+        content of the source, repeat the request. The parameters are those of `run`.
 
         Returns
         -------
@@ -322,9 +322,9 @@ class Transfers:
     def submit_detached(self, request: Request, *, timeout: float) -> TaskHandle:
         """Submit a request without waiting for its end; ``timeout`` becomes the deadline of the task.
 
-        With a journal, `resume` of a later process finds the task. If a task with the same paths has not ended, that
-        task is returned, which may have read its source before this call. A backend whose tasks end with the process is
-        an UnsupportedOptionError.
+        With a journal, `resume` in a later process finds the task. If a task with the same paths has not ended, that
+        task is returned, which may have read its source before this call. A backend whose tasks end with the process
+        raises an UnsupportedOptionError.
         """
         if not self.backend.capabilities.durable:
             raise UnsupportedOptionError(
@@ -364,13 +364,13 @@ _opening = threading.Lock()
 
 
 def open_transfers(setup: str, client: Any = None) -> Transfers:
-    """Return the `Transfers` of a setup, the same one for an equal setup, so that a process opens a store once.
+    """Return the `Transfers` of a setup; equal setups share one, so that a process opens a store once.
 
     ``setup`` is `DataSettings.setup`. ``client`` is for a `ClientBackend`; other backends ignore it.
     """
-    # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
+    # With lru_cache alone, two threads could open it twice, and each object would know half of the tasks.
     with _opening:
-        # Checked before each task: the filesystem is real if this is the module.
+        # A fast check before each task: the filesystem is real if `os` is a module.
         return _open_cached(setup, client, None if isinstance(os, ModuleType) else fake_os())
 
 
@@ -379,7 +379,7 @@ def _open(setup: str, client: Any, fake: object | None) -> Transfers:
     backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
     if client is not None and isinstance(backend, ClientBackend):
         backend = backend.with_client(client)
-    # A file that stays open would outlive the fake filesystem, and its number would then be that of another file.
+    # An open file would outlive the fake filesystem, and its descriptor would then refer to another file.
     folder = plain.get("journal") if fake is None else None
     journal = Journal(folder) if folder and backend.capabilities.durable else None
     # The log exists on every backend; the journal is for tasks that outlive this process.
@@ -390,7 +390,7 @@ def _open(setup: str, client: Any, fake: object | None) -> Transfers:
 
 
 def _renew() -> None:
-    """Start with nothing open, as in a process made by ``fork``."""
+    """Start with nothing open, as in a child process made by ``fork``."""
     global _opening, _open_cached
     forks.leave(_open_cached)
     _opening, _open_cached = threading.Lock(), lru_cache(maxsize=64)(_open)

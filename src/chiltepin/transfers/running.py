@@ -32,7 +32,7 @@ class RunningTask:
     request : TransferRequest or DeleteRequest
         The request.
     future : Future of TaskStatus
-        Ends with the final status, or with an error without one.
+        Ends with the final status, or with an error if there is none.
     stop : callable
         Requests that the task stop; returns at once.
     """
@@ -48,7 +48,7 @@ class RunningTask:
         self.request, self.future, self.stop, self._get_status = request, future, stop, get_status
 
     def status(self) -> TaskStatus | None:
-        """Return the last known status, without a request; None if none exists yet."""
+        """Return the last known status without contacting a service; None if there is none yet."""
         return self._get_status()
 
 
@@ -57,8 +57,8 @@ def start(
 ) -> list[RunningTask]:
     """Start a request, and return at once; the parameters are those of `Transfers.run`.
 
-    A service gets one task for each item, because one bad item must not stop the others. A folder may be moved by
-    several ``workers``, which are processes of this machine.
+    A service gets one request for each item, so that one bad item does not stop the rest. Several ``workers``, which
+    are processes of this machine, may share a folder or a large file.
     """
     if workers > 1 and can_share(transfers.backend, request):
         task = worker_processes.start_task(
@@ -110,7 +110,7 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
                 submission_id=name,
                 stopped=stopped.is_set,
             )
-        except BaseException as err:  # noqa: BLE001 - whatever it is, the future has to end
+        except BaseException as err:  # noqa: BLE001 - whatever it is, the future must end
             future.set_exception(err)
         else:
             future.set_result(status)

@@ -1,4 +1,4 @@
-"""The order of the shards of a request, and the number of folders of each."""
+"""Decide the order of the shards of a request, and the number of folders in each."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class ShardQueue:
         scarce = len(self._folders) < 2 * self._workers
         return Shard(folders=taken, seconds=waits.SHARD_SHORT if scarce else waits.SHARD_LONG, workers=self._workers)
 
-    # Of large files.
+    # For large files.
 
     def ended(self, part: FileRange | None, *, done: bool) -> None:
-        """Continue with a large file when a step of it has ended."""
+        """Continue with a large file after one of its steps has ended."""
         if part is not None and (following := self._files.ended(part, done=done)) is not None:
             self._shards.appendleft((Shard(range=following), 0))
 
@@ -80,5 +80,5 @@ class ShardQueue:
 
     @property
     def moving(self) -> int:
-        """Bytes that are copied, of incomplete large files."""
+        """Bytes copied so far of incomplete large files."""
         return self._files.moving

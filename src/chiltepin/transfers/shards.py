@@ -1,8 +1,8 @@
-"""Distribute the parts of a recursive request to workers, and combine their outcomes to one task.
+"""Distribute the parts of a recursive request to workers, and combine their outcomes into one task.
 
-The first shard is the whole tree. After some time, a worker returns the folders that it has not begun, and these are
-the shards of the other workers. How a shard reaches a worker is up to the caller: by Parsl (`chiltepin.parsl.shards`)
-or to a process of this machine (`chiltepin.transfers.worker_processes`).
+The first shard is the whole tree. After some time, a worker returns the folders that it has not begun, which
+become shards for the other workers. The caller sends each shard to a worker, through Parsl (`chiltepin.parsl.shards`)
+or in a process of this machine (`chiltepin.transfers.worker_processes`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningShard", "ShardedTask", "can_share"]
 
-#: Failures that are described one by one; the others are counted.
+#: Failures that are described one by one; the rest are counted.
 TOLD = 3
 
 #: Fields of a status that only grow.
@@ -43,7 +43,7 @@ _COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
 
 
 def can_share(backend: TransferBackend, request: Request) -> TypeGuard[ShardingBackend]:
-    """Whether several workers can do a request together: a folder, or a large file."""
+    """Whether several workers can share a request: a folder, or a large file."""
     if isinstance(request, DeleteRequest) and (request.globs or not request.recursive):
         return False
     return isinstance(backend, ShardingBackend) and len(items_of(request)) == 1
@@ -62,7 +62,7 @@ class RunningShard(Protocol):
         ...
 
     def stop(self) -> None:
-        """Request that it stop, also if it has not begun; return at once."""
+        """Request that it stop, even if it has not begun; return at once."""
         ...
 
     def give_up(self) -> None:
@@ -71,7 +71,7 @@ class RunningShard(Protocol):
 
 
 class ShardedTask:
-    """One recursive request that several workers move.
+    """One request that several workers share.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class ShardedTask:
     handle : TaskHandle
         The handle of the task as a whole.
     workers : int
-        Most shards at a time.
+        Maximum number of shards at a time.
     timeout : float
         Seconds that it may take once the first worker has begun.
     start : callable
@@ -123,7 +123,7 @@ class ShardedTask:
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl assumes that a future that can be cancelled may never end.
         self.future.set_running_or_notify_cancel()
-        # Guards what follows. Shards come with the number of workers that they have lost.
+        # Guards the attributes below. Shards are stored with the number of workers that they have lost.
         self._lock = threading.Lock()
         self._queue = ShardQueue(workers)
         self._running: set[RunningShard] = set()
@@ -133,7 +133,7 @@ class ShardedTask:
         self._last_is_begun = self._timed = False
         #: The outcome, if it is decided before all shards have ended: a state, or an error.
         self._end: TaskState | BaseException | None = None
-        # What the shards that have ended add up to, and what was told last.
+        # The sum of the shards that have ended, and the last reported status.
         self._sum = self._last = TaskStatus(handle=handle, state=TaskState.ACTIVE)
         self._listed: dict[int, int] = {}
         self._told: list[tuple[str, str]] = []
@@ -173,7 +173,7 @@ class ShardedTask:
             running, live = list(self._running), self._live
         for shard in running:
             shard.stop()
-        # A shard that is just being started is stopped then.
+        # A shard that is just being started is stopped in `_launch`.
         if live:
             self._later(policy.wait_times.STOP_GRACE, self._give_up)
         self._advance()
@@ -183,7 +183,7 @@ class ShardedTask:
         timer = threading.Timer(seconds, operation)
         timer.daemon = True
         self.future.add_done_callback(lambda _: timer.cancel())
-        # Without a thread, the task waits for its workers.
+        # If no thread can be started, the task waits for its workers.
         with suppress(BackendError):
             threads.begin(timer)
 
@@ -204,7 +204,7 @@ class ShardedTask:
         try:
             while self._step():
                 pass
-        except BaseException as err:  # noqa: BLE001 - the future has to end
+        except BaseException as err:  # noqa: BLE001 - the future must end
             self._conclude(err)
 
     def _step(self) -> bool:
@@ -227,11 +227,11 @@ class ShardedTask:
         return ended is not None or taken is not None
 
     def _take(self) -> tuple[Shard, int] | None:
-        """Return the next shard, if there is one and a worker for it; the lock is held."""
+        """Return the next shard, if there is one and a worker for it; the caller holds the lock."""
         if self._live >= self._workers:
             return None
         if self._end is not None:
-            # When no worker writes to it any more.
+            # Only when no worker writes to the file anymore.
             removal = self._queue.removal() if not self._live else None
             taken = None if removal is None else (removal, self._retries)
         else:
@@ -254,7 +254,7 @@ class ShardedTask:
     def _launch(self, shard: Shard, losses: int) -> None:
         request, left = self._request, self._timeout
         if isinstance(request, DeleteRequest) and self._queue.given_back:
-            # Others may have removed entries meanwhile.
+            # Other workers may have removed entries in the meantime.
             request = replace(request, ignore_missing=True)
         if self._began is not None:
             left -= self._clock.monotonic() - self._began
@@ -265,13 +265,13 @@ class ShardedTask:
             self._refuse(shard, self._timeout_error())
             return
         if self._began is not None and not self._timed:
-            # A shard may wait for a worker that has other tasks.
+            # A timer, because a shard may wait for a worker that has other tasks.
             self._timed = True
             self._later(left, partial(self._stop, self._timeout_error()))
         try:
             facts = replace(shard, resumed=self._resumed, range_size=policy.limits.SHARD_RANGE)
             running = self._start(request, replace(facts, owner=processes.process_id()), left)
-        except Exception as err:  # noqa: BLE001 - the other workers have to stop
+        except Exception as err:  # noqa: BLE001 - the other workers must stop
             self._refuse(shard, err)
             return
         with self._lock:
@@ -333,7 +333,7 @@ class ShardedTask:
             self._began = self._clock.monotonic() - outcome.seconds
         self._sum = _added(self._sum, outcome.status)
         if self._end is None or outcome.status.state is TaskState.FAILED:
-            # A shard that was stopped has not failed itself.
+            # A shard that was stopped did not fail by itself.
             self._failed += outcome.failed
             self._told += outcome.failures[: TOLD - len(self._told)]
         if not self._last_is_begun:
@@ -367,7 +367,7 @@ class ShardedTask:
         if isinstance(end, TaskStatus) and self._raises:
             error = error_from_status(end, self._request)
         elif isinstance(end, TaskError):
-            # What one shard has done says nothing of the whole.
+            # The status of one shard says nothing about the whole task.
             end.status = self._total()
         with self._lock:
             if self._concluded:

@@ -1,4 +1,4 @@
-"""The status of a task in a file, which the workflow's process reads: Parsl has no message for it.
+"""Write the status of a task to a file that the workflow's process reads: Parsl has no message for it.
 
 The worker of a task may be a process on another node, which shares only the run folder with the workflow.
 """
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class StatusFile:
     """Writes the last status of a live task to a file; with an empty name it does nothing.
 
-    The folder of the file is made if the one above exists; if not, no workflow on this machine will read it.
+    The folder of the file is created if its parent exists; if not, no workflow on this machine will read the file.
     """
 
     def __init__(self, file: str, clock: Any = None) -> None:
@@ -36,14 +36,14 @@ class StatusFile:
     def update(self, status: TaskStatus) -> None:
         """Write a status if it is new and due; a failed write does not affect the task."""
         now = self._clock.monotonic()
-        # The end is not written here: it is the result of Parsl's task.
+        # The final status is not written here: it is the result of Parsl's task.
         if not self._file or now < self._due or status == self._last or status.state.final:
             return
         self._due, self._last = now + policy.wait_times.STATUS_FILE_INTERVAL, status
         try:
             _write(self._file, status)
         except (OSError, TypeError, ValueError) as error:
-            # A third-party backend may report values that JSON does not have.
+            # A third-party backend may report values that JSON cannot represent.
             logger.debug("Could not record the status of a task: %s.", error)
 
 
@@ -52,11 +52,11 @@ def _write(file: str, status: TaskStatus) -> None:
         os.mkdir(os.path.dirname(file))
     temp_file = f"{file}.tmp"
     try:
-        # Other users may write to the run folder too, and put a link there.
+        # Other users may be able to write to the run folder, and create a link there.
         with os.fdopen(create_own(temp_file), "w", encoding="utf-8") as note:
             # The reader needs the numbers only; the paths are in the final status.
             json.dump({**asdict(replace(status, skipped_paths=())), "state": status.state.value}, note)
-        # A reader sees the old one or the new one, whole.
+        # A reader sees either the old file or the complete new one.
         os.replace(temp_file, file)
     except BaseException:
         with suppress(OSError):

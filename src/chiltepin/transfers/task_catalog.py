@@ -1,4 +1,4 @@
-"""Tasks by their ids, whatever program submitted them: at a service, or from the activity log of this machine."""
+"""Find tasks by id, whichever program submitted them: at a service, or in the activity log of this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["TaskCatalog", "open_catalog", "wait_for"]
 
 
 class TaskCatalog(Protocol):
-    """The tasks that a user has submitted with one backend; a task that is unknown is a ``PathNotFoundError``."""
+    """The tasks that a user has submitted with one backend; an unknown task raises ``PathNotFoundError``."""
 
     def tasks(self) -> Iterable[TaskInfo]:
         """Return the tasks, the newest first."""
@@ -79,7 +79,7 @@ def wait_for(
 ) -> TaskInfo:
     """Return a task when it has ended, or as it is after ``timeout`` seconds.
 
-    ``waiting`` is called after each poll that finds it under way; ``interval`` is the time between two, in seconds.
+    ``waiting`` is called after each poll that finds it unfinished; ``interval`` is the time between polls, in seconds.
     """
     start = time.monotonic()
     while not (info := catalog.task(task_id)).status.state.final:
@@ -140,7 +140,7 @@ class _InLog:
         record = self._record(task_id)
         if self._info(record).status.state.final:
             return False
-        # The name comes from a file; one that is not an id could lead out of the folder.
+        # The name comes from a file; if it is not an id, it could be a path outside the folder.
         if not UUID.fullmatch(record.name):
             raise BackendError(f"{record.name!r} is not the id of a task that can be stopped.", backend=self._backend)
         try:

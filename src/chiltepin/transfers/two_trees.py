@@ -1,4 +1,4 @@
-"""Two folders side by side: the same names at both, without reading any file."""
+"""List two folders side by side and pair the same names, without reading any file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Pair", "Place", "Report", "both_trees", "entry_at", "is_up_to_date"]
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What was found, with the ``problems`` as sentences: what is missing, or cannot be listed or read."""
+    """A result with its ``problems`` as sentences: what is missing, or cannot be listed or read."""
 
     problems: list[str] = field(default_factory=list)
 
     def note(self, error: BackendError) -> None:
-        """Add a problem; a missing login is raised instead."""
+        """Add a problem; an error about a missing login is raised instead."""
         if isinstance(error, LoginRequiredError):
             raise error
         self.problems.append(str(error))
@@ -39,12 +39,12 @@ class Place(NamedTuple):
     path: str
 
     def below(self, path: str) -> Place:
-        """Return what is below this folder."""
+        """Return the place of a path below this folder."""
         return Place(self.endpoint, posixpath.join(self.path, path) if path else self.path)
 
 
 class Pair(NamedTuple):
-    """One name below two folders; None where it is missing. ``path`` counts from the folders."""
+    """One name below two folders; None where it is missing. ``path`` is relative to the folders."""
 
     path: str
     source: DirEntry | None
@@ -65,10 +65,10 @@ def both_trees(
     failed: Callable[[BackendError], object],
     may_be_new: bool = False,
 ) -> Iterator[Pair]:
-    """Yield each name that is below one of two folders or both, in order; links are not followed.
+    """Yield each name below one or both of two folders, in order; links are not followed.
 
-    ``failed`` gets the error of a folder that cannot be listed; what is below it is left out. A folder that ``enters``
-    refuses is not listed. ``may_be_new`` tells whether the destination counts as empty where it is missing.
+    ``failed`` gets the error of a folder that cannot be listed; its contents are left out. A folder that ``enters``
+    refuses is not listed. ``may_be_new`` tells whether a missing destination counts as empty.
     """
     waiting = [Pair("", _FOLDER, _FOLDER)]
     while waiting:
@@ -115,9 +115,9 @@ def _listing(
 
 
 def entry_at(transfers: Transfers, place: Place, known: dict[Place, Mapping[str, DirEntry]]) -> DirEntry | None:
-    """Return what a path is, or None; the root of an endpoint is a folder.
+    """Return the entry of a path, or None if it is missing; the root of an endpoint is a folder.
 
-    ``known`` keeps the listings of folders for the next call.
+    ``known`` caches the listings of folders between calls.
     """
     folder, name = posixpath.split(place.path.rstrip("/"))
     if name in ("", "~", ".", ".."):
@@ -129,7 +129,7 @@ def entry_at(transfers: Transfers, place: Place, known: dict[Place, Mapping[str,
 
 
 def is_up_to_date(level: SyncLevel | None, source: DirEntry, existing: DirEntry | None) -> bool | None:
-    """Whether a sync level leaves an existing file alone; None if only its content tells."""
+    """Whether a sync level leaves an existing file alone; None if that depends on its content."""
     if level is None or existing is None or existing.kind != "file":
         return False
     if level == "exists":

@@ -1,4 +1,4 @@
-"""Failures whose results were never read, which the end of a workflow reports."""
+"""Failures whose results were never read; they are reported when the workflow ends."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["Amount", "amount_of", "walk"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """The amount to move: a number of files, and their bytes."""
+    """The amount to move: the number of files, and their size in bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -37,8 +37,9 @@ def walk(
 ) -> Iterator[tuple[str, DirEntry]]:
     """Yield the entries of a folder and of all folders below it, in order; links are not followed.
 
-    Each entry has its path from the first folder. If that folder cannot be listed, there is an error; ``failed`` gets
-    the error of any folder below, and the others go on. A folder whose name ``enters`` refuses is not listed.
+    Each entry has its path relative to the first folder. If that folder cannot be listed, its error is raised;
+    ``failed`` gets the error of any folder below it, and the walk continues. A folder whose name ``enters`` refuses is
+    not listed.
     """
     waiting = [("", _sorted(transfers, endpoint, path))]
     while waiting:
@@ -93,7 +94,7 @@ class _Counting:
         self._sizes: dict[str, dict[str, int | None]] = {}
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
-        """List a folder, and count that; it is the `Transfers` of a walk."""
+        """List a folder, and count the call; `walk` uses this instead of `Transfers.ls`."""
         if self._stopped() or self._left <= 0:
             raise _UnknownError
         self._left -= 1

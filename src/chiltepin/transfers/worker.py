@@ -1,8 +1,8 @@
-"""The Parsl apps of a transfer and a deletion, which run on a worker or hand the request to a service.
+"""The Parsl apps for transfers and deletions, which run on a worker or hand the request to a service.
 
-A worker moves the bytes itself. Its functions are called by reference and given plain data only: the setup of the
-backend as a string, and the user's arguments, in which Parsl has put results where futures stood. For a service they
-run in the workflow's process and return a future at once; no worker waits. They import neither Parsl nor an SDK.
+A worker moves the bytes itself. Its functions are called by reference and get only plain data: the setup of the
+backend as a string, and the user's arguments, in which Parsl has replaced futures with results. For a service they run
+in the workflow's process and return a future at once, so no worker waits. They import neither Parsl nor an SDK.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["AppPayload", "WithOutputDir", "delete_task", "run", "run_shard", "tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppPayload:
-    """What the workflow's process has decided about one call, for the worker.
+    """The data about one call that the workflow's process sends to the worker.
 
     Parameters
     ----------
@@ -49,11 +49,11 @@ class AppPayload:
     fault_grace : float
         Seconds for which a permanent fault is tolerated.
     workflow : str
-        The name of the run that the call belongs to; empty outside of any.
+        The name of the run that the call belongs to; empty outside any run.
     handle : TaskHandle or None
         The task; None at a service.
     request : TransferRequest or DeleteRequest or None
-        The request; None as long as that depends on a future.
+        The request; None while it depends on a future.
     timeout, polling_interval : float
         As for `Transfers.run`.
     """
@@ -86,17 +86,17 @@ class AppPayload:
 
 
 def transfer_task(payload: AppPayload, *start: Start, **asked: Any) -> Any:
-    """Run one transfer: that of the payload, with the arguments ``asked`` that were futures; return its final status.
+    """Run the transfer of the payload, with the arguments ``asked`` that were futures; return its final status.
 
-    ``start`` has what starts it elsewhere, at a service or with several workers, and returns a future of the status; or
-    nothing if this process moves the bytes. It may hold a login and cannot be sent to another process. It has no
-    default, which Parsl would search for futures. A task that did not succeed is a `TaskError`.
+    ``start``, if given, starts it elsewhere, at a service or with several workers, and returns a future of the status;
+    otherwise this process moves the bytes. It may hold a login and cannot be sent to another process. It has no
+    default, which Parsl would search for futures. A task that did not succeed raises a `TaskError`.
     """
     return _start(payload.completed(arguments.transfer_request, asked), *start)
 
 
 def delete_task(payload: AppPayload, *start: Start, **asked: Any) -> Any:
-    """Run one deletion; as `transfer_task`."""
+    """Run the deletion of the payload; see `transfer_task`."""
     return _start(payload.completed(arguments.delete_request, asked), *start)
 
 
@@ -105,7 +105,7 @@ def _start(payload: AppPayload, start: Start | None = None) -> TaskStatus | Futu
 
 
 def run_shard(payload: AppPayload, shard: Shard) -> ShardOutcome:
-    """Do one part of the request of a payload in this process."""
+    """Run one shard of the request of a payload in this process."""
     outcome = open_transfers(payload.setup).run_shard(
         cast("Request", payload.request),
         shard,
@@ -144,7 +144,7 @@ def run(payload: AppPayload, client: Any = None) -> TaskStatus:
 
 
 def _submission_id(transfers: Transfers, payload: AppPayload) -> str | None:
-    """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
+    """Return the id of this attempt: a new one if Parsl retries a task that did not succeed in this process."""
     if payload.handle is None:
         return None
     [before] = transfers.backend.poll([payload.handle])
@@ -161,6 +161,6 @@ class WithOutputDir:
         self.__name__ = getattr(function, "__name__", "app")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Make the folder, and run the function."""
+        """Create the folder, and run the function."""
         os.makedirs(self._folder, exist_ok=True)
         return self._function(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""Processes of this machine that do the shards of a request together, without Parsl.
+"""Run the shards of a request in several processes of this machine, without Parsl.
 
-Python runs one thread of a process at a time, so one process keeps one processor busy with small files. The calling
-process is one of the workers: it moves files while the others start. Each of the others gets the setup and then one
-shard after the other on its standard input. It stops when that is closed, and so it ends with the process that started
+Python runs one thread of a process at a time, so with small files one process uses only one processor. The calling
+process is one of the workers: it moves files while the other processes start. Each of these reads the setup and then
+one shard after another from its standard input. It stops when that is closed, so it ends with the process that started
 it.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "serve", "start_task"]
 
-#: What a process runs: it imports from where this one does.
+#: The program of a worker process, which imports from the same paths as this process.
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from chiltepin.transfers.worker_processes import serve; serve()"
@@ -47,7 +47,7 @@ _PROGRAM = (
 def start_task(
     setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float, raises: bool
 ) -> ShardedTask:
-    """Start a request on several processes, including this one; `ShardedTask` has the other parameters."""
+    """Start a request on several processes, including this one; see `ShardedTask` for the other parameters."""
     transfers = open_transfers(setup)
     submission_id = str(uuid.uuid4())
     processes = _Processes(setup, workers, polling_interval)
@@ -68,7 +68,7 @@ def start_task(
 
 
 def run(setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float) -> TaskStatus:
-    """Do the same, and wait for the end; an interrupt stops the request."""
+    """Like `start_task`, but wait for the end; an interrupt stops the request."""
     task = start_task(setup, request, workers=workers, timeout=timeout, polling_interval=polling_interval, raises=True)
     stopped = threading.Event()
     try:
@@ -80,7 +80,7 @@ def run(setup: str, request: Request, *, workers: int, timeout: float, polling_i
 
 
 class _Processes:
-    """The calling process, and others, each started when a shard finds no idle process."""
+    """The calling process and other processes, each started when no process is idle for a shard."""
 
     def __init__(self, setup: str, workers: int, polling_interval: float) -> None:
         self._setup, self._polling_interval = setup, polling_interval
@@ -92,10 +92,10 @@ class _Processes:
     def start_ahead(self) -> None:
         """Start the first process before there is a shard for it.
 
-        Here that takes 0.5 ms. Beside a busy thread it takes up to 100, because each of its steps waits for Python's
-        lock.
+        At this point it takes 0.5 ms. Beside a busy thread it takes up to 100 ms, because each of its steps waits for
+        Python's global interpreter lock.
         """
-        # A process that cannot be started now is tried again when there is a shard for it.
+        # If it cannot be started now, a shard that needs it tries again.
         with suppress(OSError):
             self._idle.append(_Process(self._setup))
 
@@ -108,7 +108,7 @@ class _Processes:
         }
         running = _Running()
         with self._lock:
-            # The cause of another process's death could also kill this one.
+            # If a worker process was lost, the same cause could also kill this process.
             here = not self._busy_here and not self._lost
             self._busy_here = self._busy_here or here
         operation = self._here if here else self._elsewhere
@@ -141,7 +141,7 @@ class _Processes:
         return outcome
 
     def close(self) -> None:
-        """End the processes that are idle, and each other one when its shard has ended."""
+        """End the idle processes now, and each busy process when its shard has ended."""
         with self._lock:
             self._closed, idle = True, self._idle
         self._threads.shutdown(wait=False)
@@ -163,7 +163,7 @@ class _Running:
         self._lock = threading.Lock()
 
     def use(self, process: _Process) -> None:
-        """Run on a process, unless it was stopped already."""
+        """Run on a process; stop the process if the shard was already stopped."""
         with self._lock:
             self._process = process
             if self.stopped.is_set():
@@ -180,14 +180,14 @@ class _Running:
         return None
 
     def stop(self) -> None:
-        """Stop the process, and end."""
+        """Request that the shard and its process stop."""
         with self._lock:
             self.stopped.set()
             if self._process is not None:
                 self._process.stop()
 
     def give_up(self) -> None:
-        """End the process."""
+        """Kill the process."""
         with self._lock:
             self.stopped.set()
             if self._process is not None:
@@ -202,7 +202,7 @@ class _Process:
         # A socket, unlike a pipe, can be shut down while another thread may be writing to it.
         self._to, theirs = socket.socketpair()
         with theirs:
-            # In a separate session, because Ctrl-C is for the process that waits for this one.
+            # In a separate session, so that Ctrl-C reaches only the process that waits for this one.
             self._popen: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-c", _PROGRAM, json.dumps([path for path in sys.path if isinstance(path, str)])],
                 stdin=theirs.fileno(),
@@ -214,7 +214,7 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it can do another shard."""
+        """Whether it can run another shard."""
         return self._popen.poll() is None
 
     def run(self, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
@@ -254,13 +254,13 @@ class _Process:
 
 
 def serve() -> None:
-    """Do the shards that come on standard input after the setup, until that is closed: the program of a process."""
+    """Run a worker process: read the setup and then shards from standard input, until that is closed."""
     answers = os.fdopen(os.dup(1), "wb")
-    # Output of a store must not get between the responses.
+    # The output of a store must not mix with the responses.
     os.dup2(2, 1)
 
     def stopped() -> bool:
-        # The next shard comes after the answer; until then there is nothing to read but the end.
+        # The next shard comes after the response; until then, only a closed input is readable.
         return bool(select.select([0], [], [], 0)[0])
 
     def received() -> Any:
