@@ -66,7 +66,7 @@ def note(name: str) -> None:
 
 
 def interrupted(error: BaseException) -> None:
-    """Record an interrupt during the exit, and set the exit code, which Python has chosen by then."""
+    """Record an interrupt during the exit, and make the exit code nonzero: Python no longer does."""
     note(type(error).__name__)
     fail()
 

@@ -1,7 +1,7 @@
 """Read the journals of other processes: what they have in flight, and what killed processes had done.
 
 A process records the clean end of each workflow. A process without that record that is no longer running was killed. A
-process that makes the same requests now most likely runs the same workflow, restarted.
+process that makes the same requests now is most likely the same workflow, restarted.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class UnfinishedRecord:
         return bool(earlier)
 
     def write(self) -> None:
-        """Write the record, unless it is written."""
+        """Write the record, unless that is done already."""
         if not self._folder or self._file:
             return
         try:
