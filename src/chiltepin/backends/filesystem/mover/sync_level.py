@@ -24,7 +24,7 @@ def is_up_to_date(
 ) -> bool:
     """Whether an existing destination is up to date, if that can be decided without reading it.
 
-    Each level includes the checks of those before it; for ``checksum``, the contents still have to be compared.
+    Each level includes the checks before it, but ``checksum`` ignores times and leaves the contents to be compared.
     ``kept`` tells what the destination keeps of a modification time, if this transfer preserves them.
     """
     if existing is None or existing.kind != "file":
