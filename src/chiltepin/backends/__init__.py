@@ -1,1 +1,1 @@
-"""Chiltepin's own backends, each in its own package, each importing its own SDK and no other."""
+"""Chiltepin's built-in backends, one package each; a backend imports only its own SDK."""

@@ -1,6 +1,6 @@
-"""Whether a test has put a fake filesystem in the place of that of the machine, with ``pyfakefs``.
+"""Detect a fake filesystem that a test has installed with ``pyfakefs``.
 
-It replaces ``os`` in every module, for one test: what is kept beyond that, or has open files, must not outlive it.
+It replaces ``os`` in every module for one test: cached values and open files must not outlive that test.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from types import ModuleType
 
 __all__ = ["HIDDEN", "fake_os"]
 
-#: What to say where the installed packages cannot be seen.
+#: Error message if the fake filesystem hides the installed packages.
 HIDDEN = (
     "The fake filesystem of pyfakefs hides the installed packages; before the first call, add them in the test: "
     "fs.add_real_paths([sysconfig.get_path('purelib')])"
@@ -18,5 +18,5 @@ HIDDEN = (
 
 
 def fake_os() -> object | None:
-    """Return what stands in the place of the module ``os``, another object for each test; None outside of them."""
+    """Return the object that replaces the module ``os``, a different one in each test; None outside of such tests."""
     return None if isinstance(os, ModuleType) else os

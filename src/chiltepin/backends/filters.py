@@ -1,4 +1,4 @@
-"""Which names the filters of a recursive transfer select."""
+"""Select names by the filter rules of a recursive transfer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NameFilter"]
 
 
 class NameFilter:
-    """The filter rules of a transfer: the first one that matches a name decides, and any other name is selected."""
+    """The filter rules of a transfer: the first rule that matches a name decides; a name without one is selected."""
 
     def __init__(self, rules: Iterable[FilterRule]) -> None:
         compiled = [
@@ -29,5 +29,5 @@ class NameFilter:
         return next((include for match, include in self._files if match(name)), True)
 
     def selects_folder(self, name: str) -> bool:
-        """Whether a folder of this name is transferred, with all that is in it."""
+        """Whether a folder of this name is transferred, with everything in it."""
         return next((include for match, include in self._folders if match(name)), True)

@@ -1,8 +1,8 @@
-"""What a process made by ``fork`` has to reset.
+"""Replace what a process made by ``fork`` must not share with its parent.
 
 A child gets a copy of the parent's memory, but not its threads: a queue would wait for a missing thread, a missing
 thread may hold a lock, a connection is shared with the parent, and a queued request would be made twice. So each part
-of Chiltepin with such objects registers a function that replaces them in the child. This is the only place that calls
+of Chiltepin with such objects registers a function that replaces them in the child. Only this module calls
 ``os.register_at_fork``.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["leave", "register"]
 
 logger = logging.getLogger(__name__)
 
-#: The locks of the modules that are being loaded, by name; Python has no public name for them.
+#: Locks of the modules that are being loaded, by name; Python has no public name for them.
 _module_locks: dict[str, Any] = vars(_bootstrap).get("_module_locks", {})
 _forgets: dict[int, Callable[[], Callable[[], object] | None]] = {}
 _numbers = itertools.count()
@@ -35,14 +35,14 @@ _left: list[object] = []
 def register(forget: Callable[[], object]) -> None:
     """Call ``forget`` in each child, before any other code runs in it.
 
-    It has to replace what the child must not share, locks above all: a thread that no longer exists may hold them, so
-    it must not wait for one. A bound method is held weakly.
+    ``forget`` must replace what the child must not share, above all locks. It must not wait for a lock: a thread that
+    no longer exists may hold it. A bound method is held weakly.
     """
     number, forgets = next(_numbers), _forgets
     if not isinstance(forget, MethodType):
         forgets[number] = lambda: forget
         return
-    # Not a WeakMethod, whose own callback fails at the end of the interpreter, when its parts are gone already.
+    # Not a WeakMethod: its own callback fails at interpreter shutdown, when its globals are already gone.
     owner, function = weakref.ref(forget.__self__, lambda _: forgets.pop(number, None)), forget.__func__
 
     def method() -> Callable[[], object] | None:
@@ -53,18 +53,18 @@ def register(forget: Callable[[], object]) -> None:
 
 
 def leave(*things: object) -> None:
-    """Keep what belongs to the parent until the child ends, and never use it.
+    """Keep objects of the parent, unused, until the child ends.
 
-    To collect it would run its finalizers, which flush buffers, log out, or stop processes of the parent.
+    Collecting them would run their finalizers, which flush buffers, log out, or stop processes of the parent.
     """
     _left.extend(things)
 
 
 def _forget_half_loaded() -> None:
-    """Have modules that a thread of the parent was loading be loaded again.
+    """Unload the modules that a thread of the parent was loading, so that they are loaded again.
 
-    Python keeps their locks, and nothing in the child releases them: an import of one of them would wait without end.
-    Even ``open`` imports, when it first needs a codec.
+    Python keeps their locks, and nothing in the child releases them: an import of one of them would hang. Even ``open``
+    imports a module, when it first needs a codec.
     """
     for name, reference in list(_module_locks.items()):
         lock = reference()
@@ -81,7 +81,7 @@ def _forget_all() -> None:
             try:
                 forget()
             except Exception:
-                # The other parts have to be made new all the same.
+                # The other functions must still run.
                 logger.exception("%r failed in a new process.", forget)
 
 

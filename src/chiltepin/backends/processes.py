@@ -1,4 +1,4 @@
-"""Whether a process is running, and on which machine: the host, this boot of it, and the set of processes."""
+"""Identify a process and its machine (host, boot and PID namespace), and check whether a process is running."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ __all__ = [
     "start_time",
 ]
 
-#: Hexadecimal digits of `host_id`, and of a boot and a set of processes in `machine_id`.
+#: Hexadecimal digits of `host_id`, and of a boot and a PID namespace in `machine_id`.
 HOST, _BOOT = 12, 6
 
-#: States in ``/proc/pid/stat`` of a process that has ended; before its parent has waited for it, a zombie (proc(5)).
+#: States in ``/proc/pid/stat`` of a process that has ended: a zombie until its parent waits for it, or dead (proc(5)).
 _ENDED = ("Z", "X")
 
 
 @cache
 def host_id() -> str:
-    """Return a name for this host that stays the same when it is booted again.
+    """Return an id for this host that stays the same after a reboot.
 
-    One kernel at a time runs all processes with this name, so a lock of the kernel (``flock``) counts between them on
-    every disk. A container may have the name and the address of one on another machine, so there it is the boot of the
-    kernel that has a name, and so where a host has nothing but its name.
+    All processes with this id run on one kernel at a time, so a kernel lock (``flock``) works between them on every
+    disk. A container may share its name and address with a container on another machine, so there, and on a host that
+    has only a name, the id comes from the kernel's boot.
     """
     address = uuid.getnode()
-    # A bit that no network card has: without one, Python makes up another address in each process (RFC 9562, 6.10).
+    # This bit marks a random address, new in each process, which Python uses without a network card (RFC 9562, 6.10).
     known = ("" if address >> 40 & 1 else str(address)) + _read("/etc/machine-id")
     boot = _read("/proc/sys/kernel/random/boot_id")
     if boot and (not known or _in_container()):
@@ -48,29 +48,29 @@ def host_id() -> str:
 
 @cache
 def machine_id() -> str:
-    """Return a name for this host, this boot of it, and this set of processes: a container has its own."""
+    """Return an id for this host, its current boot, and this PID namespace, which a container does not share."""
     processes = ""
     with suppress(OSError):
         processes = os.readlink("/proc/self/ns/pid")
-    # Linux only; elsewhere the host has to do.
+    # Linux only; elsewhere the host alone identifies the machine.
     boot = _read("/proc/sys/kernel/random/boot_id")
     return host_id() + _digest(boot, digits=_BOOT) + _digest(processes, digits=_BOOT)
 
 
 def is_earlier_boot(machine: str) -> bool:
-    """Whether a `machine_id` is one of this host before it was booted, so that none of its processes is running."""
+    """Whether a `machine_id` is from an earlier boot of this host, so that none of its processes is running."""
     host, boot = slice(HOST), slice(HOST, HOST + _BOOT)
     ours = machine_id()
     return len(machine) == len(ours) and machine[host] == ours[host] and machine[boot] != ours[boot]
 
 
 def process_id() -> str:
-    """Return a name for this process: its machine, its number there, and when it was started."""
+    """Return an id for this process: its machine, its process id, and its start time."""
     return f"{machine_id()}-{os.getpid()}-{start_ticks(os.getpid()) or 0}"
 
 
 def has_ended(process: str) -> bool:
-    """Whether the process of a `process_id` is known to have ended; that is unknown of one of another machine."""
+    """Whether the process of a `process_id` is known to have ended; False for a process on another machine."""
     machine, pid, started = process.split("-")
     return is_earlier_boot(machine) or (machine == machine_id() and start_ticks(int(pid)) != started)
 
@@ -80,17 +80,17 @@ def _digest(*facts: str, digits: int) -> str:
 
 
 def _read(path: str) -> str:
-    """Return what a file says; empty if there is none."""
+    """Return the text of a file; empty if it cannot be read."""
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""
 
 
 def _in_container() -> bool:
-    """Whether this is a container, by the marks of Docker and Podman, or by a root that is put together of layers."""
+    """Whether this is a container: Docker and Podman create a marker file, and its root may be an overlay."""
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
         return True
-    # Of each mount its place, and after a dash the kind of its disk (proc_pid_mountinfo(5)).
+    # Index 4 is the mount point; the filesystem type follows a dash (proc_pid_mountinfo(5)).
     mounts = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
     return any(mount[4] == "/" and "overlay" in mount[mount.index("-") :] for mount in mounts if "-" in mount)
 
@@ -98,11 +98,11 @@ def _in_container() -> bool:
 def start_ticks(pid: int) -> str | None:
     """Return when a running process of this machine was started, in clock ticks since the boot; None if it has ended.
 
-    Together with its number, this tells it from a later process. It is "0" where the system does not provide it.
+    With its process id, this distinguishes it from a later process. It is "0" if the system does not provide it.
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The name of the program, in brackets, comes first and may itself contain brackets and blanks.
+            # The name of the program, in parentheses, comes first and may itself contain parentheses and spaces.
             facts = file.read().rpartition(")")[2].split()
             return None if facts[0] in _ENDED else facts[19]
     except (OSError, IndexError):
@@ -119,9 +119,9 @@ def start_ticks(pid: int) -> str | None:
 def start_time(pid: int) -> float | None:
     """Return when a running process was started, in seconds since 1970; None if it has ended.
 
-    Setting the clock of the machine moves the result by up to a second.
+    Setting the machine's clock shifts the result by up to a second.
     """
-    # Loaded by those only that need a time: `start_ticks` is called in every process.
+    # Imported here because only some processes need a time, but every process calls `start_ticks`.
     import psutil  # noqa: PLC0415 - see above
 
     if start_ticks(pid) is None:

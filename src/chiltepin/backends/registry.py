@@ -1,8 +1,8 @@
 """The installed backends, by name.
 
 A backend is registered by an entry point of the group ``chiltepin.backends``: its name is the value of ``data:
-backend:``, and it refers to a class with the methods of `chiltepin.protocol.TransferBackend`. Our backends are found in
-the same way.
+backend:``, and it refers to a class with the methods of `chiltepin.protocol.TransferBackend`. The built-in backends are
+registered in the same way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GROUP = "chiltepin.backends"
 def _installed(fake: object | None) -> dict[str, EntryPoint]:
     # Reading the metadata of every installed package takes 10 to 50 ms: once per process is enough.
     if "pyfakefs" in sys.modules:
-        # Python keeps what it finds by path: what was found in fake files cannot be read in real ones (Python 3.12).
+        # Python caches metadata by path; a path found in fake files cannot be read in the real ones (Python 3.12).
         metadata.FastPath.__new__.cache_clear()  # type: ignore[attr-defined]
     found = {point.name: point for point in entry_points(group=GROUP)}
     if fake is not None and not found:
@@ -45,13 +45,13 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> type[TransferBackend]:
     """Return the class of a backend; this imports the backend and its SDK. An unknown backend is a ConfigError."""
-    # Asked before each task: there is no fake one where this is the module.
+    # Called before each task, so `fake_os` is not called if this module has the real ``os``.
     return _load(name, None if isinstance(os, ModuleType) else fake_os())
 
 
 @cache
 def _load(name: str, fake: object | None) -> type[TransferBackend]:
-    # Modules that a test with a fake filesystem has loaded hold that filesystem, and are loaded again after it.
+    # Modules that a test loads with a fake filesystem hold that filesystem, so they are loaded again after it.
     point = _installed(fake).get(name)
     if point is None:
         raise ConfigError(f"No backend {name!r} is installed; {suggest(name, names())}", key="data.backend")

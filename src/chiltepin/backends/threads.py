@@ -1,4 +1,4 @@
-"""Start threads, or say in one sentence why that is not possible."""
+"""Start threads; if the system refuses, raise an error with the reason."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["begin", "start"]
 
 
 def start(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
-    """Start a daemon thread and return it; a BackendError if the system refuses, for example by ``ulimit -u``."""
+    """Start a daemon thread and return it; a BackendError if the system refuses, for example due to ``ulimit -u``."""
     thread = threading.Thread(target=target, args=args, name=name, daemon=True)
     begin(thread)
     return thread
 
 
 def begin(thread: threading.Thread) -> None:
-    """Start a thread that is made already; errors are those of `start`."""
+    """Start an existing thread; errors are those of `start`."""
     try:
         thread.start()
     except (RuntimeError, MemoryError) as err:
