@@ -1,4 +1,4 @@
-"""The login at Globus: clients that are authorized with the stored tokens of a user, or with service credentials."""
+"""Globus clients that are authorized with a user's stored tokens or with service credentials."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _SCOPES: Mapping[str, list[Scope]] = {
 
 
 def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
-    """Return a client of the Transfer service that is logged in; this never prompts. See `choose_credentials`.
+    """Return a logged-in client of the Transfer service; never prompt. See `choose_credentials`.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
 
     Notes
     -----
-    Its calls may come from any thread: a ``GlobusApp`` is not thread-safe (its docstring), so every access to one is
-    under a lock here, and threads that meet an expired token fetch one together. Pickling the client is a TypeError.
+    The client may be called from any thread: a ``GlobusApp`` is not thread-safe (its docstring), so a lock protects
+    each access to it, and threads with an expired token fetch one together. Pickling the client is a TypeError.
     """
     client = globus_sdk.TransferClient(
         authorizer=authorizer(_TRANSFER, client_id), app_name="Chiltepin", retry_config=_retries()
@@ -70,9 +70,9 @@ def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
 
 
 def authorizer(resource_server: str, client_id: str | None = None) -> _LoginAuthorizer:
-    """Return what authorizes requests to a service with the stored login, or with service credentials.
+    """Return an authorizer for requests to a service, with the stored login or service credentials.
 
-    It has a token when this returns, unless it raises as `transfer_client` does.
+    It already has a token; errors are those of `transfer_client`.
     """
     login = _LoginAuthorizer(choose_credentials(client_id), resource_server)
     login.get_authorization_header()
@@ -80,15 +80,15 @@ def authorizer(resource_server: str, client_id: str | None = None) -> _LoginAuth
 
 
 def require_data_access(client: globus_sdk.TransferClient, collections: Iterable[str] | Mapping[str, str]) -> None:
-    """Make sure that the login has the consents to the data of collections that require one.
+    """Raise an error unless the login has the consents that collections require for their data.
 
     Parameters
     ----------
     client : globus_sdk.TransferClient
-        A client from `transfer_client`; nothing is done for any other one, whose owner is responsible for its login.
+        A client from `transfer_client`; any other client is not checked: its owner is responsible for its login.
     collections : iterable of str, or mapping of str to str
-        UUIDs of mapped collections that are not for high assurance: Globus Auth has such a scope for no others. A
-        mapping has the name by which the user knows each.
+        UUIDs of mapped collections that are not high assurance: only these have such a scope at Globus Auth. A mapping
+        gives each the name that the user knows.
 
     Raises
     ------
@@ -114,8 +114,8 @@ def without_consent(client: globus_sdk.TransferClient, collection_ids: Iterable[
 
 
 def data_access(collection_ids: Iterable[str]) -> Scope:
-    """Return the scope of the Transfer service that reaches the data of collections."""
-    # Optional, so that one consent can be taken back without the others (Globus Auth, "atomically revocable").
+    """Return the scope of the Transfer service that gives access to the data of collections."""
+    # Optional, so that one consent can be revoked without the others (Globus Auth, "atomically revocable").
     return TransferScopes.all.with_dependencies(
         [GCSCollectionScopes(one).data_access.with_optional(True) for one in collection_ids]
     )
@@ -140,7 +140,7 @@ class _LoginAuthorizer(GlobusAuthorizer):
         return self._ask(lambda app: app.get_authorizer(self._server).get_authorization_header())
 
     def handle_missing_authorization(self) -> bool:
-        """Renew the token for the next header, because the service has refused the last one."""
+        """Renew the token for the next header, because the service rejected the last one."""
         return self._ask(lambda app: app.get_authorizer(self._server).handle_missing_authorization())
 
     def without_consent(self, collection_ids: list[str]) -> list[str]:
@@ -163,7 +163,7 @@ class _LoginAuthorizer(GlobusAuthorizer):
             except Exception as err:  # noqa: BLE001 - as in `call_auth`
                 failure = auth_error(err)
             if isinstance(failure, LoginRequiredError):
-                # What the app remembers is no longer valid; a login made meanwhile must be seen.
+                # The cached app is no longer valid; a login made in the meantime must be found.
                 self._kept = None
         raise failure
 
@@ -174,11 +174,11 @@ class _LoginAuthorizer(GlobusAuthorizer):
 
 
 def make_app(who: Credentials, **config: Any) -> GlobusApp:
-    """Return an app of the SDK that never prompts by itself; ``config`` is for ``globus_sdk.GlobusAppConfig``.
+    """Return an SDK app that never prompts by itself; ``config`` is for ``globus_sdk.GlobusAppConfig``.
 
     The login of a user is stored in the token file; service credentials and their tokens stay in memory.
     """
-    # Without the handler, a missing token raises; with that of the SDK, input() waits on a hidden terminal.
+    # Without a handler, a missing token raises; the SDK's own handler waits in input() on a hidden terminal.
     rest: dict[str, Any] = {"token_validation_error_handler": None, **config}
     if who.is_service:
         service = bounded(
@@ -194,29 +194,29 @@ def make_app(who: Credentials, **config: Any) -> GlobusApp:
 
 
 def user_tokens(who: Credentials) -> TokenStorage:
-    """Return where the tokens of a user's login are kept."""
+    """Return the storage of a user's tokens."""
     with globus_sdk.NativeAppAuthClient(who.client_id) as native:
         return _tokens(native)
 
 
 def _tokens(native: globus_sdk.NativeAppAuthClient) -> FileTokenStorage:
-    # The address too, so that a simulator's tokens are never sent to Globus, nor Globus's to a simulator.
+    # Includes the address, so that a simulator's tokens are never sent to Globus, nor Globus's to a simulator.
     return FileTokenStorage(token_file(), namespace=f"{native.base_url} {native.client_id}")
 
 
 def _retries() -> RetryConfig:
-    # Not with tune(), which keeps its numbers when the call inside fails.
+    # Not tune(), which does not restore the settings if the call inside fails.
     return RetryConfig(max_retries=2)
 
 
 def _consents(app: GlobusApp) -> Any:
-    # Not the app's own check: the app keeps requiring a scope once it was told to, and one collection without consent
+    # Not the app's own check: the app keeps requiring a scope once it is added, and one collection without consent
     # would fail the transfers of all collections.
     with bounded(globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries())) as client:
         return client.get_consents(str(app.token_storage.identity_id)).to_forest()
 
 
 def _fetch_with(app: GlobusApp, scope: Scope) -> None:
-    """Fetch a token of a service with one more scope, which consents to it."""
+    """Fetch a token for service credentials with one more scope, which also gives the consent."""
     app.login(auth_params=GlobusAuthorizationParameters(required_scopes=[str(scope)]))
     app.add_scope_requirements({_TRANSFER: scope})

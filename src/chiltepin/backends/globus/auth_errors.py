@@ -1,4 +1,4 @@
-"""Translate errors of the SDK about a login into our errors.
+"""Translate login errors of the SDK into our errors.
 
 Exceptions of the SDK contain tokens in their requests. Ours are raised after the ``except`` block has ended, so that no
 ``__context__`` refers to them.
@@ -32,17 +32,17 @@ _LOGIN_ENDED_CODES = {"invalid_grant", "invalid_client", "unauthorized_client", 
 
 
 def call_auth(call: Callable[[], T]) -> T:
-    """Run one call that may ask Globus Auth; raise only our errors."""
+    """Run one call that may contact Globus Auth; raise only our errors."""
     try:
         return call()
-    except Exception as err:  # noqa: BLE001 - a malformed document has the SDK raise anything
+    except Exception as err:  # noqa: BLE001 - a malformed response can make the SDK raise anything
         failure = auth_error(err)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
 
 def auth_error(err: Exception) -> ChiltepinError | OSError:
-    """Return the error to raise for an error of such a call, even if that is malformed."""
+    """Return the error to raise for an error of such a call, even for a malformed one."""
     if isinstance(err, ChiltepinError | OSError):
         return err
     if isinstance(err, globus_sdk.NetworkError):
@@ -64,7 +64,7 @@ def auth_error(err: Exception) -> ChiltepinError | OSError:
 
 
 def login_error(err: BaseException) -> ChiltepinError | None:
-    """Return our error for an error of the SDK about a login; None if it is about something else.
+    """Return our error for a login error of the SDK; None for any other error.
 
     The original is not stored, because it may contain tokens.
     """

@@ -1,4 +1,4 @@
-"""The backend that has Globus move the bytes."""
+"""The backend that transfers data with Globus."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
 __all__ = ["GlobusBackend"]
 
-#: Transfers, and deletions, of one user that Globus works on at a time (docs.globus.org, "Task Behavior", 2).
+#: Transfers, and also deletions, of one user that Globus runs at a time (docs.globus.org, "Task Behavior", 2).
 SLOTS = 3
 
-#: Items in one task. No limit is documented; a submission of this many is a document of about 2 MB.
+#: Limit of items in one task. Globus documents none; a submission of this many is a document of about 2 MB.
 MAX_ITEMS = 10_000
 
 _SUBMIT: Mapping[str, Callable[[globus_sdk.TransferClient, Any], Any]] = {
@@ -68,17 +68,17 @@ T = TypeVar("T")
 class GlobusBackend:
     """Submits tasks to the Globus transfer service, polls and cancels them.
 
-    Nothing is contacted, and no login is needed, before the first request.
+    It contacts no service, and needs no login, before the first request.
 
     Parameters
     ----------
     places : mapping
-        The declared endpoints: for each the UUID of its ``collection`` (or ``this-machine``), and ``home`` and
-        ``local_user`` where set.
+        For each declared endpoint, the UUID of its ``collection`` (or ``this-machine``), and ``home`` and
+        ``local_user`` if set.
     options : GlobusOptions
         The options of the settings.
     client : globus_sdk.TransferClient or None
-        The client of the caller, with its login; None makes one from the stored login.
+        The caller's client, with its login; None: a client with the stored login.
     """
 
     name = BACKEND
@@ -151,10 +151,10 @@ class GlobusBackend:
         return type(self)(self._places, options=self._options, client=client)
 
     def _client(self) -> globus_sdk.TransferClient:
-        """Return the one client of this process, made from the stored login when it is first needed.
+        """Return the client of this process, which is created from the stored login when it is first needed.
 
-        Threads share it: 640 requests of 16 threads through one client went without an error, and its login is safe
-        in threads (`auth.transfer_client`).
+        Threads share it: 640 requests from 16 threads through one client all succeeded, and its login is thread-safe
+        (`auth.transfer_client`).
         """
         self._forget_if_environment_changed()
         with self._lock:
@@ -163,7 +163,7 @@ class GlobusBackend:
             return self._shared_client
 
     def _forget_if_environment_changed(self) -> None:
-        """Forget what was found at another Globus, or with another login, than the environment names now."""
+        """Clear the caches if the environment now names another Globus deployment or another login."""
         with self._lock:
             if self._owns_client and self._environment != (environment := _environment()):
                 self._environment = environment
@@ -179,31 +179,31 @@ class GlobusBackend:
         except Exception as err:  # noqa: BLE001 - as in `call_globus`
             failure = translate(err, what, None if self._owns_client else client)
         if isinstance(failure, LoginRequiredError) and not isinstance(failure, ConsentRequiredError):
-            # The SDK renews an expired token at the first failure of a request only: after a 502 it returns the 401
+            # The SDK renews an expired token only at the first failure of a request: after a 502 it returns the 401
             # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
             return call_globus(partial(call, client), what)
         raise failure
 
     @property
     def service(self) -> str:
-        """The Globus that the environment names, by address or name: several may share a journal."""
+        """The Globus deployment that the environment names, by address or name: several may share a journal."""
         address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
         return os.environ.get(address) or os.environ.get(environment) or "production"
 
     def new_submission_id(self) -> str:
-        """Fetch an id from Globus, which accepts only its own."""
+        """Fetch an id from Globus, which accepts only ids that it issued."""
         return self._ask("Requesting a submission id", lambda client: uuid(client.get_submission_id()["value"]))
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
-        """Hand the request to Globus; see `TransferBackend.submit`.
+        """Submit the request to Globus; see `TransferBackend.submit`.
 
         Raises
         ------
         PathsInUseError
-            If Globus holds a task of Chiltepin with the same paths that has not ended; the error names it.
+            If an unfinished Globus task of Chiltepin has the same paths; the error names it.
         ConsentRequiredError
-            If a collection wants a consent that the login does not have. That is found out before the first task is
-            submitted: Globus would take the task and then refuse the data.
+            If a collection requires a consent that the login lacks. This is checked before the first task is submitted:
+            Globus would accept the task and then refuse access to the data.
         """
         document, submit = self._prepare(request, submission_id)
         if request.submission_id and not documents.fingerprint(document):
@@ -223,7 +223,7 @@ class GlobusBackend:
                 if code == "Duplicate" and request.submission_id:
                     self._tasks.require_same(task_id, document)
                 return TaskHandle(backend=self.name, task_id=task_id, submission_id=submission_id)
-            # Raised after the clause has ended, so that it has no context.
+            # Raised after the except clause has ended, so that it has no __context__.
             if not _is_identical(conflict):
                 raise conflict
             if (twin := self._tasks.find_duplicate(document)) is not None:
@@ -270,7 +270,7 @@ class GlobusBackend:
         return transfer, "transfer"
 
     def _require_consent(self, *places: Collection) -> None:
-        """Check once for each collection that the login has the consent to its data."""
+        """Check, once for each collection, that the login has the consent to its data."""
         new = [place for place in places if place.id not in self._consented]
         if not new:
             return
@@ -291,21 +291,21 @@ class GlobusBackend:
         )
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Return the status of each task: one request for up to 50, and one more for each with a new fault."""
+        """Return the status of each task, with one request for up to 50 tasks, and one more for each new fault."""
         return call_globus(partial(self._tasks.poll, handles), "Polling tasks")
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         """Return the outcome of each item; see `BatchingBackend.outcomes`.
 
-        Costs two requests for a task that succeeded with nothing left out, and one more for each 1,000 entries of the
-        lists of what was moved and what was left out.
+        This takes one request for a task that succeeded and skipped nothing, and one more for each 1,000 entries of the
+        lists of transferred and skipped files.
         """
         return call_globus(
             partial(self._tasks.outcomes, handle, request), f"Reading the items of task {handle.task_id}"
         )
 
     def tasks(self) -> Iterator[TaskInfo]:
-        """Yield all tasks of the user, the newest first; see `TasksBackend.tasks`."""
+        """Yield all tasks of the user, newest first; see `TasksBackend.tasks`."""
         return self._tasks.tasks()
 
     def task(self, task_id: str) -> TaskInfo:
@@ -327,15 +327,15 @@ class GlobusBackend:
             return
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
-        """List a folder, however large it is; see `TransferBackend.ls`."""
+        """List a folder of any size; see `TransferBackend.ls`."""
         return self._files.ls(endpoint, path)
 
     def exists(self, endpoint: str, path: str) -> bool:
-        """Whether anything is at a path; see `StatBackend.exists`."""
+        """Whether a path exists; see `StatBackend.exists`."""
         return self._files.exists(endpoint, path)
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
-        """Look at one path; see `FilesBackend.stat`."""
+        """Return the entry at a path; see `FilesBackend.stat`."""
         return self._files.stat(endpoint, path)
 
     def mkdir(self, endpoint: str, path: str) -> None:
@@ -347,14 +347,14 @@ class GlobusBackend:
         self._files.rename(endpoint, path, new_path)
 
     def _open_collection(self, endpoint: str) -> Collection:
-        """Return a collection to whose data the login has the consent."""
+        """Return the collection of an endpoint, once the login has the consent to its data."""
         self._forget_if_environment_changed()
         place = self._collections.find(endpoint)
         self._require_consent(place)
         return place
 
     def close(self) -> None:
-        """Close the connections; tasks go on at Globus."""
+        """Close the connections; tasks continue at Globus."""
         with self._lock:
             if self._owns_client and self._shared_client is not None:
                 self._shared_client.close()
@@ -362,15 +362,15 @@ class GlobusBackend:
 
 
 def _accepted(answer: Any) -> tuple[str, str]:
-    """Return the id of the task that a submission made or found, and the code of the answer."""
+    """Return the id of the task that a submission created or found, and the response code."""
     return uuid(answer["task_id"]), str(answer.get("code", ""))
 
 
 def _environment() -> tuple[str | None, ...]:
-    """Return the variables that choose a Globus and a login; they include a secret."""
+    """Return the values of the variables that select the Globus deployment and the login; they include a secret."""
     return tuple(map(os.environ.get, ENVIRONMENT_VARIABLES))
 
 
 def _is_identical(err: BackendError) -> bool:
-    """Whether the service refused because of a running task with the same paths."""
+    """Whether the service refused a task because a running task has the same paths."""
     return err.code.endswith("Conflict") and err.code != TOO_MANY_PENDING

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection", "Collections"]
 
-#: A search by name gives at most this many collections (SDK, ``endpoint_search``); the best matches come first.
+#: A search by name returns at most this many collections (SDK, ``endpoint_search``); the best matches come first.
 _SEARCH_LIMIT = 1000
 
-#: Pages of a search; each has 100 collections (SDK, ``paginated.endpoint_search``), or fewer where some are hidden.
+#: Limit of pages; each has 100 collections (SDK, ``paginated.endpoint_search``), or fewer if some are hidden.
 _SEARCH_PAGES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection: the name of its endpoint, its UUID, and the folder that relative paths count from.
+    """A collection: the name of its endpoint, its UUID, and the folder where relative paths start.
 
-    Without a ``home`` that is the default directory that Globus has there. ``local_user`` is the account there to which
-    Globus maps the user; empty: its default.
+    If ``home`` is None, that is the collection's default directory. ``local_user`` is the local account to which Globus
+    maps the user; empty: the default.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Collection:
 
 
 class Collections:
-    """Finds collections by name, and remembers them.
+    """Finds collections by name, and caches them.
 
-    ``places`` has for each declared endpoint its ``collection`` and optionally ``home`` and ``local_user``. ``ask``
-    makes a call of a ``TransferClient``, for a purpose that it gets first; it is called only if Globus has to be asked.
+    ``places`` maps each declared endpoint to its ``collection`` and optionally ``home`` and ``local_user``. ``ask``
+    runs a call of a ``TransferClient``, after its purpose; it is called only if a request to Globus is necessary.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Collections:
     def find(self, name: str) -> Collection:
         """Return the collection of an endpoint.
 
-        A declared name has the collection of the settings, a UUID is itself, and ``this-machine`` is Globus Connect
-        Personal here; any other name is searched for once, and has to be exactly a display name. A name of several
-        collections is an EndpointError, an unknown name an EndpointNotFoundError.
+        A declared name stands for the collection in the settings, a UUID for itself, and ``this-machine`` for the local
+        Globus Connect Personal; any other name is searched for once, and must be exactly a display name. A name of
+        several collections is an EndpointError, an unknown name an EndpointNotFoundError.
         """
         place = self.places.get(name, {})
         known = str(place.get("collection", name))
@@ -69,22 +69,22 @@ class Collections:
             return Collection(name, self._found[known], place.get("home"), place.get("local_user", ""))
 
     def forget(self) -> None:
-        """Forget what was found."""
+        """Clear the cache."""
         self._found.clear()
         self._kinds.clear()
 
     def needs_consent(self, collection: Collection) -> bool:
         """Whether the data of a collection requires a separate consent.
 
-        Only mapped collections of Globus Connect Server 5 that are not for high assurance want it, and for the others
-        Globus Auth does not know the scope (SDK documentation, "Detecting data_access").
+        Only mapped collections of Globus Connect Server 5 that are not high assurance require it; for other
+        collections, Globus Auth does not know the scope (SDK documentation, "Detecting data_access").
 
         Raises
         ------
         EndpointNotFoundError
             If the collection is unknown.
         EndpointMismatchError
-            If the UUID is that of an endpoint of Globus Connect Server, which holds collections and no data.
+            If the UUID belongs to an endpoint of Globus Connect Server, which has collections but no data.
         """
         document = self._document(collection)
         if document["entity_type"] == "GCSv5_endpoint":

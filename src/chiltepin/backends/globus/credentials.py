@@ -1,4 +1,4 @@
-"""As which client Chiltepin logs in to Globus, by environment and settings."""
+"""Choose the client with which Chiltepin logs in to Globus, from the environment and the settings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = [
     "variables",
 ]
 
-#: The environment variables of service credentials; the first alone names a native app.
+#: Environment variables of service credentials; the first alone names a native app.
 ID_VARIABLE, SECRET_VARIABLE = "CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"
 
-#: Those of Globus Compute, and of upstream's Chiltepin, which count if the secret is set and none of ours is.
+#: Variables of Globus Compute and of upstream's Chiltepin, used if their secret is set and neither of ours is.
 COMPUTE_VARIABLES = "GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET"
 
-#: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin has registered one.
+#: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin registers one.
 TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
 
-#: The environment variables that tell which Globus is meant, and which login.
+#: Environment variables that select the Globus deployment and the login.
 ENVIRONMENT_VARIABLES = (
     ID_VARIABLE,
     SECRET_VARIABLE,
@@ -42,21 +42,21 @@ ENVIRONMENT_VARIABLES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A client at Globus Auth and its secret, which is empty for a native app, where a user logs in."""
+    """A client at Globus Auth and its secret, which is empty for a native app, with which a user logs in."""
 
     client_id: str
     secret: str = field(default="", repr=False)
 
     @property
     def is_service(self) -> bool:
-        """Whether the client acts for itself, with no user and no login."""
+        """Whether the client acts for itself, without a user or a login."""
         return bool(self.secret)
 
 
 def variables() -> tuple[str, str]:
     """Return the names of the environment variables that name the client and its secret."""
     ours = ID_VARIABLE, SECRET_VARIABLE
-    # An id alone is for logins of people to Globus Compute.
+    # An id alone is for user logins to Globus Compute.
     if any(map(os.environ.get, ours)) or not os.environ.get(COMPUTE_VARIABLES[1]):
         return ours
     return COMPUTE_VARIABLES

@@ -1,4 +1,4 @@
-"""Make the documents for the Transfer API from our requests."""
+"""Build the documents of the Transfer API from our requests."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["delete_document", "fingerprint", "global_path", "plain_label", "tran
 
 
 def global_path(path: str, place: Collection) -> str:
-    """Return a path as the Transfer API takes it.
+    """Return a path in the form that the Transfer API expects.
 
-    An absolute one counts from the root of the collection. A relative one, or one under ``~``, counts from ``home:`` of
-    the endpoint, else from the default directory that Globus itself has there, which it calls ``/~/``.
+    An absolute path starts at the root of the collection. A relative path, or one below ``~``, starts at the endpoint's
+    ``home:``, or else at the collection's default directory, which Globus calls ``/~/``.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def global_path(path: str, place: Collection) -> str:
 
 
 def deletable_path(path: str, place: Collection) -> str:
-    """Return a path to delete; as `global_path`, but a root, or the home folder itself, is refused."""
+    """Return a path to delete, like `global_path`, but refuse a root and the home folder itself."""
     found = global_path(path, place)
     if found in ("/", "/~"):
         raise root_refusal(path, endpoint=place.name, backend="globus")
@@ -48,11 +48,11 @@ def deletable_path(path: str, place: Collection) -> str:
 
 
 def unsupported_reason(request: TransferRequest, source: Collection, destination: Collection) -> str:
-    """Return why Globus is not asked to delete extra files, as a sentence; empty if it may be.
+    """Return why Globus must not delete extra files, as a sentence; empty if it may.
 
     Globus removes files, folders and links that the source lacks or has as another kind (docs.globus.org, "Task
-    Submission", 2.3). It does not say whether that goes for what the filter rules leave out, nor what becomes of a
-    source that lies in the destination itself.
+    Submission", 2.3). Its documentation does not say whether it also removes files that the filters exclude, or what
+    happens to a source inside the destination.
     """
     if not request.delete_destination_extra:
         return ""
@@ -76,9 +76,9 @@ def transfer_document(
     submission_id: str,
     options: GlobusOptions = DEFAULTS,
 ) -> globus_sdk.TransferData:
-    """Return the document of a transfer; ``options`` apply where the request leaves them open."""
+    """Return the document of a transfer; ``options`` are defaults for what the request does not set."""
     pairs = [(global_path(item.source, source), global_path(item.destination, destination)) for item in request.items]
-    # Globus refuses a task with the paths of a running one, whatever its options.
+    # Globus refuses a task with the same paths as a running task, whatever its options.
     signature = ["transfer", source.id, destination.id, sorted(pairs)]
     quota_fails = _chosen(request.fail_on_quota_errors, options.fail_on_quota_errors)
     document = globus_sdk.TransferData(
@@ -146,7 +146,7 @@ def _common(request: Request, signature: Any, submission_id: str, options: Globu
 
 
 def _whole_second(moment: datetime) -> str:
-    """Return a time in the format of the service, rounded up."""
+    """Return a time in the service's format, rounded up to a whole second."""
     return (moment.astimezone(timezone.utc) + timedelta(microseconds=999_999)).isoformat(timespec="seconds")
 
 
@@ -158,7 +158,7 @@ def _label(label: str, signature: Any) -> str:
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
-    """Return the fingerprint in the label of a document or task; empty without one."""
+    """Return the fingerprint in the label of a document or task; empty if it has none."""
     last = str(document.get("label") or "").rpartition(" ")[2]
     return last if last.startswith("chiltepin-") else ""
 

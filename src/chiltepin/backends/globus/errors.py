@@ -38,15 +38,15 @@ __all__ = ["BACKEND", "TOO_MANY_PENDING", "call_globus", "translate"]
 
 BACKEND = "globus"
 
-#: A user may have 100 tasks that have not ended; the next is refused with this code (seen in other clients' code; that
-#: it comes with HTTP 409 is assumed).
+#: A user may have 100 unfinished tasks; the next is refused with this code (seen in the code of other clients; HTTP
+#: status 409 is assumed).
 TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 
-#: Codes of external errors that are permanent (types of the JavaScript SDK for a listing and a new folder, and
-#: reports).
+#: Codes of permanent external errors (from reports, and from types of the JavaScript SDK for a listing and a new
+#: folder).
 _FINAL = re.compile(r"NotFound|PermissionDenied|NotDirectory|Exists|SizeLimit|LoginFailed|NotSupported|ConsentRequired")
 
-#: The same in the text of an endpoint, for an external error with a general code.
+#: Words of a permanent error in an endpoint's message, for an external error with a general code.
 _FINAL_WORDS = re.compile(r"permission denied|no such file|not found|does not exist|consent|credential", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -62,22 +62,22 @@ _BY_CODE: dict[str, type[BackendError]] = {
 
 
 def call_globus(call: Callable[[], T], what: str) -> T:
-    """Run one call of the SDK; raise our errors in place of its errors.
+    """Run one call of the SDK; raise our errors instead of the SDK's.
 
-    ``what`` names the purpose, and begins the sentence of an error.
+    ``what`` names the purpose, and begins the error message.
     """
     try:
         return call()
-    except Exception as err:  # noqa: BLE001 - a malformed document has the SDK, or us, raise anything
+    except Exception as err:  # noqa: BLE001 - a malformed response can make the SDK, or us, raise anything
         failure = translate(err, what)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
 
 def translate(err: Exception, what: str, client: globus_sdk.TransferClient | None = None) -> ChiltepinError:
-    """Return our error for an error of a call of the SDK, even if that is malformed.
+    """Return our error for an error of an SDK call, even for a malformed one.
 
-    ``client`` is the caller's; what its code raises, and not the SDK, would be raised again by a retry.
+    ``client`` is the caller's: an error of the caller's code, not of the SDK, would be raised again by a retry.
     """
     if isinstance(err, ChiltepinError):
         return err
@@ -94,7 +94,7 @@ def translate(err: Exception, what: str, client: globus_sdk.TransferClient | Non
 
 
 def _is_callers(err: Exception, client: globus_sdk.TransferClient) -> bool:
-    """Whether an error comes from code of the caller: of a class of theirs, or from beneath the SDK."""
+    """Whether an error comes from the caller's code: from a subclass of the client, or from code that the SDK calls."""
     if type(client) is not globus_sdk.TransferClient:
         return True
     *_, (innermost, _) = traceback.walk_tb(err.__traceback__)
@@ -102,7 +102,7 @@ def _is_callers(err: Exception, client: globus_sdk.TransferClient) -> bool:
 
 
 def malformed_response(err: Exception, what: str) -> ServiceUnavailableError:
-    """Return the error for a response that could not be parsed, such as that of a proxy."""
+    """Return the error for a response that could not be parsed, such as a proxy's."""
     return ServiceUnavailableError(
         f"{what}: could not parse the response ({type(err).__name__}); check for a proxy before Globus.",
         backend=BACKEND,
@@ -124,7 +124,7 @@ def _translate_globus_error(err: globus_sdk.GlobusError, what: str) -> Chiltepin
             transient=True,
         )
     if isinstance(err, globus_sdk.GlobusAPIError):
-        # Not a response of the Transfer API itself, but of a proxy, for instance.
+        # Not a response of the Transfer API itself, but for example of a proxy.
         return _from_http_status(err, what)
     return BackendError(f"{what}: {one_line(str(err))}.", backend=BACKEND, code=type(err).__name__)
 
@@ -182,9 +182,9 @@ def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
 
 
 def _login_error(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
-    """Return the error that names the command, if this needs a login first."""
-    # Policies of a session come with HTTP 502 or 403, and only the parameters tell them from a broken endpoint
-    # (SDK documentation, "Handling transfer authorization parameters"); some are only in the message.
+    """Return the error that names the login command, if a new login is needed; else None."""
+    # Session policies come with HTTP 502 or 403, and only the parameters distinguish them from a broken endpoint (SDK
+    # documentation, "Handling transfer authorization parameters"); some are only in the message.
     gare = to_gare(err)
     options = options_of(gare.authorization_parameters.to_dict()) if gare else options_in(str(err.message or ""))
     if err.info.consent_required or options.startswith(" --consent"):

@@ -1,4 +1,4 @@
-"""What is done with a path at once, without a task: list, look, make a folder, rename."""
+"""Operations on a path that need no task: list, stat, make a folder, rename."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["FileOperations"]
 class FileOperations:
     """The operations on the files of collections.
 
-    ``ask`` runs a call of a client, and ``find`` returns the collection of an endpoint to whose data the login has the
-    consent.
+    ``ask`` runs a call of a client, and ``find`` returns the collection of an endpoint, once the login has the consent
+    to its data.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class FileOperations:
         self._ask, self._find = ask, find
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
-        """List a folder, however large it is."""
+        """List a folder of any size."""
         place, folder = self._place(endpoint, path)
         what = f"Listing {folder} on endpoint {endpoint!r}"
 
@@ -60,7 +60,7 @@ class FileOperations:
         return call_globus(partial(pages.complete, page, what), what)
 
     def exists(self, endpoint: str, path: str) -> bool:
-        """Whether anything is at a path."""
+        """Whether a path exists."""
         try:
             self._stat(endpoint, path, responses.is_entry)
         except PathNotFoundError:
@@ -68,8 +68,8 @@ class FileOperations:
         return True
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
-        """Return what is at a path."""
-        # The name is that of the path: of the root no document could tell one.
+        """Return the entry at a path."""
+        # The name comes from the path: the document of the root has none.
         entry: DirEntry = self._stat(endpoint, path, lambda document: responses.entry_of({**document, "name": "it"}))
         return replace(entry, name=posixpath.basename(posixpath.normpath(path)) or "/")
 

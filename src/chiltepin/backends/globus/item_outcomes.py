@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["all_skipped_known", "outcomes_of"]
 
-#: The file of an event, in its details.
+#: The path of a file in the details of an event.
 _FILE = re.compile(r"^File: (.+)$", re.MULTILINE)
 
 #: A path that is null on both sides, because the user has no role there (types of the JavaScript SDK).
@@ -25,7 +25,7 @@ HIDDEN = "a path that Globus does not report"
 
 _DONE = ItemOutcome(done=True)
 
-#: Source and destination as Globus calls them; of a deletion, the path twice.
+#: Source and destination path as Globus reports them; for a deletion, the same path twice.
 Pair = tuple[str, str]
 
 
@@ -47,12 +47,12 @@ def outcomes_of(
     find : callable
         Returns the collection of an endpoint.
     whole : bool
-        Whether each item is done that was not skipped: the task succeeded, and the skipped files are known.
+        Whether each item that was not skipped is done: the task succeeded, and the skipped files are known.
     skipped, moved : sequence of mapping
-        The files that the service skipped because it could not read them, and those that it moved. Either path may be
-        null (types of the JavaScript SDK), and other keys are uncertain.
+        The files that the service skipped because it could not read them, and the files that it transferred. Either
+        path may be null (types of the JavaScript SDK), and other keys are uncertain.
     errors : sequence of mapping
-        Its error events, the newest first; their details name the file.
+        The error events of the task, newest first; their details name the file.
     """
     if isinstance(request, TransferRequest) and request.accept_skipped and whole:
         return _with_skipped(request, find, skipped)
@@ -61,7 +61,7 @@ def outcomes_of(
     pairs = _pairs(request, find)
     found: list[ItemOutcome | None] = []
     for pair in pairs:
-        # If a folder has arrived in part, it is unknown what is missing.
+        # If a folder was transferred in part, the missing files are unknown.
         files = isinstance(request, TransferRequest) and not request.recursive
         sure = whole or (files and _has_arrived(pair, arrived, pairs))
         failure = failures.of(pair, deep=request.recursive, sure=sure)
@@ -70,7 +70,7 @@ def outcomes_of(
 
 
 def _has_arrived(pair: Pair, arrived: set[tuple[str | None, str | None]], pairs: Sequence[Pair]) -> bool:
-    """Whether a file is listed as moved, by both paths, or by one that no other item has if the other is hidden."""
+    """Whether a file is listed as moved: by both paths or, if one is hidden, by one that no other item has."""
     if pair in arrived:
         return True
     source, destination = pair
@@ -82,7 +82,7 @@ def _has_arrived(pair: Pair, arrived: set[tuple[str | None, str | None]], pairs:
 def _with_skipped(
     request: TransferRequest, find: Callable[[str], Collection], skipped: Sequence[Mapping[str, Any]]
 ) -> list[ItemOutcome | None]:
-    """Return that each item is done, with the paths that were skipped of it; one of no known item belongs to all."""
+    """Return each item as done, with its skipped paths; a path of no known item is added to all items."""
     pairs = _pairs(request, find)
     found: list[list[str]] = [[] for _ in pairs]
     for entry in skipped:
@@ -145,12 +145,12 @@ class _Failures:
         self._errors: dict[str, ItemOutcome] = {}
         for event in errors:
             for path in _FILE.findall(str(event.get("details") or "")):
-                # The newest comes first and is decisive.
+                # The newest event comes first and decides.
                 self._errors.setdefault(_normalized(path.strip()), _failed(event))
 
     def of(self, pair: Pair, *, deep: bool, sure: bool) -> ItemOutcome | None:
         """Return why an item failed; None if no path of it is known to have failed."""
-        # The error of a file that was done in the end was overcome.
+        # The errors of a file that was transferred in the end were overcome.
         known = [*zip(self._skipped, pair, strict=True), *([] if sure else [(self._errors, path) for path in pair])]
         for failures, path in known:
             if path in failures:

@@ -1,7 +1,7 @@
-"""A listing of a folder from its pages: complete, or an error.
+"""Combine the pages of a folder's listing; an incomplete listing is an error.
 
-The service returns at most 100,000 entries in one answer, and reads the folder again for each page (SDK documentation,
-``operation_ls``). If a folder changes meanwhile, entries would be missing, or appear twice.
+The service returns at most 100,000 entries in one response, and reads the folder again for each page (SDK
+documentation, ``operation_ls``). If the folder changes in between, entries could be missing, or appear twice.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGE", "complete"]
 
-#: Entries of one page: the service's maximum, and its default.
+#: Entries in one page: the service's maximum, and its default.
 PAGE = 100_000
 
-#: Entries of one folder; the service promises to work with 5,000,000 (FAQ "Transfer and Sharing", limits).
+#: Limit of entries in one folder; Globus supports 5,000,000 (FAQ "Transfer and Sharing", limits).
 MOST_ENTRIES = 10_000_000
 
-#: Tries of a listing before it fails.
+#: Attempts at a listing before it fails.
 TRIES = 3
 
 
 def complete(ask: Callable[[int], Mapping[str, Any]], what: str) -> list[DirEntry]:
     """Return all entries of a folder.
 
-    ``ask`` returns the ``file_list`` document from an offset on; the order of the names is the same each time. ``what``
-    begins the message of a ServiceUnavailableError, if the pages never fit together. An answer that is not a listing is
-    a TypeError, KeyError or ValueError.
+    ``ask`` returns the ``file_list`` document that starts at an offset; the order of the names is always the same.
+    ``what`` begins the message of a ServiceUnavailableError, if the pages never match. A response that is not a listing
+    is a TypeError, KeyError or ValueError.
     """
     for _ in range(TRIES):
         found = _once(ask)
@@ -48,12 +48,12 @@ def complete(ask: Callable[[int], Mapping[str, Any]], what: str) -> list[DirEntr
 
 
 def _once(ask: Callable[[int], Mapping[str, Any]]) -> list[DirEntry] | None:
-    """Return all entries; None if the pages do not fit together."""
+    """Return all entries; None if the pages do not match."""
     found: dict[str, DirEntry] = {}
     total = last = None
     while True:
-        # Each page begins with the last entry of the page before. If that has moved, entries are missing or come twice,
-        # even if the total is unchanged.
+        # Each page begins with the last entry of the previous page. If that entry has moved, entries are missing or
+        # repeated, even if the total is unchanged.
         page = ask(max(0, len(found) - 1))
         listed = [entry_of(entry) for entry in entries(page)]
         if _count(page, "length") not in (None, len(listed)) or (found and _count(page, "total") != total):
@@ -76,7 +76,7 @@ def _once(ask: Callable[[int], Mapping[str, Any]]) -> list[DirEntry] | None:
 
 
 def _count(page: Mapping[str, Any], key: str) -> int | None:
-    """Return a count of a listing; None without one."""
+    """Return a count of a listing; None if it has none."""
     count = page.get(key)
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
         raise ValueError(key)

@@ -1,4 +1,4 @@
-"""Logging in to Globus, logging out, and who is logged in: what the commands do."""
+"""Log in to Globus, log out, and show the identity: the functions behind the commands."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ __all__ = ["Identity", "Session", "login", "logout", "whoami"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who is logged in.
+    """The identity that is logged in.
 
     Parameters
     ----------
     username : str
         Such as ``user@example.org``.
     identity_id : str
-        The UUID of it at Globus Auth.
+        Its UUID at Globus Auth.
     client_id : str
         The client that acts for it.
     is_service : bool
@@ -54,7 +54,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """The requirements of a site for a login: one of the domains, all identities and policies, and a second factor."""
+    """A site's requirements for a login: one of the domains, all identities and policies, and a second factor."""
 
     domains: tuple[str, ...] = ()
     identities: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Session:
 
     @property
     def is_required(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether there is any requirement."""
         return bool(self.domains or self.identities or self.policies or self.mfa)
 
 
@@ -77,7 +77,7 @@ def login(
     browser: bool = True,
     say: Callable[[str], None] = print,
 ) -> Identity:
-    """Log a user in, and store the login, unless a login that suffices exists.
+    """Log a user in and store the login, unless a sufficient login exists.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def login(
     force : bool
         Log in again even if a login exists.
     browser : bool
-        Whether to open a browser of this machine. If not, the user opens a link on any machine, and enters a code.
+        Whether to open a browser on this machine. If not, the user opens a link on any machine, and enters a code.
     say : callable
         Prints a message.
 
@@ -121,23 +121,23 @@ def login(
             _run(who, _parameters(session, force=force), browser=browser)
         identity = present or whoami(client_id)
         say(f"{'Already logged' if present else 'Logged'} in as {identity.username}.")
-    # After the login: only the Transfer service knows which collections want a consent, and it answers no stranger.
+    # After the login: only the Transfer service knows which collections require a consent, and it requires a login.
     wanted = _missing_consents(client_id, places or {}, consent, say, force=force)
     if wanted:
         if not who.is_service:
             scope = str(auth.data_access(wanted.values()))
             _run(who, GlobusAuthorizationParameters(required_scopes=[scope]), browser=browser)
         with auth.transfer_client(client_id) as client:
-            # The page lets the user refuse each of them.
+            # The page lets the user deny each consent.
             auth.require_data_access(client, {place: name for name, place in wanted.items()})
         say(f"Chiltepin can now access the data of {' and '.join(wanted)}.")
     return identity
 
 
 def logout(client_id: str | None = None) -> bool:
-    """End the stored login at Globus, and remove it; return whether there was one.
+    """Revoke the stored login at Globus and delete it; return whether there was one.
 
-    If Globus does not respond, that is a ServiceUnavailableError, and the login stays.
+    If Globus does not respond, raise a ServiceUnavailableError, and keep the login.
     """
     who = choose_credentials(client_id)
     if who.is_service or not auth.user_tokens(who).get_token_data_by_resource_server():
@@ -148,14 +148,14 @@ def logout(client_id: str | None = None) -> bool:
 
 
 def whoami(client_id: str | None = None) -> Identity:
-    """Ask Globus Auth for the identity of the user; a LoginRequiredError without a login."""
+    """Return the user's identity from Globus Auth; raise a LoginRequiredError if there is no login."""
     who = choose_credentials(client_id)
     with bounded(
         globus_sdk.AuthClient(
             authorizer=auth.authorizer(AuthScopes.resource_server, client_id), retry_config=RetryConfig(max_retries=2)
         )
     ) as client:
-        # Texts and not the answer, which holds the request, and that the token.
+        # Strings, not the response, which holds the request with the token.
         username, identity_id = call_auth(lambda: _names(client.userinfo(), "preferred_username", "sub"))
     return Identity(
         username=username,
@@ -173,7 +173,7 @@ def _names(answer: Any, *keys: str) -> list[str]:
 
 
 def _current_identity(client_id: str | None) -> Identity | None:
-    """Return the user, if both services accept the login: each has separate tokens, which expire separately."""
+    """Return the user, if both services accept the login: their tokens are separate and expire separately."""
     try:
         identity = whoami(client_id)
         with auth.transfer_client(client_id) as client:
@@ -181,7 +181,7 @@ def _current_identity(client_id: str | None) -> Identity | None:
     except LoginRequiredError:
         return None
     except BackendError:
-        # Transfer is down, say; a new login would not change that.
+        # For example, Transfer is down; a new login would not change that.
         return whoami(client_id)
     return identity
 
@@ -192,8 +192,8 @@ def _parameters(session: Session, *, force: bool) -> GlobusAuthorizationParamete
         session_required_identities=list(session.identities) or None,
         session_required_policies=list(session.policies) or None,
         session_required_mfa=session.mfa or None,
-        # A session that has lapsed is not renewed by the browser's cookie (SDK documentation, "Handling transfer
-        # authorization parameters").
+        # The browser's cookie does not renew an expired session (SDK documentation, "Handling transfer authorization
+        # parameters").
         prompt="login" if force or session.is_required else None,
     )
 
@@ -206,7 +206,7 @@ def _missing_consents(
     *,
     force: bool,
 ) -> dict[str, str]:
-    """Return the collections of those endpoints that lack a consent, by name; say of the others that they do not."""
+    """Return the collections that lack a consent, by endpoint name; report the rest with ``say``."""
     names = list(names)
     if not names:
         return {}
@@ -228,7 +228,7 @@ def _missing_consents(
 
 
 def _requires_consent(client: globus_sdk.TransferClient, collection_id: str) -> bool:
-    """Whether the service itself asks for a consent to a collection, of whatever kind that is."""
+    """Whether the service itself asks for a consent to a collection, whatever its type."""
     try:
         call_globus(lambda: client.operation_ls(collection_id, limit=1).http_status, "Checking for missing consents")
     except ConsentRequiredError:
@@ -257,7 +257,7 @@ def _flow(who: Credentials, parameters: GlobusAuthorizationParameters, manager: 
     def run() -> str:
         with auth.make_app(who, login_flow_manager=manager) as app:
             try:
-                # The SDK's local server logs each request to stderr, and with it the code of the login.
+                # The SDK's local server logs each request, and with it the login code, to stderr.
                 with contextlib.redirect_stderr(io.StringIO() if manager == "local-server" else sys.stderr):
                     app.login(auth_params=parameters, force=True)
             except LocalServerEnvironmentalLoginError:
@@ -280,5 +280,5 @@ def _flow(who: Credentials, parameters: GlobusAuthorizationParameters, manager: 
 
 
 def _has_browser() -> bool:
-    """Whether a window can be opened; the SDK itself looks for a remote session, and for a browser of text."""
+    """Whether a window can be opened; the SDK itself checks for a remote session and for a text browser."""
     return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""The options of the Globus backend, from the settings: defaults for what a request leaves open."""
+"""Options of the Globus backend from the settings: defaults for what a request does not set."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["DEFAULTS", "GlobusOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobusOptions:
-    """What stands under ``data: globus:`` of the settings.
+    """The settings under ``data: globus:``.
 
     Parameters
     ----------
     client_id : str or None
-        The native app that logs in; None for the default of `chiltepin.backends.globus.auth`.
+        The native app that logs in; None for the default of `chiltepin.backends.globus.credentials`.
     notify : tuple of str
-        The events of tasks about which Globus sends an e-mail. None by default: a workflow makes hundreds of tasks.
+        The task events for which Globus sends an e-mail. None by default: a workflow submits hundreds of tasks.
     encrypt_data, fail_on_quota_errors, checksum_algorithm
-        As in `chiltepin.model.TransferRequest`, for requests that do not say it.
+        As in `chiltepin.model.TransferRequest`, for requests that do not set them.
     """
 
     client_id: str | None = None
@@ -36,7 +36,7 @@ class GlobusOptions:
 
     @classmethod
     def checked(cls, given: Mapping[str, Any]) -> GlobusOptions:
-        """Return the options of a mapping; a ConfigError names one that is unknown or invalid."""
+        """Return the options of a mapping; a ConfigError names an unknown or invalid option."""
         for name, value in given.items():
             if name not in _CHECKS:
                 raise ConfigError(
@@ -52,7 +52,7 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-#: Whether the value of each option is valid, and what to write instead.
+#: A check of the value of each option, and what to write instead.
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "client_id": (lambda value: isinstance(value, str), "the UUID of a native app that is registered at Globus"),
     "notify": (
@@ -64,5 +64,5 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "checksum_algorithm": (lambda value: value in CHECKSUMS, f"one of {', '.join(CHECKSUMS)}"),
 }
 
-#: The options of settings that say nothing.
+#: The options if the settings set none.
 DEFAULTS = GlobusOptions()

@@ -1,4 +1,4 @@
-"""Check the responses of the Transfer API and turn them into our model."""
+"""Check the responses of the Transfer API and convert them into our model."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ _HINTS = {
     "QUOTA_EXCEEDED": "Make room there. ",
 }
 
-#: Faults that a login mends; the text of the event may say which login.
+#: Faults that a new login resolves; the text of the event may say which login.
 _LOGIN_CODES = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
 
 _KINDS = {"dir": "dir", "file": "file"}
 
 
-#: Every status of a task (SDK documentation, ``get_task``).
+#: All statuses of a task (SDK documentation, ``get_task``).
 _STATUSES = frozenset({"ACTIVE", "INACTIVE", "SUCCEEDED", "FAILED"})
 
 
 def entries(page: Any) -> list[dict[str, Any]]:
-    """Return the entries of a list, or of a page of one; TypeError or KeyError for any other answer."""
+    """Return the entries of a list, or of one of its pages; TypeError or KeyError for any other response."""
     found = page["DATA"]
     if not isinstance(found, list):
         raise TypeError(type(found).__name__)
@@ -69,7 +69,7 @@ def entries(page: Any) -> list[dict[str, Any]]:
 
 
 def result_code(answer: Any) -> str:
-    """Return the code of an answer to a request; errors as `entries`."""
+    """Return the code of a response; errors as for `entries`."""
     code = answer["code"]
     if not isinstance(code, str) or not code:
         raise TypeError(type(code).__name__)
@@ -77,9 +77,9 @@ def result_code(answer: Any) -> str:
 
 
 def task(document: Any, task_id: str = "") -> dict[str, Any]:
-    """Return the document of a task; errors as `entries`, and ValueError if a required field is missing.
+    """Return the document of a task; errors as for `entries`, and ValueError if a required field is missing.
 
-    An incomplete answer could be taken for a success that has skipped files. ``task_id`` is the requested task, if
+    An incomplete response could be mistaken for a success with skipped files. ``task_id`` is the requested task, if
     known.
     """
     whole = dict(document)
@@ -106,7 +106,7 @@ _COUNTS = (
 
 
 def skipped_paths(document: Mapping[str, Any]) -> int:
-    """Return how many paths a task may have skipped: its own number, or what is missing in its counts."""
+    """Return how many paths a task may have skipped: the reported number, or more if its counts do not add up."""
     reported = int(document.get("subtasks_skipped_errors") or 0)
     total = document.get("subtasks_total")
     counts = [count for name in _COUNTS if isinstance(count := document.get(name), int)]
@@ -130,9 +130,9 @@ def has_error(task: Mapping[str, Any]) -> bool:
 
 
 def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, Any] | None) -> TaskStatus:
-    """Return the status of a task document, and of its last error event, if known.
+    """Return the status from a task document and the task's last error event, if known.
 
-    The reason of ``FAILED`` is the fatal error; ``ACTIVE`` may be paused.
+    The reason of ``FAILED`` is the fatal error; an ``ACTIVE`` task may be paused.
     """
     fatal = task.get("fatal_error")
     fatal = fatal if isinstance(fatal, dict) else {}
@@ -159,7 +159,7 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
 
 
 def info_of(status: TaskStatus, task: Mapping[str, Any], label: str) -> TaskInfo:
-    """Return what the document of a task tells; LookupError, TypeError or ValueError if it is invalid."""
+    """Return the facts in a task document; LookupError, TypeError or ValueError if it is invalid."""
     return TaskInfo(
         status=status,
         kind="delete" if task["type"] == "DELETE" else "transfer",
@@ -178,7 +178,7 @@ def _endpoint(task: Mapping[str, Any], side: str) -> str:
 
 
 def event_of(event: Mapping[str, Any]) -> TaskEvent:
-    """Return an event of a task; errors as `info_of`."""
+    """Return an event of a task; errors as for `info_of`."""
     return TaskEvent(
         time=_moment(event["time"]),
         code=token(event["code"]),
@@ -192,8 +192,8 @@ def _moment(text: str) -> datetime:
 
 
 def _files_deleted(task: Mapping[str, Any]) -> int:
-    """Return how many files and links are deleted so far, at most."""
-    # Files are those found; subtasks also count folders and items (globus_sdk.testing, "endpoint_manager_task_list").
+    """Return the maximum number of files and links that have been deleted so far."""
+    # These are files found; subtasks also count folders and items (globus_sdk.testing, "endpoint_manager_task_list").
     found = _count(task.get("files")) + _count(task.get("symlinks"))
     return min(found, _count(task.get("subtasks_succeeded")))
 
@@ -214,16 +214,16 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
         (event or {}).get("description"),
         (event or {}).get("details") or task.get("nice_status_details"),
     ]
-    # The same text often comes twice.
+    # The same text often appears twice.
     lines = list(dict.fromkeys(line for text in texts if text and (line := one_line(str(text)))))
-    # Also if the code is not about a login: the policy of a site may appear as any fault of a connection.
+    # Also if the code is not about a login: a site's policy may appear as any connection fault.
     options = options_in("\n".join(str(text) for text in texts if text))
     cure = f"Type: {login_command(options)}. " if options or code in _LOGIN_CODES else _HINTS.get(code, "")
     return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_task_link(uuid(task['task_id']))}".rstrip()
 
 
 def _cancellation(task: Mapping[str, Any]) -> str | None:
-    """Return what an administrator said who has cancelled a task."""
+    """Return the message of the administrator who cancelled a task; None if no administrator did."""
     side = token(task.get("canceled_by_admin"))
     if not side:
         return None
@@ -231,7 +231,7 @@ def _cancellation(task: Mapping[str, Any]) -> str | None:
     return f"{who} canceled it: {task.get('canceled_by_admin_message') or 'no reason given'}"
 
 
-#: The messages of administrators who have paused one task themselves.
+#: Keys of the messages of administrators who paused this task alone.
 _PAUSE_MESSAGES = (
     "source_pause_message",
     "source_pause_message_share",
@@ -241,9 +241,9 @@ _PAUSE_MESSAGES = (
 
 
 def pause_event(document: Any) -> dict[str, Any] | None:
-    """Return the messages of administrators and of rules that pause a task, in the form of an event; None without any.
+    """Return the messages of the administrators and rules that pause a task, as an event; None if there are none.
 
-    Errors as `entries`.
+    Errors as for `entries`.
     """
     explicit = [document.get(key) for key in _PAUSE_MESSAGES]
     rules = [
@@ -259,7 +259,7 @@ def _task_link(task_id: str) -> str:
 
 
 def unknown_status(handle: TaskHandle, why: str) -> TaskStatus:
-    """Return the status of a task whose document could not be read this time; it may go on."""
+    """Return the status of a task whose document could not be read this time; the task may still be running."""
     return TaskStatus(handle=handle, state=TaskState.ACTIVE, code=UNREAD, reason=one_line(why) + ".")
 
 
@@ -270,7 +270,7 @@ def lost_status(handle: TaskHandle) -> TaskStatus:
 
 
 def is_entry(document: Any) -> bool:
-    """Return True for the document of a file or folder; errors as `entries` for one that does not say what it is."""
+    """Return True for the document of a file or folder; errors as for `entries` if it has no type."""
     if not isinstance(kind := document["type"], str) or not kind:
         raise TypeError(type(kind).__name__)
     return True

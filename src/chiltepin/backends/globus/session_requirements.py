@@ -1,4 +1,4 @@
-"""What a site asks of a login, from the service's documents and words, as options of ``chiltepin login``."""
+"""Translate a site's login requirements, from documents and messages, into options of ``chiltepin login``."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 __all__ = ["login_command", "options_in", "options_of"]
 
-#: For each authorization parameter the option (SDK, ``GlobusAuthorizationParameters``). A login that asks for several
-#: domains lets the user choose one of them.
+#: The option for each authorization parameter (SDK, ``GlobusAuthorizationParameters``). If a login requires one of
+#: several domains, the user chooses.
 _LISTS = {
     "session_required_identities": "--session-identity",
     "session_required_single_domain": "--session-domain",
     "session_required_policies": "--session-policy",
 }
 
-#: The message of a GridFTP server whose policy refuses every linked identity.
+#: Key in the message of a GridFTP server whose policy rejects every linked identity.
 _DOMAINS = "allowed_domains"
 
-#: In the scope of a consent, the collection that wants it.
+#: The collection that requires a consent, in the scope of the consent.
 _DATA_ACCESS = re.compile(r"/scopes/([0-9a-fA-F-]{36})/data_access")
 
-#: A domain, a username, a UUID; nothing that a shell or click would take for something else.
+#: A domain, a username or a UUID; no text that a shell or click would interpret.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,250}")
 
 _WORDS = re.compile(r"\bsession with (?:an identity (?:of|from) )?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
 
-#: Characters of an event in which parameters are looked for, and documents that are read.
+#: Characters of an event that are searched for parameters, and documents that are parsed, at most.
 _LONGEST, _MOST = 50_000, 100
 
 
 def options_of(parameters: Mapping[str, Any]) -> str:
-    """Return the options that fulfil authorization parameters, each with a blank before it; empty if none does."""
+    """Return the options that fulfill authorization parameters, each after a space; empty if there are none."""
     asked = {
         f"{option} {shlex.quote(value)}": None
         for name, option in _LISTS.items()
@@ -52,10 +52,10 @@ def options_of(parameters: Mapping[str, Any]) -> str:
 
 
 def options_in(text: str) -> str:
-    """Return the options that the words of an event or of an error ask for; empty if they name none.
+    """Return the options that the text of an event or error asks for; empty if it names none.
 
-    The GridFTP server of a site tells its policy as JSON inside of the text, often escaped once more (seen in public
-    reports: ``530-GridFTP-JSON-Result: {...}``).
+    A site's GridFTP server sends its policy as JSON inside the text, often escaped once more (seen in public reports:
+    ``530-GridFTP-JSON-Result: {...}``).
     """
     text = text[:_LONGEST]
     found: dict[str, list[str]] = {}
@@ -71,14 +71,14 @@ def options_in(text: str) -> str:
 
 
 def login_command(options: str) -> str:
-    """Return what to type: the command, and what has to go first, where service credentials are in its way."""
+    """Return the login command, with a note to unset service credentials first if they prevent the login."""
     first = f" (unset {' and '.join(variables())} first: service credentials have no session)"
     in_the_way = "--session" in options and choose_credentials().is_service
     return f"chiltepin login{options or ' --force'}{first if in_the_way else ''}"
 
 
 def _documents(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the objects of JSON in a text, those inside of others too."""
+    """Yield the JSON objects in a text, including nested ones."""
     decoder, end = json.JSONDecoder(strict=False), 0
     for _ in range(_MOST):
         start = text.find("{", end)
@@ -102,7 +102,7 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return what a parameter asks for; one text may stand for a list, with commas between."""
+    """Return the values of a parameter; a string may be a list separated by commas."""
     listed = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
     return [one for one in listed if isinstance(one, str) and _PLAIN.fullmatch(one)]
 

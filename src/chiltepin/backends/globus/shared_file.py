@@ -1,11 +1,11 @@
-"""Change a small file that processes of several hosts change at once, so that no change is lost.
+"""Change a small file that processes on several hosts may change at the same time, without losing a change.
 
-Locks may be missing on a disk, or count between the processes of one host only. So a lock (``flock``) only lets the
-writers of one host wait for each other. What keeps a change is the new file that each writer makes beside the old one,
-under a name that is its own. It makes that file, removes those of all other writers, and only then reads the old file,
-writes the new one and renames it over the old one. Of two writers at once, one of them finds its new file gone, and
-begins again with what the other has written. This needs no more of a disk than that names are made, removed and listed
-in one order for all.
+A disk may have no locks, or locks that work only between the processes of one host. So a lock (``flock``) only makes
+the writers of one host wait for each other. What protects a change is the new file that each writer creates beside the
+old one, under a unique name. A writer creates its new file, removes those of all other writers, and only then reads the
+old file, writes the new one and renames it over the old one. If two writers run at once, one of them finds its new file
+gone, and starts again with the file that the other has written. The disk only has to make, remove and list names in the
+same order for all hosts.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 __all__ = ["BusyFileError", "change_file"]
 
-#: Seconds for which a writer is not disturbed of whom it is not known whether it lives; it needs milliseconds.
+#: Seconds to wait for a writer that may still be running; a write takes milliseconds.
 PATIENCE = 10.0
 
-#: The longest pause between two looks, in seconds; a random part of it, so that two writers do not keep step.
+#: Longest pause between two checks, in seconds; each pause is random, so that two writers do not keep in step.
 _PAUSE = 0.02
 
-#: The end of the name of a new file: machine, process, its start and a random text; earlier versions had none of it.
+#: End of the name of a new file: machine, process id, start time and a random text; earlier versions had only ``.new``.
 _NEW = re.compile(r"(?:\.([0-9a-f]+)-([0-9]+)-([0-9]+)-[0-9a-f]+)?\.new$")
 
 
 class BusyFileError(Exception):
-    """Other writers have left no room."""
+    """Other writers kept the file busy."""
 
 
 def change_file(path: str, change: Callable[[], bytes], *, timeout: float) -> None:
-    """Replace a file by the bytes that ``change`` makes of it, which is called again if another writer was first.
+    """Replace a file with the bytes that ``change`` returns; call it again if another writer was first.
 
-    A BusyFileError if other writers leave no room for so many seconds.
+    Raise a BusyFileError if other writers keep the file busy for ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     with _turn(f"{path}.lock", deadline):
@@ -80,18 +80,18 @@ def _pause(deadline: float) -> None:
 
 
 def _replaced(path: str, change: Callable[[], bytes]) -> bool:
-    """Change the file once; return False if another writer has removed our new file, or goes first."""
+    """Change the file once; return False if another writer has removed our new file, or takes precedence."""
     _remove(_await_others(path))
     mine = f"{path}.{machine_id()}-{os.getpid()}-{start_ticks(os.getpid()) or 0}-{secrets.token_hex(4)}.new"
     descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
             others = _new_files(path) - {mine}
-            # Of two that begin at one moment, one gives way.
+            # If two writers start at the same time, one of them gives way.
             if mine > min(others, default=mine):
                 return False
             _remove(others)
-            # Any umask may have taken bits away; it cannot have added any.
+            # A umask may have cleared bits; it cannot have added any.
             os.fchmod(descriptor, 0o600)
             file.write(change())
             file.flush()
@@ -105,7 +105,7 @@ def _replaced(path: str, change: Callable[[], bytes]) -> bool:
 
 
 def _await_others(path: str) -> set[str]:
-    """Wait for writers that may be alive; return the new files that are still there."""
+    """Wait for writers that may be running; return the new files that remain."""
     end = time.monotonic() + PATIENCE
     with suppress(BusyFileError):
         while not all(map(_is_left, _new_files(path))):

@@ -29,28 +29,28 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Limit of files in the list of a task; a longer list counts as endless.
+#: Limit of files in the list of a task; a longer list is treated as endless.
 MAX_LISTED = 1_000_000
 
 #: Limit of pages of such a list; each has up to 1,000 files.
 MAX_PAGES = 10_000
 
-#: Tasks in one request. The filter takes a list of ids, without a documented limit; the one for administrators of
-#: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
+#: Tasks in one request. The filter accepts a list of ids, without a documented limit; the filter for administrators of
+#: endpoints accepts 50 (Transfer API, "endpoint_manager_task_list").
 TASKS_PER_POLL = 50
 
-#: Tasks in one page of the list of all.
+#: Tasks in one page of the list of all tasks.
 LISTED = 100
 
 #: Running tasks: the statuses in which the service refuses a new task with identical paths.
 _LIVE = "status:ACTIVE,INACTIVE"
 
-#: Without it the service lists transfers only (SDK documentation, ``task_list``).
+#: Without this filter, the service lists only transfers (SDK documentation, ``task_list``).
 _KINDS = "type:TRANSFER,DELETE"
 
 
 class Ask(Protocol):
-    """Runs one call with the client of Globus; ``what`` is the start of an error message."""
+    """Runs one call with the Globus client; ``what`` begins the error message."""
 
     def __call__(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         """Return what the call returns."""
@@ -68,7 +68,7 @@ class TaskReader:
         find: Callable[[str], Collection],
     ) -> None:
         self._ask, self._find = ask, find
-        # For each task with an error the code whose event was fetched, and the event.
+        # For each task with a fault, the fault whose event was fetched, and the event.
         self._events: dict[str, tuple[Any, dict[str, Any] | None]] = {}
 
     def forget(self) -> None:
@@ -76,7 +76,7 @@ class TaskReader:
         self._events.clear()
 
     def find_duplicate(self, document: Mapping[str, Any]) -> str | None:
-        """Return the running task of Chiltepin with the same paths."""
+        """Return the id of Chiltepin's running task with the same paths; None if there is none."""
         mark = documents.fingerprint(document)
         live = self._ask(
             "Looking for the task with the same paths",
@@ -168,7 +168,7 @@ class TaskReader:
         return event
 
     def _pause(self, task_id: str) -> dict[str, Any] | None:
-        """Return what administrators said who have paused a task, in the form of an event."""
+        """Return the messages of the administrators who paused a task, as an event."""
         return responses.pause_event(
             self._ask(
                 f"Reading the pause rules of task {task_id}",
@@ -191,7 +191,7 @@ class TaskReader:
         return items.outcomes_of(request, find, whole=whole, skipped=skipped, moved=moved, errors=errors)
 
     def tasks(self) -> Iterator[TaskInfo]:
-        """Yield all tasks of the user, the newest first."""
+        """Yield all tasks of the user, newest first."""
         for start in count(step=LISTED):
             page = self._ask("Listing the tasks", partial(_task_page, start=start))
             for task in responses.tasks(page):
@@ -201,13 +201,13 @@ class TaskReader:
                 return
 
     def task(self, task_id: str) -> TaskInfo:
-        """Return one task, with the reason of a fault."""
+        """Return one task, with the reason for a fault."""
         handle = TaskHandle(backend=BACKEND, task_id=task_id, submission_id="")
         task = self._document(handle)
         return responses.info_of(self._status(handle, task), task, documents.plain_label(task))
 
     def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
-        """Return the last events of a task, the newest first."""
+        """Return the last events of a task, newest first."""
         return self._ask(
             f"Reading the events of task {task_id}",
             lambda client: [
@@ -222,7 +222,7 @@ class TaskReader:
         )
 
     def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
-        """Return the last error events of a task, the newest first."""
+        """Return the last error events of a task, newest first."""
         return self._ask(
             f"Reading the events of task {task_id}",
             lambda client: responses.entries(

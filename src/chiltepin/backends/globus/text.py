@@ -1,4 +1,4 @@
-"""Make texts of Globus safe for one line of a terminal or log."""
+"""Make text from Globus safe for one line of a terminal or log."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from chiltepin.model import UUID
 
 __all__ = ["one_line", "token", "uuid", "web_app"]
 
-#: Limit of characters of a code or id of the service.
+#: Maximum length of a code or id from the service, in characters.
 MAX_TOKEN = 100
 
-#: Limit of characters of a text of the service in a message; its details can be pages.
+#: Maximum length of a text from the service in a message; its details can fill pages.
 MAX_LINE = 500
 
 
 def one_line(said: str) -> str:
-    """Return a text without line breaks and control characters, without a full stop at its end, and not too long.
+    """Return a text on one line, without control characters or a final period, and limited in length.
 
-    A text that an endpoint's owner chose may hold terminal escapes.
+    A text that an endpoint's owner chose may contain terminal escapes.
     """
     words = "".join(letter if letter.isprintable() else " " for letter in said).split()
     line = " ".join(words).removesuffix(".")
@@ -39,7 +39,7 @@ def uuid(said: Any) -> str:
 
 
 def web_app(words: str, page: str) -> str:
-    """Return the words and the address of a page of the web app; empty for another Globus than the production one."""
+    """Return the words and the address of a web app page; empty for a Globus deployment other than production."""
     if os.environ.get("GLOBUS_SDK_SERVICE_URL_TRANSFER"):
         return ""
     if os.environ.get("GLOBUS_SDK_ENVIRONMENT", "production") not in ("", "production"):

@@ -1,4 +1,4 @@
-"""The file that keeps the login from one run to the next."""
+"""The file that stores the login between runs."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ LOCK_TIMEOUT = 30.0
 
 _FORMAT = 1
 
-#: For each namespace and each resource server the fields of its token.
+#: The fields of the token for each namespace and resource server.
 _Logins = dict[str, dict[str, dict[str, Any]]]
 
 
 def token_file() -> str:
-    """Return the file of this user's tokens: what ``CHILTEPIN_TOKENS`` names, else one in the user's state folder."""
+    """Return the path of the user's token file: ``CHILTEPIN_TOKENS``, or else a file in the user's state folder."""
     named = os.environ.get(FILE_VARIABLE)
     default = os.path.join(platformdirs.user_state_dir("chiltepin"), "tokens.json")
-    # A link is followed once, here: the file behind it is replaced, not the link.
+    # A link is resolved once, here, so that its target is replaced and not the link.
     return os.path.realpath(os.path.expanduser(named)) if named else default
 
 
 class FileTokenStorage(TokenStorage):
-    """Tokens in one JSON file that only its owner can read, safe with many writers.
+    """Tokens in one JSON file that only its owner can read, safe with several writers.
 
     Tokens of other namespaces are neither read nor changed. If the file cannot be read, written or parsed, every method
     raises a LoginRequiredError.
 
     Notes
     -----
-    A reader needs no lock: it sees the old file or the new one, because a new one is written beside it and renamed
-    (POSIX, ``rename``). Writers on several hosts lose nothing of each other either, on disks without locks too; see
-    `shared_file`.
+    A reader needs no lock: it sees the old file or the new one, because the new file is written beside the old one and
+    renamed (POSIX, ``rename``). Writers on several hosts do not lose each other's changes, even on disks without locks;
+    see `shared_file`.
     """
 
     def __init__(self, path: str, *, namespace: str) -> None:
@@ -63,7 +63,7 @@ class FileTokenStorage(TokenStorage):
     def store_token_data_by_resource_server(
         self, token_data_by_resource_server: Mapping[str, TokenStorageData]
     ) -> None:
-        """Keep tokens, each in the place of the one for the same resource server."""
+        """Store tokens; each replaces the token for the same resource server."""
         new = {server: data.to_dict() for server, data in token_data_by_resource_server.items()}
         self._change(lambda logins: logins.setdefault(self.namespace, {}).update(new))
 
@@ -79,7 +79,7 @@ class FileTokenStorage(TokenStorage):
         return tokens
 
     def remove_token_data(self, resource_server: str) -> bool:
-        """Forget the token for a resource server; return whether there was one."""
+        """Delete the token for a resource server; return whether there was one."""
         found = []
 
         def remove(logins: _Logins) -> None:
@@ -104,7 +104,7 @@ class FileTokenStorage(TokenStorage):
         self._translate_errors(run)
 
     def _translate_errors(self, call: Callable[[], Any]) -> Any:
-        """Run a call; what the file system refuses becomes one sentence."""
+        """Run a call; an error of the filesystem becomes a LoginRequiredError."""
         try:
             return call()
         except BusyFileError:
@@ -120,12 +120,12 @@ class FileTokenStorage(TokenStorage):
 
     def _read(self) -> _Logins:
         try:
-            # Not blocking: a pipe by this name would have the login wait for a writer.
+            # Non-blocking: a pipe with this name would make the login wait for a writer.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, encoding="utf-8") as file:
                 facts = os.fstat(descriptor)
                 if facts.st_uid != os.geteuid() or not stat.S_ISREG(facts.st_mode):
-                    # All data would be moved in the name of the one who put it there.
+                    # The owner of the file would choose the identity of all transfers.
                     raise PermissionError(errno.EPERM, f"it belongs to user {facts.st_uid}")
                 if facts.st_mode & 0o077:
                     os.fchmod(descriptor, 0o600)
@@ -141,13 +141,13 @@ class FileTokenStorage(TokenStorage):
 
 
 def _make_folder(folder: str) -> None:
-    """Make a folder and those above it that are missing, for the owner only; close our own where it stands open."""
+    """Make a folder and its missing parents, for the owner only; make our own folder private if it is not."""
     missing = []
     while not os.path.isdir(folder):
         missing.append(folder)
         folder = os.path.dirname(folder)
     for made in reversed(missing):
-        # Not makedirs: under umask 0 it makes those above the last one writable for all.
+        # Not makedirs: with umask 0, it makes the parents writable for all.
         with contextlib.suppress(FileExistsError):
             os.mkdir(made, 0o700)
     own = platformdirs.user_state_dir("chiltepin")

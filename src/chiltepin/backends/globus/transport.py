@@ -1,8 +1,8 @@
-"""The connection to Globus: answers are limited, and redirects are not followed.
+"""The connection to Globus: responses are limited, and redirects are not followed.
 
-The SDK reads a complete answer of any length, and follows any redirect: after one with status 307 the body of the
-request is sent again, which contains the refresh token in a request for a token (RFC 9110, 15.4.8). Neither Transfer
-nor Auth redirects.
+The SDK reads a response of any length, and follows any redirect: after status 307 it sends the body of the request
+again, which contains the refresh token in a request for a token (RFC 9110, 15.4.8). Neither Transfer nor Auth
+redirects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ConnectionError  # noqa: A004 - the one that the SDK takes for a hiccup
+from requests.exceptions import ConnectionError  # noqa: A004 - the error after which the SDK retries
 from urllib3.exceptions import HTTPError
 
 from chiltepin.backends import forks
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["bounded", "replace_connections"]
 
-#: Limit of bytes of an answer; a listing of 100,000 names, the limit of Globus, has about 50 MB.
+#: Maximum bytes of a response; a listing of 100,000 names, the limit of Globus, has about 50 MB.
 MAX_RESPONSE_BYTES = 256 << 20
 
-#: Seconds for all of an answer; the SDK's own limit of 60 is for each piece of it.
+#: Maximum seconds for a whole response; the SDK's own limit of 60 applies to each piece of it.
 MAX_RESPONSE_SECONDS = 300.0
 
 _BLOCK = 1 << 16
@@ -35,7 +35,7 @@ Client = TypeVar("Client", bound="globus_sdk.BaseClient")
 
 
 def bounded(client: Client) -> Client:
-    """Return the same client of the SDK, which must be ours; too large an answer raises `ServiceUnavailableError`."""
+    """Limit the responses of an SDK client, which must be ours; a larger one raises `ServiceUnavailableError`."""
     for scheme in ("https://", "http://"):
         client.transport.session.mount(scheme, _BoundedAdapter())
     return client
@@ -54,10 +54,10 @@ class _BoundedAdapter(HTTPAdapter):
     """Reads and checks responses before the SDK gets them."""
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
-        """Send a request; return its answer, read."""
+        """Send a request; return its response, already read."""
         answer = super().send(request, **{**given, "stream": True})
         try:
-            answer._content = _content(answer)  # noqa: SLF001 - what requests itself would read, and no public door to it
+            answer._content = _content(answer)  # noqa: SLF001 - requests has no public way to set it
         except HTTPError:
             pass
         except BaseException:
