@@ -1,4 +1,4 @@
-"""The backend that moves the bytes itself, in the process that runs it."""
+"""The backend that moves the bytes itself, in its own process."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ __all__ = ["FilesystemBackend", "LocalBackend"]
 
 T = TypeVar("T")
 
-#: Ended tasks that are remembered, for `poll` and for submissions that come twice; about 1 KB each.
+#: Ended tasks that are kept in memory, for `poll` and for repeated submissions; about 1 KB each.
 MEMORY = 10_000
 
-#: Schemes whose roots can be one another's, of stores that ask no server anything before they are needed.
+#: Groups of schemes that may share a root; opening a store with one of them sends no request.
 _KIN = tuple(
     map(frozenset, (("file",), ("memory",), ("sftp", "ssh"), ("s3", "s3a"), ("az", "abfs", "abfss"), ("gs", "gcs")))
 )
@@ -70,10 +70,9 @@ class FilesystemBackend:
     Parameters
     ----------
     places : mapping of str to Place
-        Where each endpoint is.
+        The location of each endpoint.
     pause : callable
-        Waits some seconds, or until an event is set, before something is tried again; for tests, whose time does not
-        pass by itself.
+        Waits for some seconds, or until an event is set, before a retry; tests replace it to control the time.
     """
 
     name = "filesystem"
@@ -92,12 +91,12 @@ class FilesystemBackend:
         self._movers = MoverThreads()
         self._renew()
         forks.register(self._renew)
-        #: Told of each file that arrives, for tests; see `TaskRun.arrived`.
+        #: Called for each file that arrives, for tests; see `TaskRun.arrived`.
         self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
 
     def _renew(self) -> None:
-        """Begin without tasks and with nothing open, as in a process made by ``fork``."""
-        # In the order of their submission, so that the oldest are forgotten first.
+        """Start with no tasks and no open stores, as in a process made by ``fork``."""
+        # In the order of their submission, so that the oldest are removed first.
         self._tasks: dict[str, TaskRun] = {}
         self._lock = threading.Lock()
         self._movers.renew()
@@ -111,10 +110,10 @@ class FilesystemBackend:
         Parameters
         ----------
         endpoints : mapping of str to mapping
-            ``url`` (an absolute path or any fsspec URL), and where wanted ``options`` (fsspec's storage options, a
-            value ``{"env": NAME}`` standing for the environment variable) and ``home``.
+            ``url`` (an absolute path or any fsspec URL), and optionally ``options`` (fsspec's storage options; a value
+            ``{"env": NAME}`` stands for the environment variable) and ``home``.
         options : mapping
-            None is known.
+            Must be empty.
         """
         _refuse_unknown(cls.name, options, known=())
         return cls({name: place_of(name, settings) for name, settings in endpoints.items()})
@@ -124,20 +123,20 @@ class FilesystemBackend:
         return str(uuid.uuid4())
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
-        """Leave the task to a thread; see `TransferBackend.submit`."""
+        """Pass the task to a thread; see `TransferBackend.submit`."""
         return self._submit(request, submission_id, None)
 
     def submit_shard(self, request: Request, shard: Shard, submission_id: str) -> TaskHandle:
-        """Leave a part of a task to a thread; see `ShardingBackend.submit_shard`."""
+        """Pass a part of a task to a thread; see `ShardingBackend.submit_shard`."""
         from chiltepin.backends.filesystem.mover.shard import ShardRun  # noqa: PLC0415 - most tasks are whole
 
         if any(place.scheme == "memory" for place in self._ends(request)):
-            # Another worker may have other memory.
+            # Another worker may not share this memory.
             shard = replace(shard, seconds=None, workers=1)
         return self._submit(request, submission_id, ShardRun(shard))
 
     def shard_outcome(self, handle: TaskHandle) -> ShardOutcome:
-        """Return how a shard has ended; see `ShardingBackend.shard_outcome`."""
+        """Return the outcome of a shard; see `ShardingBackend.shard_outcome`."""
         run = self._tasks.get(handle.task_id)
         return run.shard_outcome if run is not None else ShardOutcome(status=self._status(handle))
 
@@ -160,14 +159,14 @@ class FilesystemBackend:
         try:
             self._movers.put(run, operation)
         except BaseException:
-            # What was raised is not done later.
+            # A task whose submission failed must not run later.
             run.cancel()
             self._tasks.pop(submission_id, None)
             raise
         return handle
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
-        """Return when the task has ended, or after some time; see `WorkerBackend.wait`."""
+        """Wait until the task has ended, at most for ``seconds``; see `WorkerBackend.wait`."""
         run = self._tasks.get(handle.task_id)
         patience = min(seconds, THREAD_WAIT)
         if run is not None and not run.ended.wait(patience):
@@ -186,7 +185,7 @@ class FilesystemBackend:
         return [self._place(name) for name in ends]
 
     def _pool(self, request: Request) -> AdaptivePool:
-        """Return a pool as large as the stores of a request can use, the narrower one deciding."""
+        """Return a pool with as many threads as the stores of a request can use; the narrower store limits them."""
         stores = [place.opened for place in self._ends(request)]
         return AdaptivePool(
             self._movers, width=min(store.width for store in stores), least=max(store.least for store in stores)
@@ -261,14 +260,14 @@ class FilesystemBackend:
         )
 
     def _roots(self, endpoint: str) -> list[Location]:
-        """Return the roots of endpoints, which are never removed from this one."""
-        # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
+        """Return the roots of endpoints that a task on this endpoint must never remove."""
+        # Only roots that open without a request: a deletion must not depend on the server of another endpoint.
         own = self._place(endpoint).scheme
         schemes = next((kin for kin in _KIN if own in kin), frozenset())
         roots: list[Location] = []
         for place in self._places.values():
             if place.scheme in schemes:
-                # One that has no secret here may be on another server; nothing on this one is to wait for that.
+                # An endpoint without its secret here may be on another server, and must not fail this deletion.
                 with suppress(ConfigError, BackendError):
                     roots += place.locations(["/"])
         return roots
@@ -289,7 +288,7 @@ class FilesystemBackend:
         return place
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Look at the tasks of this process; one that another process ran is ``LOST``."""
+        """Return the status of each task; a task that another process ran is ``LOST``."""
         if self._movers.waiting:
             self._movers.add_if_starved()
         return [self._status(handle) for handle in handles]
@@ -302,7 +301,7 @@ class FilesystemBackend:
         return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
     def cancel(self, handle: TaskHandle) -> None:
-        """Let the task's thread stop at its next block or file."""
+        """Stop the task's threads at their next block or file."""
         run = self._tasks.get(handle.task_id)
         if run is not None:
             run.cancel()
@@ -312,7 +311,7 @@ class FilesystemBackend:
         return [_dir_entry(entry) for entry in self._at_once(operations.entries, endpoint, path, "Listing")]
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
-        """Look at one path; see `FilesBackend.stat`."""
+        """Return the entry at a path; see `FilesBackend.stat`."""
         entry = _dir_entry(self._at_once(operations.stat, endpoint, path, "Looking at"))
         (location,) = self._place(endpoint).locations([path])
         return replace(entry, name=location.parts[-1] if location.parts else "/")
@@ -330,7 +329,7 @@ class FilesystemBackend:
         self._at_once(partial(operations.rename, new=new, roots=roots), endpoint, path, "Renaming")
 
     def checksum(self, endpoint: str, path: str) -> str:
-        """Read a file; see `ContentBackend.checksum`."""
+        """Return the checksum of a file; see `ContentBackend.checksum`."""
         return self._at_once(operations.checksum, endpoint, path, "Reading")
 
     def _at_once(self, operation: Callable[[Location], T], endpoint: str, path: str, what: str) -> T:
@@ -343,7 +342,7 @@ class FilesystemBackend:
             raise self._read_only(endpoint)
 
     def close(self) -> None:
-        """Ask the live tasks to stop; their threads end by themselves."""
+        """Cancel the running tasks; their threads end by themselves."""
         for run in list(self._tasks.values()):
             run.cancel()
 
@@ -367,7 +366,7 @@ def _dir_entry(entry: Entry) -> DirEntry:
 
 
 class LocalBackend(FilesystemBackend):
-    """The filesystem backend over one folder: each endpoint is a folder in it, made when it is first used."""
+    """The filesystem backend in one folder: each endpoint is a subfolder, which is created when it is first used."""
 
     name = "local"
 
@@ -378,9 +377,9 @@ class LocalBackend(FilesystemBackend):
         Parameters
         ----------
         endpoints : mapping of str to mapping
-            ``folder`` (its path below the root), and ``home`` where wanted.
+            ``folder`` (its path below the root), and optionally ``home``.
         options : mapping
-            ``root``: the absolute path of the folder that holds them all.
+            ``root``: the absolute path of the folder that holds all endpoints.
         """
         _refuse_unknown(cls.name, options, known=("root",))
         root = os.fspath(options["root"])

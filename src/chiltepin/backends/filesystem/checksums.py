@@ -1,4 +1,4 @@
-"""What proves that a content is the right one: checksums that come from outside."""
+"""Verify content against a checksum that comes from outside, such as a store's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ExpectedChecksum", "not_what_was_sent", "verify_content"]
 
 
 class ExpectedChecksum:
-    """The expected checksum of a content, such as ``sha256:`` and hexadecimal digits.
+    """The expected checksum of a file's content, such as ``sha256:`` and hexadecimal digits.
 
     An unknown algorithm is a ``Fault``.
     """
@@ -29,11 +29,11 @@ class ExpectedChecksum:
         self._digest = hashlib.new(self._algorithm, usedforsecurity=False)
 
     def update(self, block: Buffer) -> None:
-        """Go on with the next bytes."""
+        """Add the next bytes."""
         self._digest.update(block)
 
     def check(self, name: str) -> None:
-        """Raise a ``Fault`` unless all bytes together have the checksum."""
+        """Raise a ``Fault`` unless all added bytes together have the checksum."""
         found = self._digest.hexdigest()
         if found != self._wanted.lower():
             reason = f"{name} has the checksum {self._algorithm}:{found}, not the expected one; "
@@ -48,5 +48,5 @@ def verify_content(checksum: str, content: Buffer, name: str) -> None:
 
 
 def not_what_was_sent(name: str) -> Fault:
-    """Return the fault of a file that was damaged on its way or on the disk."""
+    """Return the fault of a file that was damaged in transit or on the disk."""
     return Fault("VERIFY_CHECKSUM", f"{name} was written, but the data read back differs from the source.")

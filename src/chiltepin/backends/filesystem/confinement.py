@@ -1,4 +1,4 @@
-"""Where links lead, for stores that have to follow links by hand: as the kernel does (path_resolution(7))."""
+"""Resolve links as the kernel does (path_resolution(7)), for stores that have to follow links themselves."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 __all__ = ["LINK_LIMIT", "resolved"]
 
-#: Links in a row after which a path is taken for a loop; the number of Linux (path_resolution(7)).
+#: Links after which a path counts as a loop; the limit of Linux (path_resolution(7)).
 LINK_LIMIT = 40
 
 
 def resolved(
     parts: Parts, *, follow: bool, roots: Sequence[str], first_link: Callable[..., tuple[int, str] | None]
 ) -> Parts:
-    """Return the path that ``parts`` mean, with links resolved.
+    """Return a path with its links resolved.
 
-    ``..`` in a link goes to the folder above the resolved path before it. ``follow`` tells whether the last name may be
-    a link, too. ``roots`` are the absolute paths of the root. ``first_link(parts, follow=..., folder=...)`` returns the
-    index of the first link, and its text, or None; with ``folder``, all names have to be folders.
+    ``..`` in a link means the parent of the resolved path before it. ``follow`` tells whether to follow a link in the
+    last name, too. ``roots`` are the absolute paths of the root. ``first_link(parts, follow=..., folder=...)`` returns
+    the index of the first link, and its target, or None; with ``folder``, all names must be folders.
 
     Raises
     ------
     Fault
         If a link leads out of the root.
     OSError
-        If links lead in a circle, or ``..`` follows something other than a folder.
+        If links form a loop, or ``..`` follows something other than a folder.
     """
     for _ in range(LINK_LIMIT):
         while True:
@@ -54,7 +54,7 @@ def resolved(
 
 
 def _led(roots: Sequence[str], folder: Parts, target: str) -> Parts:
-    """Return the place below a root to which a link in a folder leads; ``..`` behind a name is left to be resolved."""
+    """Return the path below a root to which a link in a folder leads; ``..`` after a name is not resolved."""
     rest, place = target, list(folder)
     if target.startswith("/"):
         tops = [root.rstrip("/") + "/" for root in roots]

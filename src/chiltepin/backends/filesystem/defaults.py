@@ -1,4 +1,4 @@
-"""What stores, folders and temporary files do that have nothing special: read only, without links, written in order."""
+"""Default methods of stores, folders and temporary files: read-only, without links, written in order."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ F = TypeVar("F", bound="Folder", covariant=True)  # noqa: PLC0105 - a letter wil
 
 
 def read_only(name: str, place: str) -> Fault:
-    """Return the fault of what would write to a store that can only be read."""
+    """Return the fault of a write to a read-only store."""
     return Fault("PERMISSION_DENIED", f"{name} is {place}, which is read-only; write to another endpoint.")
 
 
 class NothingHeld:
-    """Something that holds nothing which a ``with`` would have to let go."""
+    """An object that holds nothing for a ``with`` to release."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Let nothing go."""
+        """Release nothing."""
 
 
 class PlainFolder(NothingHeld):
-    """A `Folder` that has one name, and no faster way to copy a file than through its store's own."""
+    """A `Folder` with only one name, and no faster way to copy a file."""
 
     identity = None
 
@@ -51,44 +51,44 @@ class PlainFolder(NothingHeld):
 
 
 class ReadOnlyFolder(PlainFolder):
-    """A `Folder` whose store can only be read.
+    """A `Folder` whose store is read-only.
 
     Attributes
     ----------
     place : str
-        Where its files are, as messages say it: "on a web server".
+        Where its files are, in the words of a message: "on a web server".
     """
 
     place: ClassVar[str]
 
     def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> NoReturn:
-        """Refuse."""
+        """Raise the fault of a read-only store."""
         del origin, entry, options
         raise read_only(name, self.place)
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> NoReturn:
-        """Refuse."""
+        """Raise the fault of a read-only store."""
         del size, content_id
         raise read_only(name, self.place)
 
     def remove(self, name: str) -> NoReturn:
-        """Refuse."""
+        """Raise the fault of a read-only store."""
         raise read_only(name, self.place)
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Refuse each of them."""
+        """Yield the fault of a read-only store for each name."""
         return ((name, read_only(name, self.place)) for name in names)
 
     def remove_folder(self, name: str) -> NoReturn:
-        """Refuse."""
+        """Raise the fault of a read-only store."""
         raise read_only(name, self.place)
 
 
 class LinkFreeStore(Generic[F]):
-    """A `Store` in which a folder has one name, and no link is seen on the way to it."""
+    """A `Store` whose folders have only one name, and whose paths have no visible links."""
 
     def renewed(self) -> Self:
-        """Return itself: no link is seen on the way to the root."""
+        """Return itself: the path of the root has no visible link."""
         return self
 
     def folder(self, parts: Parts, *, create: bool = False) -> F:
@@ -96,7 +96,7 @@ class LinkFreeStore(Generic[F]):
         raise NotImplementedError
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return the same place."""
+        """Return the same path."""
         del follow
         return parts
 
@@ -106,17 +106,17 @@ class LinkFreeStore(Generic[F]):
         return parts, self.folder(parts, create=create)
 
     def identities(self, parts: Parts) -> Collection[Hashable]:
-        """Return none: a folder has one name."""
+        """Return nothing: a folder has only one name."""
         del parts
         return ()
 
     def links(self) -> Collection[tuple[Hashable, str]]:
-        """Return none: a link on the way to the root is the server's."""
+        """Return nothing: only the server can see a link on the path of the root."""
         return ()
 
 
 class InOrderFile:
-    """A `TempFile` that is written from its start to its end, of which nothing is kept when its process dies."""
+    """A `TempFile` that is written from start to end, and of which nothing is kept if its process dies."""
 
     part: int | None = None
     verifies_writes = False
@@ -134,7 +134,7 @@ class InOrderFile:
         return False
 
     def write_at(self, offset: int, block: memoryview) -> None:
-        """Not for a file that is written in order."""
+        """Raise an error: this file is written in order."""
         raise NotImplementedError
 
     def mark_verified(self, offset: int, digest: bytes) -> None:

@@ -36,13 +36,13 @@ _CODES = {
     errno.EPIPE: "CONNECTION_RESET",
 }
 
-#: After one of these no other file of the task can fare better.
+#: Codes after which every other file of the task would fail, too.
 FATAL_CODES = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED"})
 
 _RENAME = "the disk does not accept this name; rename it"
 _ROOM = "make room there, then run it again"
 
-#: What to do about it; docs/concepts/bad-disks.md has the table.
+#: What to do about an error; docs/concepts/bad-disks.md has the table.
 _HINTS = {
     errno.EACCES: "check the permissions of the user running the transfer",
     errno.EPERM: "check the permissions of the user running the transfer",
@@ -71,7 +71,7 @@ _BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Fault(Exception):  # noqa: N818 - the glossary's word
-    """Why one file or folder could not be moved or removed: a code of Globus, and a sentence.
+    """Why one file or folder could not be moved or removed: an event code of Globus, and a sentence.
 
     Characters that are not printable are escaped in the sentence.
     """
@@ -82,9 +82,9 @@ class Fault(Exception):  # noqa: N818 - the glossary's word
 
 
 class ConnectionLostError(ConnectionError):
-    """A connection ended, or did not begin; a later attempt may succeed.
+    """A connection was lost, or could not be opened; a later attempt may succeed.
 
-    ``reason`` is told as it is, and holds no secret.
+    ``reason`` is shown unchanged, and holds no secret.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -99,12 +99,12 @@ def fault_of(error: BaseException, what: str) -> Fault:
     if isinstance(error, ConnectionLostError):
         return Fault(error.code, f"{what}: {error.reason}")
     number = meant = error.errno if isinstance(error, OSError) else None
-    # What the kernel finds invalid of a call with a name is that name: on VFAT, characters that it does not have.
+    # EINVAL from a call with a name means that the name is invalid: VFAT, for example, does not allow some characters.
     if number == errno.EINVAL and isinstance(error, OSError) and isinstance(error.filename, (str, bytes)):
         meant = errno.EILSEQ
     by_class = (code for kind, code in _BY_CLASS if isinstance(error, kind))
     code = _CODES.get(meant or 0) or next(by_class, "INTERNAL_ERROR")
-    # The text of a foreign error may name a URL with a key in it; strerror and the class name cannot.
+    # The text of another library's error may contain a URL with a key; strerror and the class name cannot.
     if number:
         cure = _HINTS.get(meant or 0)
         return Fault(code, f"{what}: {os.strerror(number)}{f'; {cure}' if cure else ''}.")

@@ -1,4 +1,4 @@
-"""A place on an endpoint: its store, and the names that lead to it there."""
+"""A place on an endpoint: its store, and its path there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Location", "is_missing"]
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place on an endpoint, of which it is not known yet whether anything is there."""
+    """A place on an endpoint, which may or may not exist."""
 
     endpoint: str
     store: Store
@@ -32,23 +32,23 @@ class Location:
         return replace(self, parts=self.parts + names)
 
     def above(self) -> Location:
-        """Return the place that holds this one; that of the root is the root."""
+        """Return the parent of this place; the parent of the root is the root."""
         return replace(self, parts=self.parts[:-1])
 
     def resolved(self, *, follow: bool) -> Location:
-        """Return the place that links lead to; see `Store.resolve`."""
+        """Return this place with its links resolved; see `Store.resolve`."""
         return replace(self, parts=self.store.resolve(self.parts, follow=follow))
 
     def contains(self, other: Location) -> bool:
-        """Whether the other place is this one, or lies below it."""
+        """Whether the other place is this one, or is below it."""
         return self.store.contains(self.parts, other.store, other.parts)
 
     def parent(self) -> Folder:
-        """Open the folder that holds this place; to be asked only of what is not the root."""
+        """Open the folder that holds this place, which must not be the root."""
         return self.store.folder(self.parts[:-1])
 
     def entry(self) -> Entry | None:
-        """Return what is here, or None; the root is a folder always."""
+        """Return the entry at this place, or None; the root is always a folder."""
         if not self.parts:
             return Entry("", "dir")
         try:
@@ -59,5 +59,5 @@ class Location:
 
 
 def is_missing(location: Location) -> Fault:
-    """Return the fault of a place where nothing is."""
+    """Return the fault of a place that does not exist."""
     return Fault("FILE_NOT_FOUND", f"There is no {location}.")

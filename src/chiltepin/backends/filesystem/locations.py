@@ -1,4 +1,4 @@
-"""Where the endpoints are: from plain settings to stores, opened when they are first needed."""
+"""Locate endpoints: turn plain settings into stores, which are opened when they are first needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "local_places", "place_of"]
 
 
-#: What installs the packages that may be missing for a kind of store.
+#: How to install the packages that may be missing for a kind of store.
 _INSTALL = {
     scheme: f"; run: pip install {packages}"
     for packages, schemes in (
@@ -48,12 +48,12 @@ class Place:
         self.renew()
 
     def renew(self) -> None:
-        """Begin with a store that is not open, as in a process made by ``fork``."""
+        """Start without an open store, as in a process made by ``fork``."""
         forks.leave(self._store)
         self._store, self._lock = None, threading.Lock()
 
     def locations(self, asked: Iterable[str]) -> list[Location]:
-        """Return where the paths of a task lead, all below one root; errors are those of `store` and `paths.parts`."""
+        """Return the locations of a task's paths, all below one root; errors are those of `store` and `paths.parts`."""
         store = self.store()
         return [
             Location(self._endpoint, store, paths.parts(path, home=self._home, endpoint=self._endpoint))
@@ -62,16 +62,16 @@ class Place:
 
     @property
     def opened(self) -> Store:
-        """The store that the last task was given, or a new one; errors are those of `store`."""
+        """The store of the last task, or a new one; errors are those of `store`."""
         return self._store or self.store()
 
     def store(self) -> Store:
-        """Return the store, opened; a task asks once, so that one root serves all of it.
+        """Return the open store; a task calls this once, so that all of it uses one root.
 
         A store that cannot be opened is a BackendError; a missing package for it is an UnsupportedOptionError.
         """
         with self._lock:
-            # A root may be a link, and is resolved anew for each task.
+            # A root may be a link, so it is resolved again for each task.
             store = self._store = (self._store and self._store.renewed()) or self._open()
             return store
 
@@ -119,7 +119,7 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
 
     def remote() -> Store:
         if scheme in ("s3", "s3a"):
-            # Here, because only transfers to S3 need its extra.
+            # Imported here, because only transfers with S3 need its extra.
             from chiltepin.backends.filesystem.stores.s3.store import S3Store  # noqa: PLC0415
 
             return S3Store(url, _with_secrets(endpoint, options))
@@ -139,7 +139,7 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
             from chiltepin.backends.filesystem.stores.http.store import HttpStore  # noqa: PLC0415
 
             return HttpStore(url, _with_secrets(endpoint, options))
-        # Here and not above: a process that moves nothing but local files does not pay for fsspec.
+        # Imported here: a process that moves only local files does not have to load fsspec.
         from chiltepin.backends.filesystem.stores.fsspec.store import opened  # noqa: PLC0415
 
         return opened(url, _with_secrets(endpoint, options))
@@ -148,7 +148,7 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
 
 
 def local_places(root: str, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Place]:
-    """Return the places of the endpoints of the ``local`` backend: folders below its root, made when needed."""
+    """Return the places of the ``local`` backend's endpoints: folders below its root, created when needed."""
     folders = {name: os.path.join(root, settings.get("folder", name)) for name, settings in endpoints.items()}
 
     def spelled(folder: str) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def local_places(root: str, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def _opened(name: str, folders: Mapping[str, str], others: list[str]) -> Store:
-    """Open the folder of an endpoint, unless the disk takes that of another one for it."""
+    """Open the folder of an endpoint, unless the disk treats it as that of another endpoint."""
     store = LocalStore(folders[name], create=True)
     for other in others:
         with suppress(FileNotFoundError):
@@ -180,7 +180,7 @@ def _opened(name: str, folders: Mapping[str, str], others: list[str]) -> Store:
 
 
 def _with_secrets(endpoint: str, value: Any) -> Any:
-    """Put the values of the environment variables that ``{"env": NAME}`` names in their place."""
+    """Replace each ``{"env": NAME}`` with the value of that environment variable."""
     if isinstance(value, list):
         return [_with_secrets(endpoint, inner) for inner in value]
     if not isinstance(value, dict):

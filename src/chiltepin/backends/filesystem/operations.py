@@ -1,4 +1,4 @@
-"""What is done with a path at once, without a task: list, look, make a folder, rename, read for a checksum."""
+"""Operations on a path that need no task: list, stat, make a folder, rename, compute a checksum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ERRORS = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionD
 
 @runtime_checkable
 class Renaming(Protocol):
-    """A folder whose entries can get another name, here or in another folder of the same store."""
+    """A folder whose entries can be renamed, within it or into another folder of the same store."""
 
     def rename(self, name: str, goal: Folder, new_name: str) -> None:
         """Rename an entry, of any kind; a ``FileExistsError`` if the new name is in use."""
@@ -34,7 +34,7 @@ class Renaming(Protocol):
 
 
 def at_once(operation: Callable[[Location], T], location: Location, what: str, backend: str) -> T:
-    """Run an operation on a place; whatever a store raises becomes a ``BackendError``, which ``what`` begins."""
+    """Run an operation on a place; any exception of a store becomes a ``BackendError`` that begins with ``what``."""
     try:
         return operation(location)
     except BackendError as err:
@@ -43,7 +43,7 @@ def at_once(operation: Callable[[Location], T], location: Location, what: str, b
         fault = is_missing(location)
     except NotADirectoryError:
         fault = Fault("NOT_A_DIRECTORY", f"{location} is not a folder, or is not below a folder; name a folder.")
-    except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
+    except Exception as err:  # noqa: BLE001 - any exception of a store is translated
         fault = fault_of(err, f"{what} {location}")
     raise _ERRORS.get(fault.code, BackendError)(fault.reason, backend=backend, code=fault.code)
 
@@ -55,7 +55,7 @@ def entries(location: Location) -> list[Entry]:
 
 
 def stat(location: Location) -> Entry:
-    """Return what is at a place; a link is followed."""
+    """Return the entry at a place; links are followed."""
     entry = location.resolved(follow=True).entry()
     if entry is None:
         raise is_missing(location)
@@ -63,7 +63,7 @@ def stat(location: Location) -> Entry:
 
 
 def make_folder(location: Location) -> None:
-    """Make one folder in a folder that is there."""
+    """Make one folder in an existing folder."""
     place = location.resolved(follow=False)
     if not place.parts or place.entry() is not None:
         raise _exists(location)
@@ -75,7 +75,7 @@ def make_folder(location: Location) -> None:
 
 
 def rename(location: Location, new: Location, roots: Roots) -> None:
-    """Rename what is at a place; nothing is replaced, and no root of an endpoint is moved."""
+    """Rename an entry; nothing is replaced, and no root of an endpoint is moved."""
     old, new = location.resolved(follow=False), new.resolved(follow=False)
     roots.refuse(old)
     entry = old.entry()
@@ -99,7 +99,7 @@ def rename(location: Location, new: Location, roots: Roots) -> None:
 
 
 def checksum(location: Location) -> str:
-    """Return the checksum of a file; a link is followed."""
+    """Return the checksum of a file; links are followed."""
     place = location.resolved(follow=True)
     entry = place.entry()
     if entry is None:

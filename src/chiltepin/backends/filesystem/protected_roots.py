@@ -1,4 +1,4 @@
-"""The roots of endpoints: no task deletes one, whatever name leads to it."""
+"""Protect the roots of endpoints: no task deletes one, by any of its names."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["Roots"]
 
 @dataclass(eq=False)
 class Roots:
-    """Folders that are never removed, nor the folders on their paths.
+    """Folders that are never removed, like the folders on their paths.
 
     The name of a folder is not enough: a bind mount, another mount of its disk or a link gives it a second name. So a
-    path is refused by its name before anything is done, and each folder is checked again when it is open. ``find``
+    path is checked by its name before anything is done, and each folder is checked again when it is open. ``find``
     returns the roots and everything else to keep; it is called once, before the first deletion.
     """
 
     find: Callable[[], Iterable[Location]] = tuple
 
     def also(self, location: Location) -> Roots:
-        """Return these and one more."""
+        """Return these folders and one more."""
         return Roots(lambda: (*self._spots, location))
 
     @cached_property
@@ -43,21 +43,21 @@ class Roots:
             raise _stays(location)
 
     def refuse_opened(self, folder: Folder, location: Location) -> None:
-        """Raise a ``Fault`` if a folder that is open is or holds one of them by another name."""
+        """Raise a ``Fault`` if an open folder is or holds one of them by another name."""
         if folder.identity is not None and folder.identity in self._identities:
             raise _stays(location)
 
     def refuse_link(self, folder: Folder, location: Location) -> None:
-        """Raise a ``Fault`` if a link in an open folder is on the way to one of them, as the settings name it."""
+        """Raise a ``Fault`` if a link in an open folder is on the path of one of them, as the settings name it."""
         if self.linked(folder, replace(location, parts=location.parts[:-1]), location.parts[-1:]):
             raise _stays(location)
 
     def linked(self, folder: Folder, location: Location, names: Iterable[str]) -> set[str]:
-        """Return which names in an open folder are those of links on the way to one of them."""
+        """Return which names in an open folder are links on the path of one of them."""
         if folder.identity is not None:
             links = self._names.get(folder.identity)
             return set(links.intersection(names)) if links else set()
-        # Where a folder has one name, a link is known by its path.
+        # If a folder has only one name, its path identifies a link in it.
         below = [root for root in self._spots if location.contains(root)]
         leading = {name for name in names if any(map(location.below(name).contains, below))}
         return {name for name in leading if (entry := folder.entry(name)) is not None and entry.kind == "link"}

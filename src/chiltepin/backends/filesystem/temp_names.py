@@ -1,9 +1,9 @@
 """Names of temporary files, distinguished from those of users by a checksum.
 
-A temporary file is called ``.chiltepin-``, a text of its writer, ``-`` and eight hexadecimal digits: a checksum of that
-text. No other file has such a name by accident. A file with only the same beginning, such as ``.chiltepin-notes``,
+The name of a temporary file is ``.chiltepin-``, a text of its writer, ``-`` and eight hexadecimal digits: a checksum of
+that text. No other file has such a name by accident. A file with only the same prefix, such as ``.chiltepin-notes``,
 belongs to the user: it is listed, copied and never swept. The names of earlier versions had no checksum, so such a file
-counts as one of the user.
+counts as a user's file.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ TEMP_PREFIX = ".chiltepin-"
 #: Bytes of the random text in the name of a claim (`chiltepin.backends.filesystem.local.claims`).
 TOKEN = 8
 
-#: Seconds without a write, by the clock of its store, after which the temporary file of a writer that cannot be checked
-#: is given up.
+#: Seconds without a write, by the clock of its store, after which a temporary file is abandoned if its writer cannot be
+#: checked.
 ABANDONED_AFTER = 86_400.0
 
 
 def temporary(body: str) -> str:
-    """Return the name of a temporary file; ``body`` holds what its writer wants to know of it later."""
+    """Return the name of a temporary file; ``body`` is the text of its writer."""
     return f"{TEMP_PREFIX}{body}-{xxhash.xxh32_hexdigest(body.encode())}"
 
 
@@ -54,7 +54,7 @@ def new_claim() -> str:
 
 
 def body_of(name: str) -> str | None:
-    """Return what a name was made of by `temporary`; None for the name of a user's file."""
+    """Return the body from which `temporary` made a name; None for the name of a user's file."""
     if not name.startswith(TEMP_PREFIX) or not name.isascii():
         return None
     body, _, checksum = name[len(TEMP_PREFIX) :].rpartition("-")
@@ -62,7 +62,7 @@ def body_of(name: str) -> str | None:
 
 
 def is_temp_name(name: str) -> bool:
-    """Whether a name is that of a temporary file of Chiltepin."""
+    """Whether a name belongs to a temporary file of Chiltepin."""
     return name.startswith(TEMP_PREFIX) and body_of(name) is not None
 
 
