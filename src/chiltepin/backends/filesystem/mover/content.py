@@ -42,7 +42,7 @@ def digest_of(reader: Reader, check: Callable[[], object]) -> tuple[bytes, int]:
 
 
 class _Turns:
-    """Lets the parts of a file, several of which are copied at once, do something one after the other.
+    """Makes the parts of a file, several of which are copied at once, take turns in their order.
 
     The parts must be started in order: then the part whose turn it is never waits for another.
     """
@@ -66,7 +66,7 @@ class _Turns:
 
     @contextmanager
     def among(self) -> Iterator[None]:
-        """Notify the others if this part fails, so that they do not wait for it."""
+        """Notify the other parts if this part fails, so that they do not wait for it."""
         try:
             yield
         except BaseException as err:
@@ -79,7 +79,7 @@ class _Turns:
 class Content:
     """The content of one file while it is copied; several threads may copy its parts.
 
-    ``passed`` gets the bytes written of each part and block, and 0 before it; its exception ends the copy.
+    ``passed`` is called with the bytes of each part or block written, and with 0 before; its exception ends the copy.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Content:
         return size
 
     def copy_range(self, offset: int, count: int, do_all: Callable[[Iterable[Callable[[], None]]], None]) -> None:
-        """Copy and verify some bytes of it, which begin at a part; as `copy`."""
+        """Copy and verify a range of bytes that begins at a part; errors are those of `copy`."""
         end, part = offset + count, self._temp_file.part or count
         do_all(partial(self._part, start, min(part, end - start)) for start in range(offset, end, part))
         if self._reader.changed():
@@ -124,7 +124,7 @@ class Content:
     def _in_order(self) -> int:
         """Copy block by block, then read back all of it."""
         digest, size, block, known = xxhash.xxh3_128(), 0, _buffer(BLOCK), self._reader.size
-        # Not until the end of the file: if the size is known, that is one call less, and `changed` detects more.
+        # Not up to the end of the file: if the size is known, that saves a call, and `changed` detects more.
         while (known is None or size < known) and (count := self._reader.readinto(block)):
             self._temp_file.write(block[:count])
             self._passed(count)
@@ -187,7 +187,7 @@ class Content:
 
     def _taken(self, offset: int, count: int) -> bool:
         """Have the store copy a part by itself, and compare it with the source; False if it cannot."""
-        # What the store verifies itself is not returned, so that a checksum has to read it here.
+        # A store that verifies a part itself does not return it, so a checksum has to read the part here.
         if (self._proofs and self._temp_file.verifies_writes) or not self._temp_file.copy_part(
             self._reader, offset, count, verify=self._wish.verify
         ):
@@ -221,7 +221,7 @@ class Content:
                     checksum.update(block)
 
     def _pass_written(self, offset: int, count: int) -> None:
-        """Do the same with a part that is in the temporary file."""
+        """Add a part in the temporary file to the checksums of the file, when it is its turn."""
         if not self._proofs:
             return
         end, block = offset + count, _buffer(BLOCK)

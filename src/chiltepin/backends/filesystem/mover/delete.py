@@ -1,4 +1,4 @@
-"""Removing files and trees."""
+"""Remove files and trees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["delete", "delete_matching", "failed_deletion", "remove_files", "remo
 #: during a listing, and all names of a huge folder would not fit into memory.
 LISTED = 20_000
 
-#: Names that are removed at once: few enough that a task that must stop does so within a second.
+#: Names that are removed in one operation: few enough that a task that must stop does so within a second.
 CHUNK = 200
 
 
@@ -53,8 +53,8 @@ def delete(
 ) -> None:
     """Remove one file, link or tree; with ``recursive``, both a file and a folder with the same name.
 
-    A link is removed itself; what it points to stays. A place that is or holds a root is refused. Of a tree, only the
-    folders of the ``shard`` are removed, if there is one.
+    Of a link, only the link is removed. A place that is or holds a root is refused. Of a tree, only the folders of the
+    ``shard`` are removed, if there is one.
     """
     location = location.resolved(follow=False)
     roots.refuse(location)
@@ -85,7 +85,7 @@ def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -
 
     try:
         with_retries(run, operation, location.store)
-    except Exception as err:  # noqa: BLE001 - whatever a store raises is told of this file
+    except Exception as err:  # noqa: BLE001 - any exception of a store is recorded for this file
         # A connection may have been lost after the removal and before its reply.
         if tries == 1 or not isinstance(err, FileNotFoundError):
             run.fail(err, failed_deletion(location, err))
@@ -96,7 +96,7 @@ def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -
 def delete_matching(
     run: TaskRun, request: DeleteRequest, location: Location, roots: Roots, matches: Callable[[str], bool]
 ) -> None:
-    """Remove what is in the folder of a path and has a name that ``matches``; see `delete`.
+    """Remove the entries of a path's folder whose names ``matches`` accepts; see `delete`.
 
     The names are known before the first one is removed, so that a folder without ``recursive`` keeps all of them.
     """
@@ -140,8 +140,8 @@ def remove_tree(
 ) -> None:
     """Remove a folder with its contents, or a ``shard`` of it: files on the way down, folders on the way up.
 
-    ``run`` records failures, which do not stop the rest. The roots stay, with the folders on their paths, and so does
-    what ``goes`` refuses.
+    ``run`` records failures, which do not stop the rest. The roots and the folders on their paths stay, and so do the
+    entries that ``goes`` refuses.
     """
     tree = _Doomed(run, top, roots, goes)
     if shard is None:
@@ -179,7 +179,7 @@ def _remove_some(run: TaskRun, folder: Folder, location: Location, names: Sequen
 
     try:
         with_retries(run, operation, location.store)
-    except Exception as err:  # noqa: BLE001 - each name that stayed is told below
+    except Exception as err:  # noqa: BLE001 - each name that stayed is recorded below
         lost.update(left or dict.fromkeys(names, err))
     run.count(files=len(names) - len(lost))
     for name, error in lost.items():
@@ -193,7 +193,7 @@ class _Doomed:
         self._task, self._top, self._roots, self._goes = run, top, roots, goes
 
     def empty(self, node: Node, group: TaskGroup) -> Iterable[str]:
-        """Remove all but the folders of one folder; return the names of those."""
+        """Remove everything but the subfolders of one folder; return the names of the subfolders."""
         del group
         location = self._top.below(*node.parts)
         folders: dict[str, None] = {}
@@ -208,9 +208,9 @@ class _Doomed:
         try:
             with_retries(self._task, operation, location.store)
         except FileNotFoundError:
-            # Object stores have no empty folders, and elsewhere another process was faster.
+            # Object stores have no empty folders, and elsewhere another process may have removed it.
             return folders
-        except Exception as err:  # noqa: BLE001 - the other folders go on
+        except Exception as err:  # noqa: BLE001 - the task continues with other folders
             node.kept = True
             self._task.fail(err, f"Deleting folder {location}")
         return folders
@@ -259,7 +259,7 @@ class _Doomed:
                 with_retries(self._task, partial(_remove_folder, location), location.store)
             except FileNotFoundError:
                 return
-            except Exception as err:  # noqa: BLE001 - the other folders go on
+            except Exception as err:  # noqa: BLE001 - the task continues with other folders
                 node.kept = True
                 self._task.fail(err, f"Deleting folder {location}")
         if node.kept and node.above is not None:

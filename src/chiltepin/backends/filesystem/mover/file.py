@@ -1,4 +1,4 @@
-"""Copying one file from one store to another."""
+"""Copy one file from one store to another."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def copy_file(
 ) -> None:
     """Copy one file to its complete new path, and create missing folders.
 
-    A link at ``origin`` is followed inside the root; one at ``goal`` is replaced, never written through. The
-    content has to have the ``checksum`` of the item, if that has one. A link on the way to one
-    of the ``roots`` is not replaced.
+    A link at ``origin`` is followed inside the root; a link at ``goal`` is replaced, never written through. The content
+    must have the ``checksum`` of the item, if it has one. A link on the path of one of the ``roots`` is not replaced.
     """
     refuse_temporary(goal)
     try:
@@ -69,7 +68,7 @@ def copy_file(
 
 
 def _opened(location: Location, *, create: bool) -> tuple[Location, Folder]:
-    """Open the folder of a place; return it with the place that it really is, where links lead to it."""
+    """Open the folder of a place; return the place with its links resolved, and the folder."""
     if not location.parts:
         raise _is_folder(location)
     above, folder = location.store.enter(location.parts[:-1], create=create)
@@ -121,10 +120,10 @@ class Copier:
 
     def __init__(self, run: TaskRun, request: TransferRequest) -> None:
         self._task = run
-        #: The shard of a request that an earlier process was killed at, where its files are to be compared.
+        #: The shard, if it resumes a request whose process was killed: its files are compared.
         resumed = run.shard is not None and run.shard.shard.resumed and request.sync_level is None
         self._resumed = run.shard.shard if run.shard is not None and resumed else None
-        #: The sync level of the request, or of one that is resumed.
+        #: The sync level of the request; ``checksum`` if it is resumed.
         self.level: SyncLevel | None = "checksum" if self._resumed else request.sync_level
         #: How each file is to be copied.
         self.options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
@@ -142,9 +141,9 @@ class Copier:
     ) -> bool:
         """Copy one file, unless the sync level skips it; return whether it was copied.
 
-        ``existing`` is the entry that has the new name; None also if no sync level would skip it. ``checksum`` is the
-        expected one, such as ``sha256:...``, or empty. ``path`` has the names from the folder of the request down to
-        it. A large file may be left to several workers; see `divided`.
+        ``existing`` is the entry with the new name; it may be None if no sync level would skip the file. ``checksum``
+        is the expected checksum, such as ``sha256:...``, or empty. ``path`` has the names from the request's folder
+        down to the file. A large file may be left to several workers; see `divided`.
         """
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)
@@ -175,7 +174,7 @@ class Copier:
         return size
 
     def kept_time(self, there: Folder) -> Callable[[int], int] | None:
-        """Return what tells how much of a time a folder keeps; None where that does not matter."""
+        """Return the function that cuts a time to the precision of a folder's disk; None if times do not matter."""
         return there.kept_time if self.options.mtime and isinstance(there, LocalFolder) else None
 
     def _left_alone(self, here: Folder, entry: Entry, there: Folder, existing: Entry | None) -> bool:
@@ -194,7 +193,7 @@ class Copier:
 
 
 def _same_time(entry: Entry, existing: Entry, kept: Callable[[int], int] | None) -> bool:
-    """Whether a copy has the time of its source, with the precision that its disk keeps."""
+    """Whether a copy has the time of its source, with the precision of its disk."""
     if entry.mtime is None or existing.mtime is None:
         return False
     origin, copy = nanoseconds(entry.mtime), nanoseconds(existing.mtime)

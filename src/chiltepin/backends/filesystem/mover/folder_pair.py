@@ -1,4 +1,4 @@
-"""A folder of the source and the one at the destination that it is copied to."""
+"""A source folder and the destination folder that it is copied to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FolderPair:
         self.listing: Listing | None = None
         # Checking for a protocol takes longer than opening a folder on this machine.
         distant = [end for end in (self.here, self.there) if not isinstance(end, LocalFolder)]
-        #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
+        #: Whether files are copied in batches: all stores that are not local can do so, and there is at least one.
         self.batched = bool(distant) and all(isinstance(end, Batching) for end in distant)
         self._users, self._lock = 1, threading.Lock()
 
@@ -65,7 +65,7 @@ class FolderPair:
         self.fills()
 
     def fills(self) -> None:
-        """Make no object that keeps the destination, as something will be in it."""
+        """Make no object that keeps the destination, because it will not be empty."""
         if isinstance(self.there, KeptByObject):
             self.there.fills()
 
@@ -77,7 +77,7 @@ class FolderPair:
 
 
 def open_filled(goal: Location) -> Folder:
-    """Open, or make, a destination folder in which this task puts something."""
+    """Open or create a destination folder that this task fills."""
     folder = goal.store.folder(goal.parts, create=True)
     if isinstance(folder, KeptByObject):
         folder.fills()

@@ -1,9 +1,9 @@
-"""The files of a folder in batches: listed in one thread, checked and copied in any.
+"""The files of a folder in batches: listed by one thread, checked and copied by any thread.
 
-On this machine a listing has names and kinds, and the size and time of each file cost another call. The thread that
-receives the batch makes these calls, because on a disk with latency they take most of the time of a listing. Files that
-are equal on both sides are found here with two calls and few steps of Python each, because nothing else is done when a
-tree is synchronized again.
+A local listing has names and kinds; the size and time of each file cost another call. The thread that receives the
+batch makes these calls, because on a disk with latency they take most of the time of a listing. For files that are
+equal on both sides, two calls and few steps of Python each suffice here, because synchronizing a tree again does
+nothing else.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ BATCH_FILES = 100
 class ListingStats:
     """Results of a listing other than files: the names of the folders, and the number of entries of each kind.
 
-    ``kept`` counts the files that are copied, ``skipped`` the others. ``nameless``: whether there are entries that no
-    path can name, whose content was therefore not listed.
+    ``kept`` counts the files that are copied, ``skipped`` the other entries but folders. ``nameless``: whether there
+    are entries that no path can name, whose content was therefore not listed.
     """
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ def batches(
 ) -> Generator[list[Item], None, None]:
     """List a folder; yield its files, and put the names of folders and the number of entries into ``found``.
 
-    Links, devices, pipes and sockets are counted as skipped, and so are files that the ``filters`` do not select; other
-    folders are left out. The folder has to stay open as long as its batches are used. Transient failures of the store
-    are retried. ``mine`` returns whether a name is included; None: all are. ``own_content``: whether the content of the
-    folder itself (`SharedNames`) is one of its files.
+    Links, devices, pipes and sockets are counted as skipped, and so are files that the ``filters`` do not select;
+    folders that they do not select are left out. The folder has to stay open while its batches are in use. Transient
+    failures of the store are retried. ``mine`` returns whether a name is included; None: all are. ``own_content``:
+    whether the content of the folder itself (`SharedNames`) is one of its files.
     """
     listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
@@ -100,8 +100,8 @@ def named(
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and the kind of all entries of a folder.
 
-    On this machine a listing alone tells these; the size and time of each entry would cost another call. The fault of
-    an entry that is ``lost`` is raised.
+    A local listing has both; the size and time of each entry would cost another call. The fault of an entry that is
+    ``lost`` is raised.
     """
     if isinstance(folder, LocalFolder):
         found = folder.kinds(temp_files=temp_files)
@@ -110,8 +110,8 @@ def named(
     for number, pair in enumerate(found):
         if not number % BATCH_FILES:
             run.check()
-            # These are short operations to the pool. It would take a long one for system calls, and add threads, which
-            # wait for Python's lock.
+            # These count as short operations: for a long one, the pool would assume system calls, and add threads that
+            # only wait for Python's lock.
             run.pool.free()
         yield pair
 
@@ -131,9 +131,9 @@ def _scanned(folder: LocalFolder) -> Iterator[Callable[[], list[Any]]]:
 
 
 class _Listed:
-    """What is in a folder of a store; after a failure it is listed from its start again, and each entry given once.
+    """The entries of a store's folder; after a failure, it is listed again, and each entry is returned only once.
 
-    For that names are kept, `KEPT` at most: in a larger folder a failure after these is the last.
+    For this, up to `KEPT` names are kept: in a larger folder, a failure after these is not retried.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -179,7 +179,7 @@ def is_lost(entry: Entry, *, own_content: bool) -> bool:
 
 
 def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
-    """Do the same for a listing of this machine, in which temporary files have to be passed over."""
+    """Split a local listing as `_split` does, and leave out temporary files."""
     files = [
         item
         for item in listed

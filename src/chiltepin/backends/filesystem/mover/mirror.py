@@ -47,9 +47,9 @@ def delete_extra(
             files, folders = with_retries(run, partial(_extra, run, there, top, names, roots), top.store)
             remove_files(run, there, top, [name for name in files if goes(name, folder=False)])
     except FileNotFoundError:
-        # Object stores have no folder where nothing is in it.
+        # Object stores have no empty folders.
         return
-    except Exception as err:  # noqa: BLE001 - the other folders go on
+    except Exception as err:  # noqa: BLE001 - the task continues with other folders
         run.fail(err, f"Removing extra files from {top}")
         return
     for name in [name for name in folders if goes(name, folder=True)]:
@@ -63,9 +63,9 @@ def delete_extra(
 
 
 def make_way(run: TaskRun, location: Location, *, folder: bool, filters: NameFilter | None, roots: Roots) -> bool:
-    """Remove a folder if the source is a file, or a file if it is a folder, as ``rsync --delete`` does.
+    """Remove a folder if the source is a file, or a file if the source is a folder, as ``rsync --delete`` does.
 
-    Return whether anything was removed. ``folder``: whether the source is a folder; the others are as for
+    Return whether anything was removed. ``folder``: whether the source is a folder; the other parameters are as for
     `delete_extra`.
     """
     with location.parent() as above:
@@ -98,7 +98,7 @@ def _extra(
     left, shared = names.copy(), isinstance(top.store, SharedNames)
     for name, kind in named(run, folder):
         is_folder = kind == "dir"
-        # In other stores a name has one entry, whatever its kind is now.
+        # In other stores a name has only one entry, whatever its kind is now.
         same, other = (name, is_folder), (name, not is_folder)
         if same in names or (other in names and not shared):
             left.discard(same)

@@ -31,7 +31,7 @@ def folded(name: str) -> str:
 def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:
     """Whether the disk of a folder ignores the case of names; None if none of the names has a letter.
 
-    That is checked with an existing file or with a new one, which is removed: others will be written anyway.
+    This is tested with an existing file, or with a new one, which is removed: the transfer will write files anyway.
     """
     telling = next((name for name in names if name.swapcase() != name), None)
     if telling is None:
@@ -49,7 +49,7 @@ def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None
         # The first file of the transfer will report why no file can be created.
         return None
     try:
-        # Nothing else has a name like that.
+        # No other file has such a name.
         return there.entry(name.swapcase()) is not None
     finally:
         temp_files.give_up(name)

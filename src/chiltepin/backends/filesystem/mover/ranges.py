@@ -1,7 +1,7 @@
-"""Large files that several workers copy: which are divided, and how one range of them is copied.
+"""Divide large files between several workers, and copy one range of a file.
 
-All ranges go into one temporary file. Each worker verifies what it has written, and that the source is the one that the
-others copy. After all ranges, one worker renames the file.
+All ranges go into one temporary file. Each worker verifies what it has written, and that its source is the file that
+the other workers copy. After all ranges, one worker renames the file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["copy_range", "divided", "forget"]
 
 
 def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Parts, options: CopyOptions) -> bool:
-    """Return the ranges of a large file to other workers, if several can copy it; return whether that was done."""
+    """Divide a large file into ranges for several workers, if they can copy it; return whether that was done."""
     size, count = reader.size, shard.shard.range_size
     if shard.shard.workers == 1 or size is None or size < 2 * count or not reader.parts:
         return False
@@ -65,14 +65,14 @@ def _identity(reader: Reader) -> str:
     """Return an id of the content that is the same for all workers."""
     if not isinstance(reader, LocalReader):
         return reader.content_id
-    # The number of a disk is another one on each host. The change time cannot be set, so that two files which agree in
-    # all this are one, or of one image.
+    # The device number differs between hosts. The change time cannot be set, so two files that agree in all these
+    # values are the same file, or come from the same disk image.
     facts = reader.facts
     return f"{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
 
 def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: Location, shard: ShardRun) -> None:
-    """Do the step of a `FileRange`."""
+    """Run the step of a `FileRange`."""
     part = cast("FileRange", shard.shard.range)
     source, target = _places(request, origin, goal, part.file)
     with target.parent() as there:
@@ -84,16 +84,16 @@ def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: L
             return
         try:
             with_retries(run, partial(_do, run, request, source, target, there, part), origin.store, goal.store)
-        except Exception as err:  # noqa: BLE001 - other files and ranges go on
+        except Exception as err:  # noqa: BLE001 - the task continues with others
             if is_skipped(request, source, err, folder=False):
-                # Each range finds that out, and the file counts once.
+                # Each range finds this out, but the file counts as skipped once.
                 shard.rest.append(Shard(range=replace(part, step="skip")))
             else:
                 run.fail(err, failed_copy(source, target, err))
 
 
 def _places(request: TransferRequest, origin: Location, goal: Location, file: Parts) -> tuple[Location, Location]:
-    """Return where the file is and where it goes, as `copy_tree` and `copy_file` find them."""
+    """Return the source and the destination of a file, as `copy_tree` and `copy_file` find them."""
     if request.recursive:
         return origin.resolved(follow=True).below(*file), goal.resolved(follow=True).below(*file)
     above = replace(goal, parts=goal.parts[:-1]).resolved(follow=True)

@@ -16,11 +16,11 @@ __all__ = ["in_steps", "with_retries"]
 
 T = TypeVar("T")
 
-#: Seconds before the second try, twice as long before each other one; and the longest.
+#: Seconds before the first retry, doubled for each further retry; and the maximum.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 
-#: How often one step is tried; with these waits a fault may last some eight seconds. A longer one fails
-#: the file, and the next run of the transfer continues there.
+#: Attempts at one step; with these waits, a fault may last some eight seconds. A longer fault fails the file, and the
+#: next run of the transfer continues there.
 TRIES = 6
 
 
@@ -29,7 +29,7 @@ Step = tuple["Callable[[Exception], str]", "Callable[[TaskRun], None]", "Sequenc
 
 
 def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
-    """Return an operation that does all steps, also after one that failed.
+    """Return an operation that runs all steps, even after one has failed.
 
     The description of a failure begins the sentence of its ``Fault``.
     """
@@ -42,7 +42,7 @@ def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
     ) -> None:
         try:
             with_retries(run, partial(step, run), *(location.store for location in locations))
-        except Exception as err:  # noqa: BLE001 - the other steps go on
+        except Exception as err:  # noqa: BLE001 - the other steps still run
             run.fail(err, describe(err))
 
     def all_of(run: TaskRun) -> Iterator[Callable[[], None]]:
@@ -52,7 +52,7 @@ def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
 
     def operation(run: TaskRun) -> None:
         if len(steps) == 1:
-            # Not worth asking whether more threads would be.
+            # Not worth a measurement of the threads.
             one(run, *steps[0])
         else:
             run.pool.all(all_of(run))
@@ -63,8 +63,8 @@ def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
 def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
     """Run an operation, and retry it after a delay if it fails with a transient error of its store.
 
-    The operation leaves nothing behind when it fails. The last error is raised and not counted; if the task has to
-    stop, `Cancelled` is.
+    The operation must leave nothing behind when it fails. The last error is raised and not counted; if the task must
+    stop, `Cancelled` is raised.
     """
     try:
         return operation()
@@ -78,7 +78,7 @@ def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
             raise failed.pop()
         return operation()
 
-    # Only here: its cost, some 50 microseconds and the import, would be most of that of a small file.
+    # Only here: for a small file, this would dominate the cost, with some 50 microseconds and the import.
     from tenacity import (  # noqa: PLC0415
         Retrying,
         retry_if_exception,

@@ -1,7 +1,7 @@
-"""The part of a tree that one worker does: where it starts, when it returns the rest, how a large folder is divided.
+"""The part of a tree that one worker processes: where it starts, when it returns the rest, how it divides a folder.
 
-A worker walks from the folders of its shard for some time and gives back the folders that it has not begun. So no one
-has to list the tree beforehand, and a shard takes as long on a slow store as on a fast one.
+A worker walks from the folders of its shard for some time and returns the folders that it has not begun. So the tree
+need not be listed beforehand, and a shard takes as long on a slow store as on a fast one.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardRun", "fewest", "folder_key"]
 
-#: Files of a folder that one worker copies in one go. More are divided by their names: twice as many take a second on
-#: a store with latency, and the folder is listed once more for each part.
+#: Files of a folder that one worker copies by itself. More are divided by name: twice as many take a second on a store
+#: with latency, and the folder is listed once more for each part.
 LARGE_FOLDER = 1000
 
-#: The same where one side is a store of objects: a process takes some tenths of a second to open one, in which another
-#: one copies 1,000 small objects.
+#: The same if one side is an object store: a process takes some tenths of a second to open it, while another process
+#: copies 1,000 small objects.
 LARGE_PREFIX = 3000
 
-#: Most parts of a folder for each worker: a worker that was slow with one part then has not delayed the others much.
+#: Maximum parts of a folder for each worker: small parts limit the delay by a slow worker.
 PARTS = 2
 
 
@@ -53,16 +53,16 @@ def fewest(listed: Mapping[int, int], parts: Parts) -> int | None:
 
 
 def _divided_key(parts: Parts) -> int:
-    # No name of a folder has a slash.
+    # The name of a folder never contains a slash.
     return folder_key((*parts, "/"))
 
 
 class ShardRun:
-    """A shard at work; several threads may use it."""
+    """A shard that is being processed; several threads may use it."""
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
-        #: What is given back.
+        #: The shards for other workers.
         self.rest: list[Shard] = []
         #: How many entries each source folder had.
         self.listed: dict[int, int] = dict(shard.listed)
@@ -105,9 +105,8 @@ class ShardRun:
     ) -> Iterator[list[Any]] | None:
         """Return the batches of a folder, or None if it is large and its parts were given back instead.
 
-        ``local`` tells whether the source is of this machine, where it is listed on to know into how many parts;
-        ``objects``, whether one side is a store of objects; ``new``, whether this worker has made the folder at the
-        destination.
+        ``local`` tells whether the source is local: it is then listed further, to find the number of parts. ``objects``
+        tells whether one side is an object store, and ``new`` whether this worker has created the destination folder.
         """
         if self.shard.workers == 1 or self.shard.seconds is None or self.mine(parts) is not None:
             return batches
@@ -123,7 +122,7 @@ class ShardRun:
                 pass
             of = min(-(-found.count // LARGE_FOLDER), PARTS * of)
         batches.close()
-        # Each part lists the folder once more, later than this.
+        # Each part lists the folder again, after this listing.
         self.listed[_divided_key(parts)] = found.count
         self.rest += [Shard(folders=(parts,), part=part, parts=of, new=new) for part in range(of)]
         return None

@@ -48,7 +48,7 @@ def is_both(location: Location) -> bool:
             # Some stores check for a folder only when it is listed.
             next(iter(folder.entries()), None)
     except (Fault, OSError) as err:
-        # A store that can hold both may not be taken for one that holds the file only because it was not reached.
+        # If a store that can hold both does not respond, that does not mean that it holds only the file.
         if isinstance(location.store, SharedNames) and fault_of(err, "").code not in _MISSING:
             raise
         return False

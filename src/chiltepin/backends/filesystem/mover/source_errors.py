@@ -1,4 +1,4 @@
-"""Skip what cannot be read at the source, if the request allows it."""
+"""Skip files and folders that cannot be read at the source, if the request allows it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def or_skip(copy: Callable[..., None]) -> Callable[..., None]:
 
 
 def skips(run: TaskRun, request: TransferRequest, source: Location, error: Exception, *, folder: bool) -> bool:
-    """Record a file or folder that failed as skipped, and return True, if `is_skipped` says so."""
+    """Record a file or folder that failed as skipped, and return True, if `is_skipped` allows it."""
     if not is_skipped(request, source, error, folder=folder):
         return False
     run.skip(joined(source.parts))
@@ -42,7 +42,7 @@ def skips(run: TaskRun, request: TransferRequest, source: Location, error: Excep
 
 
 def is_skipped(request: TransferRequest, source: Location, error: Exception, *, folder: bool) -> bool:
-    """Whether to skip a file or folder that failed: that is allowed, and its source is the cause.
+    """Whether to skip a file or folder that failed: the request allows it, and the source is the cause.
 
     The same error may come from the destination, so the source is read once more.
     """
@@ -71,6 +71,6 @@ def _is_unreadable(source: Location, *, folder: bool) -> bool:
         else:
             with source.parent() as opened, opened.read(source.parts[-1]) as reader:
                 reader.readinto(memoryview(bytearray(1)))
-    except Exception as err:  # noqa: BLE001 - whatever a store raises tells
+    except Exception as err:  # noqa: BLE001 - any exception of a store is an answer
         return _is_skippable(err)
     return False

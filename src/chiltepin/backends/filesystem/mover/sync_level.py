@@ -25,7 +25,7 @@ def is_up_to_date(
     """Whether an existing destination is up to date, if that can be decided without reading it.
 
     Each level includes the checks before it, but ``checksum`` ignores times and leaves the contents to be compared.
-    ``kept`` tells what the destination keeps of a modification time, if this transfer preserves them.
+    ``kept`` cuts a modification time to the destination's precision, if this transfer preserves times.
     """
     if existing is None or existing.kind != "file":
         return False
@@ -54,13 +54,13 @@ def _is_as_new(entry: Entry, copy: float | None, kept: Callable[[int], int] | No
 class Listing:
     """The contents of an open folder, listed once if each lookup would be a separate request.
 
-    Of a folder with more than `KEPT` entries only so many are kept, and the others are looked up one by one.
+    Of a folder with more than `KEPT` entries, only that many are kept, and the rest are looked up one by one.
     """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         listed = list(islice(folder.entries(), KEPT))
-        # If a file and a folder have the same name, it is the file.
+        # If a file and a folder have the same name, keep the file.
         self._known = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.kind == "file")}
         self._whole = len(listed) < KEPT
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Cancelled", "TaskRun"]
 
-#: Failures that are described one by one; the others are counted.
+#: Failures that are described one by one; further failures are only counted.
 TOLD = 3
 
 
 class _Over(threading.Event):
     """The event of all ended tasks: an event for each takes 1 KB, and the backend remembers ten thousand tasks.
 
-    It has no use for its lock, which another thread may hold when this process forks.
+    It does not use its lock, which another thread may hold when this process forks.
     """
 
     def is_set(self) -> bool:
@@ -85,7 +85,7 @@ class TaskRun:
 
     @cached_property
     def pool(self) -> AdaptivePool:
-        """The threads that may help; the thread of the task requests them first."""
+        """The threads that may help; created when the thread of the task first needs them."""
         return self._make_pool()
 
     def cancel(self) -> None:
@@ -176,8 +176,8 @@ class TaskRun:
                 state = TaskState.CANCELED if self._cancelled else TaskState.EXPIRED
                 self._told = [Fault(state.name, f"The task was {state.value} before it was done.")]
                 self.failures = min(self.failures, 1)
-        except BaseException as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
-            # Also what ends a thread elsewhere, such as SystemExit from the code of a store.
+        except BaseException as err:  # noqa: BLE001 - every failure after submit is a state (chiltepin.protocol)
+            # Including exceptions that end a thread elsewhere, such as SystemExit from a store's code.
             self.faults += 1
             self._told = [fault_of(err, "The task could not continue")]
             self.failures = 1
@@ -211,7 +211,7 @@ class TaskRun:
 
     @property
     def shard_outcome(self) -> ShardOutcome:
-        """How a shard has ended."""
+        """The outcome of a shard."""
         shard = self.shard
         if shard is None:
             return ShardOutcome(status=self.status)

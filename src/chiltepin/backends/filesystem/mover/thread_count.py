@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     class Office(Protocol):
-        """Where threads come from."""
+        """A source of threads."""
 
         def start_thread(self, operation: Callable[[], None]) -> bool:
             """Start a thread for an operation; False if the maximum number of threads is running."""
@@ -48,7 +48,7 @@ LONG = 0.002
 
 
 class AdaptivePool:
-    """As many threads, up to ``width``, as the stores of one task can use; the first is the one that makes operations.
+    """As many threads, up to ``width``, as the stores of one task can use; the first one creates the operations.
 
     Short operations get at least ``least`` threads: if the server is on this machine, its processor time hides how much
     of the time such operations wait for an answer.
@@ -66,9 +66,9 @@ class AdaptivePool:
         self._last = (0.0, 0.0, 0.0, 0)
 
     def offer(self, operation: Callable[[], None]) -> bool:
-        """Have an idle thread do it; the operation has to handle its errors (`TaskGroup` does).
+        """Have an idle thread run an operation, which has to handle its errors (`TaskGroup` does).
 
-        Return False if no thread is idle. The caller then does it itself: without a queue, memory is bounded.
+        Return False if no thread is idle. The caller then runs it itself: without a queue, memory is bounded.
         """
         if not self._idle and not self.free():
             return False
@@ -89,15 +89,15 @@ class AdaptivePool:
         return self._idle > 0
 
     def all(self, operations: Iterable[Callable[[], None]]) -> None:
-        """Do all of them, with idle threads; return when all have ended, or raise the first error then.
+        """Run all operations, with idle threads; when all have ended, return or raise the first error.
 
-        They are begun in their order. After an error no other operation is begun.
+        They start in order. After an error no other operation starts.
         """
         with TaskGroup(self) as group:
             group.each(operations)
 
     def begins(self) -> bool:
-        """Count an operation that a member takes by itself; False if there is a thread too many, which is to end."""
+        """Count an operation that a thread takes by itself; False if this thread must end as surplus."""
         self._offered += 1
         return not self._surplus
 
@@ -142,7 +142,7 @@ class AdaptivePool:
         return min(self._width, max(least, count))
 
     def _serve(self) -> None:
-        """Do operations until the thread has been idle for some time."""
+        """Run operations until the thread has been idle for some time."""
         me = threading.get_native_id()
         with self._lock:
             if self._width == 1:
@@ -180,7 +180,7 @@ class _Shared:
 
     def __init__(self, operations: Iterable[Callable[[], None]]) -> None:
         self._operations, self._lock = iter(operations), threading.Lock()
-        #: Whether a thread found that all are begun.
+        #: Whether a thread found that all have started.
         self.ended = False
 
     def __iter__(self) -> Self:
@@ -195,7 +195,7 @@ class _Shared:
 
 
 class TaskGroup:
-    """Operations that are awaited together, at the end of the ``with``, which raises the first error of one."""
+    """Operations that are awaited together at the end of the ``with``, which raises their first error."""
 
     def __init__(self, pool: AdaptivePool) -> None:
         self._crew = pool
@@ -213,7 +213,7 @@ class TaskGroup:
         return self._crew.free()
 
     def offer(self, operation: Callable[[], None]) -> bool:
-        """Have an idle thread do it; see `AdaptivePool.offer`."""
+        """Have an idle thread run an operation; see `AdaptivePool.offer`."""
         with self._changed:
             self._under_way += 1
         handed = False
@@ -225,14 +225,14 @@ class TaskGroup:
         return handed
 
     def each(self, operations: Iterable[Callable[[], None]]) -> None:
-        """Do all of them with the idle threads; return when all are begun.
+        """Run all operations with the idle threads; return when all have started.
 
-        A thread that helps takes one after the other by itself: to hand each of them to an idle thread costs more than
-        a small object does.
+        A helping thread takes one after the other by itself: handing each one to an idle thread costs more than copying
+        a small object.
         """
         shared = _Shared(operations)
         while (operation := self._next(shared)) is not None:
-            # A thread that found nothing more is idle again at once, and would be offered the same without end.
+            # A thread that found nothing more is idle again at once, and would be offered the same operation endlessly.
             while not shared.ended and self.offer(partial(self._help, shared)):
                 pass
             operation()
@@ -242,7 +242,7 @@ class TaskGroup:
             operation()
 
     def _next(self, operations: _Shared) -> Callable[[], None] | None:
-        """Return the next operation; None after the last, or an error. One that was taken has to be done."""
+        """Return the next operation, which then must be run; None after the last one, or after an error."""
         return None if self.failed else next(operations, None)
 
     def _do(self, operation: Callable[[], None]) -> None:

@@ -31,20 +31,20 @@ THREAD_WAIT = 0.02
 #: Seconds for which an idle thread waits for the next task: starting a thread costs a tenth of a small task.
 LINGER = 0.5
 
-#: Threads that are lent to tasks at a time, over all tasks of a backend. Twice what one task on the widest store takes.
+#: Maximum additional threads for all tasks of a backend: twice what one task on the widest store uses.
 MOST_THREADS = 128
 
 _NAME = "chiltepin-mover"
 
 
 class MoverThreads:
-    """Threads that come with the tasks and go with them, the last one a little later."""
+    """Threads that start and end with the tasks; the last one waits a little for more."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Begin without tasks and threads, as in a process made by ``fork``."""
+        """Start with no tasks and no threads, as in a process made by ``fork``."""
         #: Tasks without a thread.
         self.waiting: deque[tuple[float, TaskRun, Callable[[TaskRun], None]]] = deque()
         self._threads: set[threading.Thread] = set()
@@ -53,7 +53,7 @@ class MoverThreads:
         self._taken, self._lingers = threading.Condition(self._lock), False
 
     def put(self, run: TaskRun, operation: Callable[[TaskRun], None]) -> None:
-        """Have the work done as soon as a thread is free; a BackendError if none is free and none can be started."""
+        """Run a task as soon as a thread is free; a BackendError if no thread is free and none can be started."""
         task = (time.monotonic(), run, operation)
         with self._lock:
             self.waiting.append(task)
@@ -71,12 +71,12 @@ class MoverThreads:
         """Start a thread if a task has been waiting for too long; called when a task is waited for or polled."""
         with self._lock:
             if self.waiting and time.monotonic() - self.waiting[0][0] >= THREAD_WAIT:
-                # Without one the task waits for a thread that is there.
+                # If no thread can be started, the task waits for an existing one.
                 with suppress(BackendError):
                     self._start_mover()
 
     def start_thread(self, operation: Callable[[], None]) -> bool:
-        """Start a thread for an operation of a task; False if as many are lent as may be, or can be started."""
+        """Start a thread for an operation of a task; False if the limit is reached, or no thread can be started."""
         with self._lock:
             if self._lent >= MOST_THREADS:
                 return False
@@ -102,7 +102,7 @@ class MoverThreads:
         while (task := self._next()) is not None:
             _, run, operation = task
             run.perform(operation)
-            # Not kept until there is another one.
+            # Do not keep a task in memory until the next one arrives.
             del task, run, operation
 
     def _next(self) -> tuple[float, TaskRun, Callable[[TaskRun], None]] | None:

@@ -1,4 +1,4 @@
-"""Copying a tree of files from one store to another."""
+"""Copy a tree of files from one store to another."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 #: on a disk with latency there are operations for many threads.
 FEW = 10
 
-#: Codes of faults if an entry of the other kind has the name.
+#: Codes of faults if the name belongs to an entry of the other kind.
 _OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
 
 
@@ -61,8 +61,8 @@ def copy_tree(
     """Copy the contents of a folder, or a ``shard`` of it, into another folder, which is created if missing.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
-    and sockets. If a file fails, the others are still copied, but then nothing is removed. ``roots``
-    are the places that are never removed.
+    and sockets. If a file fails, the others are still copied, but then nothing is removed. ``roots`` are the places
+    that are never removed.
     """
     refuse_temporary(goal)
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
@@ -105,7 +105,7 @@ class _Tree:
         self._objects = any(isinstance(store, SharedNames) for store in self._stores)
         #: Whether the disk of the destination ignores case; None: not known yet.
         self._folding: bool | None = None
-        #: What the folder is that all is copied to, by all its names; None: not known yet.
+        #: Identity of the top folder of the destination, the same by all its names; None: not known yet.
         self._top: Hashable | None = None
         #: How many entries each source folder had: some 100 bytes a folder.
         self._listed = shard.listed
@@ -114,13 +114,13 @@ class _Tree:
         """Copy the contents of the folders of the shard, and of those below them."""
         shard = self._shard
         if () not in shard.shard.folders:
-            # A walk that does not start at the top needs it too.
+            # A walk that starts below the top needs it too.
             with with_retries(self._task, partial(open_filled, self._goal), *self._stores) as top:
                 self._top = top.identity
         shard.give_back(walk(self._task, self.copy, starts=shard.shard.folders, enough=shard.enough))
 
     def copy(self, node: Node, group: TaskGroup) -> list[str]:
-        """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
+        """Copy the files of one folder, and create it even if there are none; return the names of its subfolders."""
         parts = node.parts
         source, target = self._origin.below(*parts), self._goal.below(*parts)
         found = ListingStats()
@@ -144,7 +144,7 @@ class _Tree:
             if self._request.delete_destination_extra:
                 _refuse_unseen(found, source)
                 self._listed[folder_key(parts)] = found.count
-        except Exception as err:  # noqa: BLE001 - the other folders go on
+        except Exception as err:  # noqa: BLE001 - the task continues with other folders
             if not skips(self._task, self._request, source, err, folder=True):
                 self._task.fail(err, failed_copy(source, target, err, folder=True))
         return found.folders
@@ -193,7 +193,7 @@ class _Tree:
             except BaseException:
                 pair.__exit__(None, None, None)
                 raise
-        # A file of this machine is asked for at no more than its line in a listing costs; elsewhere that is a request.
+        # A lookup of a local file costs no more than its entry in a listing; elsewhere it is a request.
         if self._level and not isinstance(pair.there, LocalFolder):
             pair.listing = Listing(pair.there)
         return pair
@@ -221,7 +221,7 @@ class _Tree:
                 self._together(pair, list(files), self._level, source)
                 return
             group.each(self._each(pair, files, source))
-        except Exception as err:  # noqa: BLE001 - the other portions go on
+        except Exception as err:  # noqa: BLE001 - the task continues with other files
             self._task.fail(err, f"Copying files of {source}")
 
     def _each(self, pair: FolderPair, files: Iterable[Entry], source: Location) -> Iterator[Callable[[], None]]:
@@ -230,7 +230,7 @@ class _Tree:
             yield partial(with_pair, pair.shared(), partial(self._file, pair, entry, self._level, source))
 
     def _changed(self, pair: FolderPair, there: LocalFolder, items: Sequence[Item], source: Location) -> Sequence[Item]:
-        """Return what the sync level does not skip, if that takes few steps."""
+        """Return the files that the sync level does not skip, if finding them takes few steps."""
         # For files of unknown size, only the content could decide.
         if self._level is None or (
             self._level != "exists" and isinstance(pair.here, LocalFolder) and pair.here.has_unknown_sizes
@@ -267,11 +267,11 @@ class _Tree:
                 for entry in entries([item], partial(self._fail, pair, source)):
                     self._give(group, pair, partial(self._file, pair, entry, None, source, failed=failed))
         finally:
-            # Once for all of them: to count is as much work as a system call.
+            # Once for all of them: counting costs as much as a system call.
             self._task.count(files=files, size=size)
 
     def _together(self, pair: FolderPair, files: Sequence[Entry], level: SyncLevel | None, source: Location) -> None:
-        """Copy the files of a portion with as few requests as their stores can."""
+        """Copy the files of a portion with as few requests as their stores allow."""
         if level and level != "checksum":
             files, level = [entry for entry in files if not self._left_alone(pair, entry, level, source)], None
         here, there = pair.here, pair.there
@@ -289,10 +289,10 @@ class _Tree:
                 self._file(pair, entry, level, source, here=here, failed=outcome)
 
     def _left_alone(self, pair: FolderPair, entry: Entry, level: SyncLevel, source: Location) -> bool:
-        """Whether nothing is to be done for a file any more, since it is in place or cannot be judged."""
+        """Whether a file must not be copied, because it is up to date or could not be checked."""
         try:
             existing = (pair.listing or pair.there).entry(entry.name)
-        except Exception as err:  # noqa: BLE001 - the other files go on
+        except Exception as err:  # noqa: BLE001 - the task continues with other files
             self._task.fail(err, f"Copying {source.below(entry.name)}")
             return True
         if existing is None or not is_up_to_date(level, entry, existing, self._copier.kept_time(pair.there)):
@@ -310,7 +310,7 @@ class _Tree:
         here: Folder | None = None,
         failed: Exception | None = None,
     ) -> None:
-        """Copy one file, perhaps after a try with others; one that fails does not keep the others."""
+        """Copy one file, perhaps after a failed try in a batch; a failure does not stop the other files."""
         failures = [failed] if failed else []
 
         def move() -> None:
@@ -325,13 +325,13 @@ class _Tree:
                 if not self._way_is_made(source.below(entry.name), pair.goal.below(entry.name), err, folder=False):
                     raise
                 with_retries(self._task, move, *self._stores)
-        except Exception as err:  # noqa: BLE001 - the other files go on
+        except Exception as err:  # noqa: BLE001 - the task continues with other files
             self._fail(pair, source, entry.name, err)
 
     def _way_is_made(self, source: Location, target: Location, error: Exception, *, folder: bool) -> bool:
-        """Have a destination take a source that is of the other kind; whether another try is worth it.
+        """Make a destination accept a source of the other kind; return whether a retry is worthwhile.
 
-        What the source holds as both kinds may be both at the destination. Else a mirror removes what is there.
+        A name of both kinds at the source may be both at the destination. Else a mirror removes the existing entry.
         """
         mirrored = self._request.delete_destination_extra
         shared = self._shared(target) if mirrored or fault_of(error, "").code in _OTHER_KIND else [False]
@@ -340,19 +340,19 @@ class _Tree:
         return (mirrored and self._is_removed(source, target, folder=folder)) or any(shared)
 
     def _shared(self, target: Location) -> list[bool]:
-        """Tell of each name on the way to a place whether it may be that of a file and of a folder from now on."""
+        """Return, for each name on the path to a place, whether a file and a folder may share it from now on."""
         names = target.parts[len(self._goal.parts) :]
         ways = [names[:count] for count in range(1, len(names) + 1)]
         return [share_name(self._origin.below(*way), self._goal.below(*way)) for way in ways]
 
     def _is_removed(self, source: Location, target: Location, *, folder: bool) -> bool:
-        """Remove what is of the other kind, if the source can be read: else it does not take the place of anything."""
+        """Remove an entry of the other kind, if the source can be read; otherwise the source cannot replace it."""
         try:
             with source.store.folder(source.parts) if folder else source.parent() as opened:
                 if not folder:
                     with opened.read(source.parts[-1]):
                         pass
-        except Exception:  # noqa: BLE001 - the first failure is the one to tell
+        except Exception:  # noqa: BLE001 - the first failure is reported
             return False
         return make_way(self._task, target, folder=folder, filters=self._filters, roots=self._roots)
 
@@ -371,30 +371,30 @@ class _Tree:
             self._task.arrived(pair.origin, pair.goal, entry.name)
 
     def mirror(self, node: Node, group: TaskGroup) -> list[str]:
-        """Remove from one destination folder what its source does not hold; return the folders of the latter."""
+        """Remove from one destination folder everything that its source lacks; return the source's subfolders."""
         del group
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
         try:
             found = with_retries(self._task, partial(self._held, source), source.store)
             self._refuse_fewer(node, len(found), source)
-        except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
+        except Exception as err:  # noqa: BLE001 - an incomplete listing must not remove anything
             self._task.fail(err, f"Listing {source} to find extra files in {target}")
             return []
         names = {(name, kind == "dir") for name, kind in found}
-        # What is neither keeps whatever has its name.
+        # An entry that is neither keeps any entry with its name.
         names.update((name, True) for name, kind in found if kind not in ("file", "dir"))
         delete_extra(self._task, target, names, filters=self._filters, roots=self._roots)
         folders = [name for name, kind in found if kind == "dir"]
         return folders if self._filters is None else list(filter(self._filters.selects_folder, folders))
 
     def _held(self, source: Location) -> list[tuple[str, str]]:
-        """Return the names of all that a source folder holds, and of what kind each is."""
+        """Return the name and kind of everything in a source folder."""
         lost = partial(is_lost, own_content=self._own_content)
         with source.store.folder(source.parts) as here:
             return list(limited(named(self._task, here, lost=lost), source))
 
     def _refuse_fewer(self, node: Node, count: int, source: Location) -> None:
-        """See that the source is all there: a disk that went away since it was copied is an empty folder."""
+        """Check that the source is complete: a disk that was unmounted after the copy leaves an empty folder."""
         before = fewest(self._listed, node.parts)
         if before is None or count < before:
             raise Fault("FILE_SIZE_CHANGED", f"{source} changed after it was copied; transfer it again.")

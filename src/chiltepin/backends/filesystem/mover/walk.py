@@ -1,4 +1,4 @@
-"""Going through all folders of a tree, together."""
+"""Walk all folders of a tree, with several threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Node", "walk"]
 
 
 class Node:
-    """A folder that is not done with yet, below the top of a tree.
+    """A folder of a tree that is not finished yet.
 
     It knows its name and the folder above, not its path: a million of them may be waiting.
     """
@@ -29,7 +29,7 @@ class Node:
 
     def __init__(self, name: str = "", above: Node | None = None) -> None:
         self.name, self.above = name, above
-        #: Folders in it that are not done with yet, and itself as long as it is visited.
+        #: Unfinished folders in it, plus one while it is visited itself.
         self.open = 1
         #: Whether something has to stay in it, when a tree is removed.
         self.kept = False
@@ -66,15 +66,15 @@ class _Walk:
         self.rest: list[Parts] = []
 
     def below(self, group: TaskGroup, *tops: Node) -> None:
-        """Visit folders and all below them, depth first, except what an idle thread takes over."""
+        """Visit folders and all below them, depth first, except those that an idle thread takes over."""
         waiting = deque(tops)
         while waiting:
             self._task.check()
             if self._enough():
-                # Those above them stay open, so that they are not left.
+                # Their parents stay open, so ``leave`` is not called for them.
                 self.rest.extend(node.parts for node in waiting)
                 return
-            # The folder that waits longest is the nearest to the top, and so has most below it.
+            # The folder that has waited longest is nearest to the top, and so probably has the most below it.
             if len(waiting) > 1 and group.offer(partial(self.below, group, waiting[0])):
                 waiting.popleft()
                 continue
@@ -117,12 +117,12 @@ def walk(
     starts : iterable of tuple of str
         The folders to begin with; by default the top of the tree.
     enough : callable
-        Asked before each folder whether to visit no more.
+        Called before each folder; if it returns True, no more folders are visited.
 
     Returns
     -------
     list of tuple of str
-        The folders that were known and not visited.
+        The folders that were found but not visited.
     """
     walking = _Walk(run, visit, leave, enough)
     with TaskGroup(run.pool) as group:
