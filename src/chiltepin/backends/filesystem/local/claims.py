@@ -1,14 +1,13 @@
-"""Which temporary files of this machine have a writer that lives, and what dead writers leave.
+"""Tell which temporary files of this machine have a live writer, and remove those of dead writers.
 
-The name of a temporary file begins with the host of its writer and with the name of its *claim*: a file in the same
-folder that its writer holds locked (``flock``) for as long as it lives, and that the kernel lets go of however the
-writer ends. A temporary file may be its own claim; where many files are written into one folder they share one, which
-costs less. A sweep removes each claim that is not locked, with all its temporary files.
+The name of a temporary file begins with the host of its writer and the name of its *claim*: a file in the same folder
+that its writer keeps locked (``flock``) while it runs, and that the kernel unlocks however the writer ends. A temporary
+file may be its own claim; many files that are written into one folder share a claim, which costs less. A sweep removes
+each claim that is not locked, with all its temporary files.
 
-Whether a lock counts between two hosts depends on how they have mounted the disk (Lustre ``localflock``, NFS
-``local_lock``). So a lock is asked about writers of this host only, whichever boot of it they belong to. Of a writer on
-another host it is not known whether it lives: its temporary files are neither continued nor, for a day after it has
-last written, swept.
+Whether a lock works between two hosts depends on how they have mounted the disk (Lustre ``localflock``, NFS
+``local_lock``). So locks are used only to check writers of this host, from any of its boots. A writer on another host
+may still be running: its temporary files are never continued, and are swept only a day after its last write.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ __all__ = ["MARKED", "NEW", "OPEN", "SHARED", "open_locked", "sweep", "time_of"]
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-#: How one is made.
+#: How a claim is made.
 NEW = OPEN | os.O_CREAT | os.O_EXCL
 
 #: Hexadecimal digits in the name of a temporary file that may be continued.
 MARKED = 32
 
-#: What the names of temporary files of this machine hold: the host, and the claim. Earlier versions told no host.
-#: Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
+#: The names of temporary files of this machine: the host, and the claim. Earlier versions used no host. Names of
+#: writers over SFTP (`owners`) have no claim, and these writers sweep their own files.
 _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
 
-#: What the name of one that several workers write holds: the process that hands out its parts, and the mark.
+#: The name of a file that several workers write: the process that distributes its parts, and the mark.
 SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-(?P<mark>[0-9a-f]{{{MARKED}}})-[0-9]+")
 
 
 class NoLocksError(OSError):
-    """The disk has no locks, as some network disks (ENOLCK), so that it is not known whether a writer lives."""
+    """The disk has no locks, like some network disks (ENOLCK), so it is unknown whether a writer is running."""
 
 
 def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
-    """Open a file and lock it; None if it is locked, or if the name now means another file.
+    """Open a file and lock it; None if it is locked, or if the name now belongs to another file.
 
-    On a disk without locks a new file is returned as it is, and any other one is a NoLocksError.
+    On a disk without locks, a new file is returned unlocked, and any other file is a NoLocksError.
     """
     descriptor = os.open(name, flags, mode, dir_fd=folder)
     try:
@@ -73,9 +72,9 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
 
 
 def sweep(folder: int) -> bool:
-    """Remove the temporary files of writers that are dead; return whether the disk let all of them go."""
+    """Remove the temporary files of dead writers; return whether the disk allowed all of that."""
     with os.scandir(folder) as found:
-        # Most files are none of ours. One expression passes over them in a third of the time of a loop.
+        # Most files are not ours. A comprehension skips them in a third of the time of a loop.
         names = [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]
     return not names or _sweep(folder, names)
 
@@ -96,7 +95,7 @@ def _sweep(folder: int, names: list[str]) -> bool:
                 _remove(folder, temp_files)
             else:
                 _remove_old(folder, temp_files, now())
-        except OSError:  # noqa: PERF203 - the others go all the same
+        except OSError:  # noqa: PERF203 - the others are removed anyway
             clean = False
     for claim, temp_files in claims.items():
         try:
@@ -104,13 +103,13 @@ def _sweep(folder: int, names: list[str]) -> bool:
                 _remove_dead(folder, temporary(claim), temp_files, now)
             else:
                 _remove_old(folder, temp_files, now())
-        except OSError:  # noqa: PERF203 - the others go all the same
+        except OSError:  # noqa: PERF203 - the others are removed anyway
             clean = False
     return clean
 
 
 def _remove_dead(folder: int, claim: str, names: list[str], now: Callable[[], float]) -> None:
-    """Remove what a writer of this host has left, unless it lives."""
+    """Remove the files of a writer on this host, unless it is running."""
     descriptor = None
     try:
         descriptor = open_locked(folder, claim, OPEN, fcntl.LOCK_NB)
@@ -129,7 +128,7 @@ def _remove_dead(folder: int, claim: str, names: list[str], now: Callable[[], fl
 
 
 def _remove_old(folder: int, names: list[str], now: float) -> None:
-    """Remove what a writer has left of whom it is not known whether it lives, if it has not written for a day."""
+    """Remove the files of a writer that cannot be checked, if it has not written for a day."""
     written = []
     for name in names:
         with suppress(FileNotFoundError):
@@ -139,14 +138,14 @@ def _remove_old(folder: int, names: list[str], now: float) -> None:
 
 
 def _remove(folder: int, names: list[str]) -> None:
-    # A claim goes after its temporary files: a temporary file without one has no writer.
+    # A claim is removed after its temporary files: a temporary file without a claim counts as abandoned.
     for name in sorted(names, reverse=True):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
 
 
 def time_of(folder: int) -> float:
-    """Return the time by the clock of the disk, which may not be ours: when a new file was made."""
+    """Return the time by the disk's clock, which may differ from ours: the time of a new file."""
     name = new_claim()
     descriptor = os.open(name, NEW, 0o600, dir_fd=folder)
     try:

@@ -1,4 +1,4 @@
-"""Copy a part of a file of this machine, and compare what arrived with what was read, by small steps."""
+"""Copy a part of a local file in small steps, and compare the data read back with the data read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def copy_compared(source: int, target: int, offset: int, count: int) -> tuple[by
         ``FILE_SIZE_CHANGED`` if the source ends before these bytes.
     """
     real = descriptors.are_real()
-    # Called directly: each call of Python costs two threads more than it costs one, because they share its lock.
+    # Called directly: a Python call costs more in two threads than in one, because they share Python's lock.
     preadv, pwrite = (os.preadv, os.pwrite) if real else (descriptors.preadv, descriptors.pwrite)
     sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
     block = memoryview(bytearray(min(STEP, count)))
@@ -53,12 +53,12 @@ def copy_compared(source: int, target: int, offset: int, count: int) -> tuple[by
 
 
 def write_at(descriptor: int, block: memoryview, offset: int) -> None:
-    """Write all of a block; a disk may take it in pieces."""
+    """Write a whole block; a disk may accept it in pieces."""
     while block:
         written = descriptors.pwrite(descriptor, block[:STEP], offset)
         offset, block = offset + written, block[written:]
 
 
 def truncated() -> Fault:
-    """Return the error of a source that ended too early."""
+    """Return the error of a source that was truncated."""
     return Fault("FILE_SIZE_CHANGED", "The file was truncated during the copy; transfer it again.")

@@ -1,6 +1,6 @@
-"""Calls on open files that pyfakefs does not replace, so that they would reach files of the machine with fake numbers.
+"""Replace the calls on open files that pyfakefs does not replace: they would use fake descriptors on real files.
 
-Where a test has replaced ``os``, they are made of calls that it has replaced as well. No kernel copies such files.
+If a test has replaced ``os``, these functions use only calls that are replaced as well. No kernel copies such files.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["are_real", "fchown", "is_cold", "pread", "preadv", "pwrite", "read_ahead", "read_at", "readv"]
 
-#: A fake file has one position for all threads. It ends at the start here, from which files are read in order: where it
-#: was is not known, because lseek returns nothing (pyfakefs 6.3).
+#: A fake file has one position for all threads. Here it ends at the start, from which files are read in order: the old
+#: position is unknown, because lseek returns nothing (pyfakefs 6.3).
 _POSITION = threading.Lock()
 
 
 def are_real() -> bool:
-    """Whether descriptors are those of the kernel."""
+    """Whether descriptors belong to the kernel."""
     return fake_os() is None
 
 
@@ -39,16 +39,16 @@ def pread(descriptor: int, count: int, offset: int) -> bytes:
 
 
 def preadv(descriptor: int, blocks: Sequence[memoryview], offset: int) -> int:
-    """As ``os.preadv``; into the first block only, for a fake file."""
+    """As ``os.preadv``; for a fake file, into the first block only."""
     if are_real():
         return os.preadv(descriptor, blocks, offset)
     return _filled(blocks[0], pread(descriptor, len(blocks[0]), offset))
 
 
 def read_at(descriptor: int, block: memoryview, offset: int, count: int = 0) -> int:
-    """Fill a block of which ``count`` bytes are there; return its bytes, fewer only at the end of the file.
+    """Fill a block that already has ``count`` bytes; return its number of bytes, smaller only at the end of the file.
 
-    A disk may give them in pieces.
+    A disk may return them in pieces.
     """
     while count < len(block) and (got := preadv(descriptor, [block[count:]], offset + count)):
         count += got
@@ -56,7 +56,7 @@ def read_at(descriptor: int, block: memoryview, offset: int, count: int = 0) -> 
 
 
 def readv(descriptor: int, blocks: Sequence[memoryview]) -> int:
-    """As ``os.readv``; into the first block only, for a fake file."""
+    """As ``os.readv``; for a fake file, into the first block only."""
     if are_real():
         return os.readv(descriptor, blocks)
     with _POSITION:
@@ -76,7 +76,7 @@ def pwrite(descriptor: int, block: bytes | memoryview, offset: int) -> int:
 
 
 def is_cold(descriptor: int) -> bool:
-    """Whether the start of a file has to be read from the disk; False where the kernel does not tell (preadv2(2))."""
+    """Whether the start of a file has to be read from the disk; False if the kernel cannot tell (preadv2(2))."""
     if not are_real() or not hasattr(os, "RWF_NOWAIT"):
         return False
     try:

@@ -42,7 +42,7 @@ def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
 
 
 def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "other"]:
-    """Return what a listing alone tells of an entry."""
+    """Return the kind of an entry from the listing alone."""
     try:
         if item.is_file(follow_symlinks=False):
             return "file"
@@ -54,11 +54,11 @@ def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "othe
 
 
 class OwnStore(Protocol):
-    """What a folder needs of the store that it is in."""
+    """What a folder needs from its store."""
 
-    #: The disks that were found to take files in order only.
+    #: Disks that were found to accept files in order only.
     in_order: set[int]
-    #: Folders that were swept, and those where a temporary file of ours stayed that the disk did not let go.
+    #: Folders that were swept, and folders with a temporary file of ours that the disk did not remove.
     swept: set[Parts]
     untidy: set[Parts]
 
@@ -71,19 +71,19 @@ class LocalFolder:
     ) -> None:
         self.descriptor = descriptor
         self._store, self._parts, self._goal, self._fresh = store, parts, goal, fresh
-        #: Whether a file that is written here may take the place of another one.
+        #: Whether a file that is written here may replace another one.
         self.replaces = not fresh
         self._temp_files: TempFiles | None = None
 
     @cached_property
     def identity(self) -> tuple[int, int]:
-        """The numbers of its disk and of itself there, which are the same by all its names."""
+        """Its device and inode numbers, which are the same by all its names."""
         facts = os.fstat(self.descriptor)
         return facts.st_dev, facts.st_ino
 
     @property
     def device(self) -> int:
-        """The disk that the folder is on."""
+        """The device number of its disk."""
         return self.identity[0]
 
     @cached_property
@@ -92,12 +92,12 @@ class LocalFolder:
         return has_unknown_sizes(self.device)
 
     def kept_time(self, mtime: int) -> int:
-        """Return what the disk keeps of a modification time in nanoseconds."""
+        """Return a modification time, in nanoseconds, with the precision of the disk."""
         return mtime // self._unit * self._unit
 
     @cached_property
     def _unit(self) -> int:
-        # For each folder: a disk that is mounted later may get the number of an earlier one.
+        # For each folder: a disk that is mounted later may get the device number of an earlier one.
         return self.open_temp_files().time_unit()
 
     def _entry(self, name: str, facts: os.stat_result) -> Entry:
@@ -119,15 +119,15 @@ class LocalFolder:
                     continue
                 try:
                     facts = item.stat(follow_symlinks=False)
-                except FileNotFoundError:  # It vanished between the listing and this look at it.
+                except FileNotFoundError:  # It vanished between the listing and this call.
                     continue
-                except OSError:  # One that cannot be looked at is there all the same: to be named, and to be deleted.
+                except OSError:  # An entry that cannot be examined can still be listed and deleted.
                     yield Entry(item.name, _kind_listed(item))
                     continue
                 yield self._entry(item.name, facts)
 
     def kinds(self, *, temp_files: bool = False) -> Iterator[tuple[str, str]]:
-        """Yield the name and the kind of all entries, which a listing alone tells: that is a call less for each."""
+        """Yield the name and kind of all entries from the listing alone, which saves a call for each entry."""
         with self.scan() as found:
             for item in found:
                 if temp_files or not is_temp_name(item.name):
@@ -151,7 +151,7 @@ class LocalFolder:
             raise
 
     def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
-        """Copy a small file in few calls, and let a large one share its blocks where the disk can."""
+        """Copy a small file in few calls, and let a large one share its blocks if the disk can."""
         if not entry.fits(SMALL):
             if options.checksum or not isinstance(origin, LocalFolder):
                 return None
@@ -163,11 +163,11 @@ class LocalFolder:
         return read_small(self.descriptor, entry.name)
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Have the disk read the beginnings of files at once, where that helps."""
+        """Have the disk read the beginnings of files at once, if that helps."""
         read_ahead(self.descriptor, names)
 
     def take_small(self, origin: LocalFolder, name: str, new_name: str, options: CopyOptions) -> int | None:
-        """Copy a small file in few calls, of which no more is known than its name."""
+        """Copy a small file, of which only the name is known, in few calls."""
         return self._write(read_small(origin.descriptor, name), new_name, options)
 
     def _write(self, small: Small | None, name: str, options: CopyOptions) -> int | None:
@@ -182,11 +182,11 @@ class LocalFolder:
 
     @property
     def _in_order(self) -> bool:
-        """Whether the disk is known to take files in order only."""
+        """Whether the disk is known to accept files in order only."""
         return bool(self._store.in_order) and self.device in self._store.in_order
 
     def _learns(self, error: OSError) -> bool:
-        """Find out whether the disk takes files in order only, which what it refused may be due to."""
+        """Find out whether an error means that the disk accepts files in order only."""
         if self._in_order or not in_order_only(error, self.open_temp_files()):
             return False
         self._store.in_order.add(self.device)
@@ -207,7 +207,7 @@ class LocalFolder:
             return reader.size
 
     def open_temp_files(self) -> TempFiles:
-        """Return the temporary files of this folder, of which there is one more now."""
+        """Return the `TempFiles` of this folder, which are created when they are first needed."""
         if self._temp_files is None:
             self._temp_files = TempFiles(self.descriptor, fresh=not self.replaces)
         return self._temp_files
@@ -247,7 +247,7 @@ class LocalFolder:
         return begin_shared(self.descriptor, reader.content_id, name, reader.size, owner)
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> SharedTempFile:
-        """Open a file that `begin_shared` has made."""
+        """Open a file that `begin_shared` has created."""
         return SharedTempFile(self.open_temp_files(), temp_file, name, size)
 
     def __enter__(self) -> Self:
@@ -256,18 +256,18 @@ class LocalFolder:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._temp_files is not None:
             self._temp_files.close()
-        # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
-        # may have been killed when all files were whole. In a folder that was made just now no run has died.
+        # Not earlier: the file of a dead run may just have been continued. Also if nothing was copied: a run may have
+        # been killed after its last file. In a new folder, no run has died.
         self._tidy()
-        # What was written has been heard of before (`TempFiles.finish`).
+        # Write errors were reported earlier (`TempFiles.finish`).
         with suppress(OSError):
             os.close(self.descriptor)
 
     def _tidy(self) -> None:
         """Remove the leftovers of dead runs, the first time that the folder is the destination of a copy.
 
-        This process removes its own at once. If the disk refuses that, they are swept the next
-        time that the folder is open, written to or not.
+        This process removes its own temporary files at once. If the disk refuses that, they are swept the next time
+        that the folder is open, even if only for reading.
         """
         store, parts = self._store, self._parts
         if self._temp_files is not None and self._temp_files.left:
@@ -296,7 +296,7 @@ class LocalFolder:
         os.rmdir(name, dir_fd=self.descriptor)
 
     def rename(self, name: str, goal: Folder, new_name: str) -> None:
-        """Rename an entry; a file gets its new name only where that is free."""
+        """Rename an entry; a file gets its new name only if that is free."""
         there = cast("LocalFolder", goal).descriptor
         facts = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         if stat.S_ISREG(facts.st_mode):

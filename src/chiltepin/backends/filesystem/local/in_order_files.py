@@ -1,7 +1,7 @@
 """Write to disks that accept a file in order only, and cannot read it back before it is closed.
 
 Many disks over FUSE that store files as objects are such disks (``rclone mount``, Mountpoint for Amazon S3). A disk is
-recognized as one when it refuses something for the first time.
+recognized as one when it first refuses an operation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PIECE = 4096
 
 
 def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
-    """Whether a disk refused something because it takes files in order only; tested with two new files."""
+    """Whether a disk refused an operation because it accepts files in order only; tested with two new files."""
     return error.errno in _REFUSALS and _works(temp_files, _by_order) and not _works(temp_files, _by_place)
 
 
@@ -66,7 +66,7 @@ def _by_order(folder: int, name: str) -> bool:
 def _by_place(folder: int, name: str) -> bool:
     target = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
-        # In order first: rclone makes a file that got nothing only after it was closed, when it is removed already.
+        # In order first: rclone creates an empty file only after it is closed, when it has already been removed.
         for offset, letter in ((0, b"x"), (_PIECE, b"b"), (0, b"a")):
             descriptors.pwrite(target, letter * _PIECE, offset)
         return descriptors.pread(target, 3 * _PIECE, 0) == b"a" * _PIECE + b"b" * _PIECE
@@ -75,7 +75,7 @@ def _by_place(folder: int, name: str) -> bool:
 
 
 class InOrderTempFile(OpenFile, InOrderFile):
-    """A file that is written from start to end, closed, and then read back by its name; it gets ``name`` in the end.
+    """A file that is written from start to end, closed, read back by its name, and finally renamed to ``name``.
 
     ``rights`` are those of the file that it replaces, if any.
     """
@@ -87,18 +87,18 @@ class InOrderTempFile(OpenFile, InOrderFile):
         self._written = self._committed = False
 
     def write(self, block: memoryview) -> None:
-        """Append the block; a disk may take it in pieces."""
+        """Append the block; a disk may accept it in pieces."""
         while block:
             block = block[os.write(self.descriptor, block) :]
 
     def _end(self) -> None:
-        """Close the file for writing; only then such a disk reports errors."""
+        """Close the file for writing; such a disk reports errors only then."""
         if not self._written:
             self._written = True
             os.close(self.descriptor)
 
     def read_back(self) -> LocalReader:
-        """Open what was written, from its start."""
+        """Open the written data at its start."""
         self._end()
         descriptor = os.open(self._temp_file, FILE, dir_fd=self._temp_files.folder)
         try:
@@ -108,7 +108,7 @@ class InOrderTempFile(OpenFile, InOrderFile):
             raise
 
     def commit(self, mtime: float | None) -> None:
-        """Give the file its time, its rights and its name."""
+        """Set the time and rights of the file, and rename it."""
         self._end()
         if mtime is not None or self._rights is not None:
             descriptor = os.open(self._temp_file, FILE, dir_fd=self._temp_files.folder)

@@ -24,11 +24,11 @@ __all__ = ["clonable", "clone", "data", "move"]
 #: The request of ioctl_ficlone(2); 0 if the system has none.
 _FICLONE = 0x40049409 if os.uname().sysname == "Linux" else 0
 
-#: What a kernel says of a way that it does not have for these two files (copy_file_range(2), sendfile(2),
+#: Errors of a method that the kernel does not support for these two files (copy_file_range(2), sendfile(2),
 #: ioctl_ficlone(2)). EPERM: seccomp, in some containers.
 _CANNOT = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.EBADF})
 
-#: Bytes that pass through Python at a time where the kernel has no way.
+#: Bytes that pass through Python at a time if the kernel has no method.
 _BLOCK = 1 << 18
 
 _unclonable: set[tuple[int, int]] = set()
@@ -36,18 +36,18 @@ _way: dict[tuple[int, int], int] = {}
 
 
 def clonable(devices: tuple[int, int]) -> bool:
-    """Whether it is worth a try to `clone` from the one to the other."""
+    """Whether it is worth trying to `clone` from one device to the other."""
     return bool(_FICLONE) and devices not in _unclonable and descriptors.are_real()
 
 
 def clone(source: int, target: int, devices: tuple[int, int]) -> bool:
-    """Make an empty file share the blocks of another one; False if the disk cannot."""
+    """Make an empty file share the blocks of another file; False if the disk cannot."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as err:
         if err.errno not in _CANNOT:
             raise
-        # EINVAL may be this file's own matter (btrfs: a file without checksums), the others are the disk's.
+        # EINVAL may concern only this file (btrfs: a file without checksums); other errors concern the disk.
         if err.errno != errno.EINVAL:
             _unclonable.add(devices)
         return False
@@ -69,7 +69,7 @@ def move(reader: LocalReader, target: int, reopen: Callable[[], int], offset: in
             if err.errno not in _CANNOT or way == len(_WAYS) - 1:
                 raise
             _way[devices] = way + 1
-        # A way that ends early may not see the whole file (some FUSE and kernel filesystems); the last one decides.
+        # A method that ends early may not see the whole file (some FUSE and kernel filesystems); the last one decides.
         if done == count:
             break
     return done
@@ -103,12 +103,12 @@ def _by_hand(source: int, target: int, _: Callable[[], int], offset: int, count:
     return done
 
 
-# On macOS, sendfile takes no file as its target (ENOTSOCK).
+# On macOS, sendfile does not accept a file as its target (ENOTSOCK).
 _WAYS = (_by_range, _by_sendfile, _by_hand) if os.uname().sysname == "Linux" else (_by_range, _by_hand)
 
 
 def data(reader: LocalReader, offset: int, count: int) -> Iterator[tuple[int, int]]:
-    """Yield where there is something in a part of a file: offsets and counts, the holes between them left out."""
+    """Yield the offset and count of each data segment in a part of a file, without the holes between them."""
     end = offset + count
     if not reader.sparse:
         yield offset, count
@@ -118,7 +118,7 @@ def data(reader: LocalReader, offset: int, count: int) -> Iterator[tuple[int, in
             start = min(end, os.lseek(reader.descriptor, offset, os.SEEK_DATA))
             stop = min(end, os.lseek(reader.descriptor, start, os.SEEK_HOLE))
         except OSError as err:
-            # ENXIO: nothing but a hole up to the end of the file (lseek(2)). Else the disk does not tell of holes.
+            # ENXIO: only a hole up to the end of the file (lseek(2)). Otherwise the disk does not report holes.
             start, stop = (end, end) if err.errno == errno.ENXIO else (offset, end)
         if start < stop:
             yield start, stop - start

@@ -1,4 +1,4 @@
-"""The rights of a file that takes the place of another one: those of that one, as if it had been written to."""
+"""Give a file that replaces another one the rights of the old file, as if that had been written to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chiltepin.backends.filesystem.local import descriptors
 
 __all__ = ["Rights", "give_rights", "rights_of"]
 
-#: Where Linux keeps the entries of an access list (acl(5)).
+#: The attribute in which Linux stores the entries of an access list (acl(5)).
 _ACL = "system.posix_acl_access"
 
 _HAS_LISTS = hasattr(os, "listxattr")
@@ -31,22 +31,22 @@ def rights_of(folder: int, name: str) -> Rights | None:
     try:
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
-        # Whatever it is will be told when the file gets its name.
+        # The rename will report any error.
         return None
     if not stat.S_ISREG(facts.st_mode):
         return None
-    # Without rights of the group, the mask of an access list lets none of its entries in (acl(5)).
+    # Without group rights, the mask of an access list disables its entries (acl(5)).
     acl = _acl_of(f"/proc/self/fd/{folder}/{name}") if facts.st_mode & 0o070 and _HAS_LISTS else None
     return Rights(facts.st_mode & 0o777, facts.st_uid, facts.st_gid, acl)
 
 
 def _acl_of(path: str) -> bytes | None:
     try:
-        # Asked for first, as GNU ls does: most files have none, and to be told so by an error takes half as long again.
+        # Listed first, as GNU ls does: most files have none, and an error would take half as long again.
         if _ACL not in os.listxattr(path, follow_symlinks=False):
             return None
     except OSError:
-        # A disk that lists no attributes may have this one all the same.
+        # A disk that lists no attributes may still have this one.
         pass
     try:
         return os.getxattr(path, _ACL, follow_symlinks=False)
@@ -55,20 +55,20 @@ def _acl_of(path: str) -> bytes | None:
 
 
 def give_rights(descriptor: int, rights: Rights) -> None:
-    """Give a file that was begun with `TempFiles.new` the rights of the one that it replaces.
+    """Give a file that was created with `TempFiles.new` the rights of the file that it replaces.
 
-    An owner or a group that only root could give is left; then the group gets no more than all others have.
+    An owner or group that only root could set is left unchanged; then the group gets no more rights than all others.
     """
     facts = os.fstat(descriptor)
     mode, acl = rights.mode, rights.acl
     if (facts.st_uid, facts.st_gid) != (rights.user, rights.group) and not _given(descriptor, rights):
         mode, acl = mode & ~0o070 | (mode & 0o007) << 3 & mode, None
-    # A disk without modes gives all of its files the same ones.
+    # A disk without modes gives all its files the same mode.
     if stat.S_IMODE(facts.st_mode) != mode:
         with suppress(OSError):
             os.fchmod(descriptor, mode)
     if acl is None and mode & 0o070 and not mode & 0o004:
-        # Else a default access list of the folder would let others in.
+        # Otherwise a default access list of the folder would grant access to others.
         with suppress(OSError, AttributeError):
             os.removexattr(descriptor, _ACL)
     if acl is not None:
@@ -80,7 +80,7 @@ def give_rights(descriptor: int, rights: Rights) -> None:
 
 
 def _given(descriptor: int, rights: Rights) -> bool:
-    """Set owner and group, or the group alone; return whether the group is the same."""
+    """Set owner and group, or the group alone; return whether the group was set."""
     for user in (rights.user, -1):
         with suppress(OSError):
             descriptors.fchown(descriptor, user, rights.group)

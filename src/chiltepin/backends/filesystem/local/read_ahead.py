@@ -16,9 +16,9 @@ __all__ = ["read_ahead"]
 
 
 def read_ahead(folder: int, names: Iterable[str]) -> None:
-    """Have the disk read small files of an open folder all at once, if the first of them is not in memory.
+    """Have the disk read small files of an open folder all at once, if the first file is not in memory.
 
-    A disk reads many files in nearly the time of one (posix_fadvise(2)). Where they are in memory, opening each for
+    A disk reads many files in nearly the time of one (posix_fadvise(2)). If they are in memory, opening each file for
     this would cost more than it saves.
     """
     cold = False

@@ -1,4 +1,4 @@
-"""Files of this machine that are open for reading, and small ones, which are read at once."""
+"""Local files that are open for reading, and small files, which are read at once."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: How a folder is opened that may be entered and not listed (x without r); 0 where the system has no such flag.
+#: How to open a folder that may be entered but not listed (x without r); 0 if the system has no such flag.
 ENTERED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if hasattr(os, "O_PATH") else 0
 
 
 def close_quietly(descriptor: int) -> None:
-    """Close a descriptor of which nothing more is to be heard; it goes whatever the disk says (close(2))."""
+    """Close a descriptor and ignore errors; it is closed even if the disk reports one (close(2))."""
     try:  # noqa: SIM105 - a tenth of what suppress costs, twice for each small file
         os.close(descriptor)
     except OSError:
@@ -36,10 +36,10 @@ def close_quietly(descriptor: int) -> None:
 
 
 def _is_changed(before: os.stat_result, now: os.stat_result) -> bool:
-    """Whether the content of a file may have changed between two looks at it."""
+    """Whether the content of a file may have changed between two calls of fstat."""
     if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         return True
-    # A change time alone: written in place, and given its old modification time; or only other rights, or another name.
+    # Only a new change time: written in place, and given its old modification time; or just new rights or a new name.
     return now.st_ctime_ns != before.st_ctime_ns and _rights(now) == _rights(before)
 
 
@@ -55,7 +55,7 @@ def read_small(origin: int, name: str) -> Small | None:
         size = before.st_size
         if size > SMALL or not stat.S_ISREG(before.st_mode):
             return None
-        # One byte more than there should be, to see a file that has grown.
+        # One byte more than expected, to detect a file that has grown.
         content = os.read(source, size + 1)
         after = os.fstat(source)
     finally:
@@ -75,7 +75,7 @@ class OpenFile:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # What was written has been heard of before (`surface_close_errors`).
+        # Write errors were reported earlier (`surface_close_errors`).
         close_quietly(self.descriptor)
 
 
@@ -94,29 +94,29 @@ class LocalReader(OpenFile):
 
     @property
     def content_id(self) -> str:
-        """Host, disk, number, size and times of the file; see `Reader.content_id`."""
-        # The numbers of disks and files of two hosts may be equal. The change time tells a file that was rewritten in
-        # place and given its old modification time.
+        """Host, device, inode, size and times of the file; see `Reader.content_id`."""
+        # Device and inode numbers of two hosts may be equal. The change time reveals a file that was rewritten in place
+        # and given its old modification time.
         facts = self.facts
         numbers = (facts.st_dev, facts.st_ino, self.size, facts.st_mtime_ns, facts.st_ctime_ns)
         return ":".join(map(str, (host_id(), *numbers)))
 
     def _has_unknown_size(self) -> bool:
-        """Whether the size that the kernel tells is not that of the content, which is read to its end then."""
+        """Whether the kernel's size is not that of the content, which then has to be read to its end."""
         if self.facts.st_blocks:
             return False
         if has_unknown_sizes(self.facts.st_dev):
             return True
-        # Some disks over FUSE say 0 of files that are made while they are read (rclone mount, of documents).
+        # Some disks over FUSE report 0 for files that are generated while they are read (rclone mount, for documents).
         return not self.facts.st_size and bool(descriptors.pread(self.descriptor, 1, 0))
 
     @property
     def sparse(self) -> bool:
-        """Whether it has holes, if the disk tells."""
+        """Whether it has holes, if the disk reports them."""
         return self.facts.st_blocks * 512 < self.facts.st_size
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
+        """Fill the block from an offset; see `Reader.read_at`."""
         return descriptors.read_at(self.descriptor, block, offset)
 
     def readinto(self, block: memoryview) -> int:
@@ -124,7 +124,7 @@ class LocalReader(OpenFile):
         return descriptors.readv(self.descriptor, [block])
 
     def changed(self) -> bool:
-        """Compare size and times, in nanoseconds, with those of the moment it was opened, and look behind the end."""
+        """Compare size and times, in nanoseconds, with those at opening, and check for data after the end."""
         if _is_changed(self.facts, os.fstat(self.descriptor)):
             return True
         return self.size is not None and bool(descriptors.pread(self.descriptor, 1, self.size))

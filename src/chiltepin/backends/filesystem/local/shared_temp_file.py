@@ -1,9 +1,9 @@
-"""A temporary file of this machine's disks that several workers write together, perhaps on several hosts.
+"""A local temporary file that several workers write together, perhaps on several hosts.
 
-The process that hands out its parts owns it, and does not write it, so that no lock tells whether it is needed. Its
-name tells this process, the mark of its content, and a number, so that two tasks never write one file. When its owner
-has ended it is swept; where that is unknown, on another host, when no one has written to it for a day. A later task of
-the same content removes it unless a worker of this host has it open, which shares a lock of it.
+The process that distributes its parts owns it, and does not write it, so that no lock shows whether it is needed. Its
+name contains this process, the mark of its content, and a number, so that two tasks never write the same file. It is
+swept when its owner has ended or, if that is unknown because it is on another host, after a day without a write. A
+later task with the same content removes it unless a worker on this host has it open and so holds a shared lock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["SharedTempFile", "begin_shared", "remove_unused"]
 
 
 def begin_shared(folder: int, content_id: str, name: str, size: int, owner: str) -> str:
-    """Make a temporary file of so many bytes, and return its name; what dead tasks have left of the same is removed."""
+    """Make a temporary file of ``size`` bytes, and return its name; remove those of dead tasks with this content."""
     temp_file = temporary(f"{owner}-{remove_unused(folder, content_id, name)}-{secrets.randbits(62)}")
     descriptor = os.open(temp_file, NEW, 0o600, dir_fd=folder)
     try:
@@ -42,7 +42,7 @@ def begin_shared(folder: int, content_id: str, name: str, size: int, owner: str)
 
 
 def remove_unused(folder: int, content_id: str, name: str) -> str:
-    """Remove what dead tasks have left of a file; return the mark in the names of its temporary files."""
+    """Remove the temporary files of dead tasks for a file; return the mark in their names."""
     mark = hashlib.sha256(f"{content_id}/{name}".encode(errors="surrogateescape")).hexdigest()[:MARKED]
     for other in os.listdir(folder):
         shared = SHARED.fullmatch(body_of(other) or "") if other.startswith(TEMP_PREFIX) else None
@@ -60,7 +60,7 @@ def _remove_unused(folder: int, name: str) -> None:
 
 
 class SharedTempFile(LocalTempFile):
-    """Such a file, open at one worker; leaving the ``with`` does not remove it."""
+    """A shared temporary file, open in one worker; leaving the ``with`` does not remove it."""
 
     def __init__(self, temp_files: TempFiles, temp_file: str, name: str, size: int) -> None:
         descriptor = os.open(temp_file, OPEN, dir_fd=temp_files.folder)
@@ -68,13 +68,13 @@ class SharedTempFile(LocalTempFile):
         if facts.st_uid != os.geteuid() or facts.st_nlink != 1 or facts.st_size != size:
             close_quietly(descriptor)
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), temp_file)
-        # Where there are no locks, a task of the same content may remove the file, and this one fails.
+        # Without locks, a task with the same content may remove the file, and this task fails.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         super().__init__(temp_files, temp_file, descriptor, name, size, rights=temp_files.replaced(name))
 
     def mark_verified(self, offset: int, digest: bytes) -> None:
-        """Note nothing: a worker that is slow to end must not write behind the end of a file that has its name."""
+        """Record nothing: a worker that ends late must not write past the end of a file that has its real name."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         OpenFile.__exit__(self, kind, error, trace)

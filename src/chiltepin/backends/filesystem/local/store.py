@@ -1,9 +1,9 @@
-"""A folder of this machine as a store, confined to its root.
+"""A local folder as a store, confined to its root.
 
-Confinement does not rest on looking at a path and then using it: between the two, a link could be put in the way.
-Every folder is opened from the root downwards, one name at a time, each relative to the open descriptor before it and
-with ``O_NOFOLLOW``. A link is read and followed by us, inside the root, before that; one that is swapped in afterwards
-makes the open fail. (fsspec's own ``DirFileSystem`` lets a link lead out of its folder, so it does not serve here.)
+Confinement does not rely on checking a path and then using it: in between, a link could be put in its place. Every
+folder is opened from the root downwards, one name at a time, relative to the open descriptor before it and with
+``O_NOFOLLOW``. Chiltepin reads and follows links before that, inside the root; a link that is swapped in afterwards
+makes the open fail. (fsspec's own ``DirFileSystem`` lets a link lead out of its folder, so it cannot be used here.)
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ __all__ = ["LocalStore"]
 
 
 class LocalStore:
-    """The tree below a folder of this machine; links on the absolute path ``root`` are followed.
+    """The tree below a local folder; links on the absolute path ``root`` are followed.
 
-    Without ``create`` a missing folder is an error: it may be a disk that is not mounted, so that data would fill
-    another disk.
+    Without ``create`` a missing folder is an error: its disk may not be mounted, so that data would fill another disk.
     """
 
     def __init__(self, root: str, *, create: bool = False) -> None:
@@ -41,20 +40,20 @@ class LocalStore:
         #: The names that lead from the root of the machine to the root of the endpoint.
         self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
-        #: Folders that were swept, and those where a temporary file of ours stayed that the disk did not let go.
+        #: Folders that were swept, and folders with a temporary file of ours that the disk did not remove.
         self.swept: set[Parts] = set()
         self.untidy: set[Parts] = set()
-        #: The disks that take files in order only, by their numbers.
+        #: Device numbers of the disks that accept files in order only.
         self.in_order: set[int] = set()
         self.times, self.writable = True, True
         self.width, self.least = 32, 1
 
     def transient(self, error: Exception) -> bool:
-        """Whether a network disk has lost a file that it will find again; a disk that reads badly does so again."""
+        """Whether a network disk lost a file that it may find again; a retry does not help against a read error."""
         return isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Follow links by hand, inside the root; see `Store.resolve`."""
+        """Follow links without the kernel, inside the root; see `Store.resolve`."""
         return resolved(parts, follow=follow, roots=(self.root, self._given), first_link=self._first_link)
 
     def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
@@ -81,7 +80,7 @@ class LocalStore:
         return None
 
     def folder(self, parts: Parts, *, create: bool = False) -> LocalFolder:
-        """Open a folder from the root downwards; see the head of this module."""
+        """Open a folder from the root downwards; see the docstring of this module."""
         descriptor = self._open_root(create=create and self._create)
         made = False
         for name in parts:
@@ -103,11 +102,11 @@ class LocalStore:
         )
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, LocalFolder]:
-        """Open the folder as if there were no link on the way, and look for one only if that fails."""
+        """Open the folder as if its path had no link, and look for one only if that fails."""
         try:
             return parts, self.folder(parts, create=create)
         except OSError as err:
-            # What Linux and macOS say of a link that may not be followed.
+            # The errors of Linux and macOS for a link that must not be followed.
             if err.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
             real = self.resolve(parts, follow=True)
@@ -116,15 +115,15 @@ class LocalStore:
         return real, self.folder(real, create=create)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Compare the folders themselves, which a bind mount or another mount of a disk gives other names."""
+        """Compare the folders themselves: a bind mount or another mount of a disk gives them other names."""
         return isinstance(other, LocalStore) and self._way(parts)[-1] in other.identities(other_parts)
 
     def identities(self, parts: Parts) -> Collection[Hashable]:
-        """Return the identities of all folders on the way; see `Store.holders`."""
+        """Return the identities of all folders on the path; see `Store.identities`."""
         return self._way(parts)
 
     def _way(self, parts: Parts) -> list[tuple[int | str, ...]]:
-        """Return the target of each step from ``/`` on: a folder, or the last folder and the names below it."""
+        """Return the identity of each step from ``/`` on: a folder, or the last folder and the names below it."""
         found: list[tuple[int | str, ...]] = [_identity_of("/")]
         path, there = "", True
         for name in (*self.names, *parts):
@@ -138,7 +137,7 @@ class LocalStore:
         return found
 
     def links(self) -> Collection[tuple[Hashable, str]]:
-        """Follow the root as it is configured from link to link; see `Store.links`."""
+        """Follow the configured root from link to link; see `Store.links`."""
         found: list[tuple[Hashable, str]] = []
         place, rest = "/", _steps_of(self._given)
         while rest and len(found) < LINK_LIMIT:
@@ -158,7 +157,7 @@ class LocalStore:
         return found
 
     def renewed(self) -> LocalStore | None:
-        """Return itself unless the root, as it is configured, is another folder now: a link on the way was changed."""
+        """Return itself; None if the configured root is now another folder, because a link on its path was changed."""
         try:
             facts = os.stat(self._given)
             same = self._given == self.root or os.path.samestat(facts, os.stat(self.root))
@@ -187,7 +186,7 @@ def _closing(descriptor: int) -> Iterator[None]:
 
 
 def _identity_of(path: str) -> tuple[int, int]:
-    """Return the disk and the number of a folder."""
+    """Return the device and inode numbers of a folder."""
     facts = os.stat(path)
     return facts.st_dev, facts.st_ino
 
@@ -198,7 +197,7 @@ def _steps_of(path: str) -> list[str]:
 
 
 def _open_folder(name: str, folder: int | None = None) -> int:
-    """Open a folder, or only enter it where it may not be listed."""
+    """Open a folder, or only enter it if it may not be listed."""
     try:
         return os.open(name, FOLDER, dir_fd=folder)
     except PermissionError:
@@ -208,7 +207,7 @@ def _open_folder(name: str, folder: int | None = None) -> int:
 
 
 def _open_child(folder: int, name: str, *, create: bool) -> tuple[int, bool]:
-    """Open a folder in another one; return its descriptor, and whether it was made for that."""
+    """Open a folder in another one; return its descriptor, and whether it was created."""
     try:
         return _open_folder(name, folder), False
     except FileNotFoundError:

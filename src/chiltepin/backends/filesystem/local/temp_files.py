@@ -1,4 +1,4 @@
-"""Files of this machine that are being written: their names, and how they get their real ones."""
+"""Local files that are being written: their temporary names, and how they get their real names."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["TempFiles", "give_name", "surface_close_errors"]
 
-#: The mode of a new file, of which the kernel takes the umask.
+#: The mode of a new file, to which the kernel applies the umask.
 _NEW_MODE = 0o666
 
-#: Modes in which everybody may read: nothing is told early by a file that begins with them.
+#: Modes in which all users may read: a file that starts with them reveals nothing early.
 _OPEN_TO_ALL = 0o044
 
 
 def give_name(folder: int, temp_file: str, name: str) -> None:
     """Rename a file to its real name, in place of an existing one, atomically (rename(2)).
 
-    A disk that cannot rename is a ``Fault``, and so is a temporary file that is not there any more.
+    A disk that cannot rename is a ``Fault``, and so is a temporary file that no longer exists.
     """
     try:
         os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -51,21 +51,21 @@ def give_name(folder: int, temp_file: str, name: str) -> None:
             raise Fault("ENDPOINT_ERROR", reason) from None
         if err.errno != errno.EEXIST:
             raise
-        # Some disks over FUSE do not replace what has the name: for a moment there is neither, as on some SFTP servers.
+        # Some disks over FUSE do not replace a file: for a moment the name does not exist, as on some SFTP servers.
         os.unlink(name, dir_fd=folder)
         os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def surface_close_errors(descriptor: int) -> None:
-    """Have the disk say now what it else says when a file is closed, and that is after it got its name.
+    """Make the disk report errors now that it would otherwise report on close, which is after the rename.
 
-    NFS, and other disks that keep what is written for a while, tell of a full disk or a quota only then (close(2)).
+    NFS, and other disks that buffer writes, report a full disk or an exceeded quota only then (close(2)).
     """
     os.close(os.dup(descriptor))
 
 
 def _create_mode(rights: Rights | None) -> int:
-    """Return the mode with which to begin a file, which is not more readable than the one that it replaces."""
+    """Return the initial mode of a file, which is not more readable than the file that it replaces."""
     if rights is None:
         return _NEW_MODE
     open_to_all = rights.acl is None and rights.mode & _OPEN_TO_ALL == _OPEN_TO_ALL
@@ -81,17 +81,17 @@ class TempFiles:
     def __init__(self, folder: int, *, fresh: bool = False) -> None:
         self.folder = folder
         self._fresh = fresh
-        #: Whether the disk did not let one be removed, which is left to the next sweep then.
+        #: Whether the disk refused to remove a file, which is then left to the next sweep.
         self.left = False
         self._lock, self._count = threading.Lock(), count()
         self._claim: tuple[str, int] | None = None
-        #: What the names of all that share the claim begin with; empty before there is one.
+        #: The prefix of all names that share the claim; empty before there is a claim.
         self._shared: str | None = ""
-        #: The one that is its own claim, and names that may be used again since their files have got their real ones.
+        #: The file that is its own claim, and names that can be reused because their files were renamed.
         self._first, self._free = "", list[str]()
 
     def replaced(self, name: str) -> Rights | None:
-        """Return the rights of the file that one of this name will replace."""
+        """Return the rights of the file that a new file with this name will replace."""
         return None if self._fresh else rights_of(self.folder, name)
 
     def new(self, rights: Rights | None = None) -> tuple[str, int]:
@@ -108,12 +108,12 @@ class TempFiles:
         try:
             return name, os.open(name, NEW, mode, dir_fd=self.folder)
         except OSError:
-            # A disk that fails just after it has made a file (NFS: when it is to get its mode) has made it.
+            # A disk that fails just after it has created a file (NFS: when it sets the mode) leaves the file behind.
             self.give_up(name)
             raise
 
     def _share(self) -> str | None:
-        """Return what the names of all that share the claim begin with; the first of them makes it."""
+        """Return the prefix of all names that share the claim; the first call makes the claim."""
         if not self._shared:
             with self._lock:
                 self._claim = self._claim or self._claimed()
@@ -121,10 +121,10 @@ class TempFiles:
         return self._shared
 
     def finish(self, temp_file: str, descriptor: int, name: str) -> None:
-        """Close a file of `new` and give it its real name; if that fails, it is removed."""
+        """Close a file from `new` and rename it to its real name; if that fails, remove it."""
         try:
             if temp_file == self._first:
-                # Its lock is its claim, which has to last until it has its name.
+                # Its lock is its claim, which has to last until the rename.
                 try:
                     surface_close_errors(descriptor)
                     give_name(self.folder, temp_file, name)
@@ -142,7 +142,7 @@ class TempFiles:
     def write_small(self, small: Small, name: str, options: CopyOptions) -> int:
         """Write a small file, whole or not at all, and return its bytes.
 
-        Of a file of 4 KiB, most of what a copy costs is the system calls (benchmarks/README.md), so the content is
+        For a file of 4 KiB, system calls are most of the cost of a copy (benchmarks/README.md), so the content is
         written and read back at once, and compared byte by byte: at that size a checksum would cost more.
         """
         if options.checksum:
@@ -179,10 +179,10 @@ class TempFiles:
                 return name, descriptor
 
     def marked(self, content_id: str, rights: Rights | None) -> tuple[str, int, bool]:
-        """Return name and descriptor of the file of that mark, and whether a dead writer has left something in it."""
+        """Return name and descriptor of the file with that mark, and whether a dead writer has left data in it."""
         name = of_this_host(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:MARKED])
-        # Made before it is looked for: a disk without locks gives only a new file. Twice: a disk that fails once has
-        # perhaps made the file before, which would stay.
+        # Created before it is looked for: a disk without locks allows only a new file. Twice: a disk that fails once
+        # may have created the file before, which would stay.
         mode = _create_mode(rights)
         ways = (NEW, OPEN, NEW, OPEN)
         found = next(filter(None, (self._kept(name, way, mode) for way in ways)), None)
@@ -196,14 +196,14 @@ class TempFiles:
                     facts = os.fstat(descriptor)
                 except OSError:
                     facts = None
-                # A file of another user, or one with a second name, is not written to.
+                # A file of another user, or a file with a second name, is not written to.
                 if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
                     return name, descriptor, facts.st_size > 0
                 close_quietly(descriptor)
         return None
 
     def give_up(self, name: str) -> None:
-        """Remove a file; why it is given up is known, so that a disk that does not even allow that says no more."""
+        """Remove a file; an error is not raised, because the reason for giving up is already known."""
         try:
             os.unlink(name, dir_fd=self.folder)
         except FileNotFoundError:
@@ -212,11 +212,11 @@ class TempFiles:
             self.left = True
 
     def time_unit(self) -> int:
-        """Return to how many nanoseconds the disk of the folder cuts modification times."""
+        """Return the resolution of modification times on the disk of the folder, in nanoseconds."""
         try:
             name, descriptor = self.new()
         except OSError:
-            # What keeps this file from being made will be told of the first one that is wanted.
+            # The first file of the transfer will report why no file can be created.
             return 1
         try:
             return unit_of(descriptor)
@@ -225,7 +225,7 @@ class TempFiles:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let the claim go."""
+        """Release the claim."""
         if self._claim is not None:
             name, descriptor = self._claim
             self.give_up(name)
@@ -233,12 +233,12 @@ class TempFiles:
 
 
 def _write(target: int, content: Buffer, name: str, *, verify: bool) -> None:
-    """Write all of it, which a disk may take in pieces, and read it back."""
+    """Write the content, which a disk may accept in pieces, and read it back."""
     rest = memoryview(content)
     size = len(rest)
     while rest:
         rest = rest[os.write(target, rest) :]
-    # Only pyfakefs replaces the module, and not this call in it.
+    # Only pyfakefs replaces the module, but not this call in it.
     pread = os.pread if isinstance(os, ModuleType) else descriptors.pread
     if verify and pread(target, size + 1, 0) != content:
         raise not_what_was_sent(name)

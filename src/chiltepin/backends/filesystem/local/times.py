@@ -1,4 +1,4 @@
-"""Modification times of files of this machine, in nanoseconds, and what a disk keeps of them."""
+"""Modification times of local files, in nanoseconds, and the precision with which a disk keeps them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from chiltepin.backends.filesystem.errors import Fault
 
 __all__ = ["Instant", "keep_time", "nanoseconds", "unit_of"]
 
-#: Nanoseconds to which disks cut times: ext4 and XFS 1, NTFS 100, exFAT 10 ms, ext3 and some of NFS 1 s, FAT 2 s.
+#: Resolution of times in nanoseconds: ext4 and XFS 1, NTFS 100, exFAT 10 ms, ext3 and some NFS 1 s, FAT 2 s.
 _UNITS = (1, 100, 1000, 10**6, 10**7, 10**9, 2 * 10**9)
 
 #: A time with no zero among its digits and an odd second, so that it shows where a disk cuts it.
 _PROBE = 1_111_111_111_123_456_789
 
-#: Seconds between which every disk keeps a time (FAT from 1980, ext3 until 2038); outside, it is looked at again.
+#: Range of times, in nanoseconds, that every disk keeps (FAT from 1980, ext3 until 2038); other times are read back.
 _EVERYWHERE = (315_619_200 * 10**9, (1 << 31) * 10**9)
 
 
 class Instant(float):
-    """A time in seconds since 1970 UTC that also knows its nanoseconds, which a ``float`` has not room for."""
+    """A time in seconds since 1970 UTC with its exact nanoseconds, which do not fit into a ``float``."""
 
     __slots__ = ("nanoseconds",)
     nanoseconds: int
@@ -34,7 +34,7 @@ class Instant(float):
 
 
 def nanoseconds(mtime: float) -> int:
-    """Return a time in nanoseconds since 1970 UTC; as a ``float`` it is the same again."""
+    """Return a time in nanoseconds since 1970 UTC; converted to a ``float``, it is the same again."""
     if isinstance(mtime, Instant):
         return mtime.nanoseconds
     seconds, rest = divmod(mtime, 1)
@@ -65,7 +65,7 @@ def keep_time(descriptor: int, mtime: int) -> None:
 
 
 def unit_of(descriptor: int) -> int:
-    """Return to how many nanoseconds a disk cuts modification times, seen of a file that was made for it."""
+    """Return the resolution of modification times on a disk, in nanoseconds; the file must be made for this test."""
     try:
         os.utime(descriptor, ns=(_PROBE, _PROBE))
         kept = os.fstat(descriptor).st_mtime_ns

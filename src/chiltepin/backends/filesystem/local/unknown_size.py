@@ -1,4 +1,4 @@
-"""Files whose size the kernel does not tell, since they are made when they are read: ``/proc``, ``/sys`` and alike."""
+"""Files of unknown size, because the kernel generates them when they are read: ``/proc``, ``/sys`` and similar."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 __all__ = ["has_unknown_sizes"]
 
-#: Kinds of filesystems whose files say 0 or a page of memory, whatever is in them (proc(5), sysfs(5), cgroups(7)).
+#: Filesystem types whose files report 0 or a page of memory, whatever their content (proc(5), sysfs(5), cgroups(7)).
 _KINDS = frozenset(
     {
         *("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "efivarfs", "pstore"),
@@ -23,6 +23,6 @@ def has_unknown_sizes(device: int) -> bool:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             mounts = [line.split() for line in file]
-    except OSError:  # Not Linux, which alone has such disks among those that Python knows.
+    except OSError:  # Not Linux, the only supported system with such disks.
         return False
     return any(fields[2] == wanted and fields[fields.index("-") + 1] in _KINDS for fields in mounts)

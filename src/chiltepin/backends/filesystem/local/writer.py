@@ -1,4 +1,4 @@
-"""A file of this machine that is written in parts, and continued by the next run if its writer dies."""
+"""A local file that is written in parts, and continued by the next run if its writer dies."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _DIGEST = xxhash.xxh3_128().digest_size
 
 
 class LocalTempFile(OpenFile):
-    """A file that is being written under a temporary name, and gets ``name`` in the end.
+    """A file that is being written under a temporary name, and finally renamed to ``name``.
 
     ``size`` is None if unknown, and ``rights`` are those of the file that it replaces. ``marked`` tells whether its
-    temporary name comes from its content, as `TempFiles.marked` makes it, and ``continued`` whether a dead writer has
-    left data in it; ``learns`` whether an error shows how the disk has to be written to; see `in_order_files`.
+    temporary name comes from its content (`TempFiles.marked`), ``continued`` whether a dead writer has left data in it,
+    and ``learns`` whether an error shows how the disk has to be written to; see `in_order_files`.
 
     Notes
     -----
-    After the last byte, a large temporary file has the digests of its complete parts, each at the place of its part, so
-    that the next run knows what not to copy again. `commit` cuts them off.
+    After the last byte, a large temporary file has the digests of its verified parts, in the order of the parts, so
+    that the next run knows which parts to keep. `commit` cuts them off.
     """
 
     part: int | None = PART
@@ -71,7 +71,7 @@ class LocalTempFile(OpenFile):
         self._marked, self._continued = marked, continued
 
     def has_part(self, offset: int, count: int) -> bytes | None:
-        """Read the part, and compare it with the digest that was noted when it was whole."""
+        """Read the part, and compare it with the digest that was recorded when it was complete."""
         if not self._continued:
             return None
         noted = descriptors.pread(self.descriptor, _DIGEST, self._note(offset))
@@ -82,7 +82,7 @@ class LocalTempFile(OpenFile):
         return noted if noted == digest.digest() else None
 
     def mark_verified(self, offset: int, digest: bytes) -> None:
-        """Note the digest of a part; a disk that has no room for it will say so of the next part."""
+        """Record the digest of a part; if the disk has no room for it, the next part will report that."""
         if self._size is not None and self._size > PART:
             self._parted = True
             with suppress(OSError):
@@ -92,19 +92,19 @@ class LocalTempFile(OpenFile):
         return (self._size or 0) + offset // PART * _DIGEST
 
     def copy_compared(self, reader: Reader, offset: int, count: int) -> tuple[bytes, bytes] | None:
-        """Copy a part of another file of this machine by small steps; the kernel does it where that has holes."""
+        """Copy a part of another local file in small steps; the kernel copies a file with holes."""
         if not isinstance(reader, LocalReader) or reader.sparse:
             return None
         return copy_compared(reader.descriptor, self.descriptor, offset, count)
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Have the kernel copy a part of another file of this machine; holes stay holes."""
-        # What is read at both ends all the same costs less by the steps of `copy_compared`.
+        """Have the kernel copy a part of another local file; holes stay holes."""
+        # Data that will be read at both ends anyway costs less with the steps of `copy_compared`.
         if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
             return False
         if reader.sparse:
             self._stretch()
-        # Where a dead run has written already, a hole would let it show through.
+        # In a file that a dead run has written to, its data would remain in place of a hole.
         segments = [(offset, count)] if self._continued else data(reader, offset, count)
         for start, length in segments:
             if move(reader, self.descriptor, self._opened, start, length) < length:
@@ -112,7 +112,7 @@ class LocalTempFile(OpenFile):
         return True
 
     def _stretch(self) -> None:
-        """Give the file its size, so that a hole is read back as one also at its end."""
+        """Give the file its size, so that a hole at its end is also read back as one."""
         if os.fstat(self.descriptor).st_size < (self._size or 0):
             os.ftruncate(self.descriptor, self._size or 0)
 
@@ -124,23 +124,23 @@ class LocalTempFile(OpenFile):
         write_at(self.descriptor, block, offset)
 
     def write(self, block: memoryview) -> None:
-        """Append the block; a disk may take it in pieces."""
+        """Append the block; a disk may accept it in pieces."""
         while block:
             block = block[os.write(self.descriptor, block[:STEP]) :]
 
     def read_back(self) -> LocalReader:
-        """Open what was written, from its start."""
+        """Open the written data at its start."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         return _ReadBack(self.descriptor, self._temp_file)
 
     def commit(self, mtime: float | None) -> None:
-        """Give the file its time, its rights and its name."""
+        """Set the time and rights of the file, and rename it."""
         if self._size is not None and (self._parted or self._continued):
             os.ftruncate(self.descriptor, self._size)
         if self._rights is not None:
             give_rights(self.descriptor, self._rights)
         surface_close_errors(self.descriptor)
-        # As late as can be: by an old time, another host takes a temporary file for one that was given up.
+        # As late as possible: with an old time, another host would treat the temporary file as abandoned.
         if mtime is not None:
             keep_time(self.descriptor, nanoseconds(mtime))
         if not self._has_name():
@@ -149,7 +149,7 @@ class LocalTempFile(OpenFile):
         self._committed = True
 
     def _has_name(self) -> bool:
-        """Whether its temporary name still means this file; one that was swept may have been begun anew since."""
+        """Whether its temporary name still belongs to this file; after a sweep, another writer may have reused it."""
         if not self._marked:
             return True
         try:
@@ -158,7 +158,7 @@ class LocalTempFile(OpenFile):
         except FileNotFoundError:
             return False
         except OSError:
-            # What comes next tells what is wrong with the disk.
+            # The next call will report what is wrong with the disk.
             return True
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -166,7 +166,7 @@ class LocalTempFile(OpenFile):
             self._temp_files.give_up(self._temp_file)
         super().__exit__(kind, error, trace)
         if not self._committed and isinstance(error, OSError) and self._learns(error):
-            # Worth another try, see `LocalStore.transient`: that one goes another way.
+            # Worth a retry (see `LocalStore.transient`), which writes in another way.
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
 
