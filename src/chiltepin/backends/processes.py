@@ -96,7 +96,7 @@ def _in_container() -> bool:
 
 
 def start_ticks(pid: int) -> str | None:
-    """Return when a running process of this machine was started, in clock ticks since the boot; None if it has ended.
+    """Return the start time of a running process on this machine, in clock ticks since boot; None if it has ended.
 
     With its process id, this distinguishes it from a later process. It is "0" if the system does not provide it.
     """
@@ -117,7 +117,7 @@ def start_ticks(pid: int) -> str | None:
 
 
 def start_time(pid: int) -> float | None:
-    """Return when a running process was started, in seconds since 1970; None if it has ended.
+    """Return the start time of a running process, in seconds since 1970; None if it has ended.
 
     Setting the machine's clock shifts the result by up to a second.
     """

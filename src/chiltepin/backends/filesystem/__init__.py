@@ -1,4 +1,4 @@
-"""The worker backend: files of this machine, and of every store that fsspec can open."""
+"""The worker backend: local files, and files in every store that fsspec can open."""
 
 from chiltepin.backends.filesystem.backend import FilesystemBackend, LocalBackend
 

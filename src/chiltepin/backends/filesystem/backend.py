@@ -63,7 +63,7 @@ _KIN = tuple(
 
 
 class FilesystemBackend:
-    """Moves files between folders of this machine and any store that fsspec opens.
+    """Moves files between local folders and any store that fsspec opens.
 
     The tasks run in separate threads, which end soon after them.
 

@@ -132,7 +132,7 @@ class Reader(Closing, Protocol):
 
     #: Bytes; None if the store does not provide them.
     size: int | None
-    #: Whether `read_at` works, from several threads at once.
+    #: Whether `read_at` works, also from several threads at once.
     parts: bool
     #: The store's own checksum of the whole content, such as ``md5:...``; empty if it has none that proves the content.
     checksum: str

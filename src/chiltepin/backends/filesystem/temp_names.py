@@ -1,4 +1,4 @@
-"""Names of temporary files, distinguished from those of users by a checksum.
+"""Names of temporary files, which a checksum distinguishes from names of users' files.
 
 The name of a temporary file is ``.chiltepin-``, a text of its writer, ``-`` and eight hexadecimal digits: a checksum of
 that text. No other file has such a name by accident. A file with only the same prefix, such as ``.chiltepin-notes``,

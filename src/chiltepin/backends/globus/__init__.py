@@ -1,4 +1,4 @@
-"""The Globus transfer service: it moves the bytes, we submit, look and cancel."""
+"""The Globus transfer service: Globus moves the bytes; Chiltepin submits, polls and cancels."""
 
 from chiltepin.backends.globus.backend import GlobusBackend
 

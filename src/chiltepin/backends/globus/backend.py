@@ -237,7 +237,7 @@ class GlobusBackend:
         )
 
     def place(self, endpoint: str, path: str) -> tuple[str, ...]:
-        """Return where a path is; see `PlacingBackend.place`."""
+        """Return the location of a path; see `PlacingBackend.place`."""
         place = self._collections.places.get(endpoint, {})
         home = place.get("home")
         there = () if home is not None or path.startswith("/") else ("~",)

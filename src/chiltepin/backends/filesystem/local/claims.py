@@ -1,4 +1,4 @@
-"""Tell which temporary files of this machine have a live writer, and remove those of dead writers.
+"""Tell which local temporary files have a live writer, and remove those of dead writers.
 
 The name of a temporary file begins with the host of its writer and the name of its *claim*: a file in the same folder
 that its writer keeps locked (``flock``) while it runs, and that the kernel unlocks however the writer ends. A temporary
@@ -37,8 +37,8 @@ NEW = OPEN | os.O_CREAT | os.O_EXCL
 #: Hexadecimal digits in the name of a temporary file that may be continued.
 MARKED = 32
 
-#: The names of temporary files of this machine: the host, and the claim. Earlier versions used no host. Names of
-#: writers over SFTP (`owners`) have no claim, and these writers sweep their own files.
+#: The names of local temporary files: the host, and the claim. Earlier versions used no host. Names of writers over
+#: SFTP (`owners`) have no claim, and these writers sweep their own files.
 _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
 
 #: The name of a file that several workers write: the process that distributes its parts, and the mark.
@@ -72,7 +72,7 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
 
 
 def sweep(folder: int) -> bool:
-    """Remove the temporary files of dead writers; return whether the disk allowed all of that."""
+    """Remove the temporary files of dead writers; return whether the disk removed them all."""
     with os.scandir(folder) as found:
         # Most files are not ours. A comprehension skips them in a third of the time of a loop.
         names = [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]

@@ -1,4 +1,4 @@
-"""One folder of this machine, held open."""
+"""One local folder, held open."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class OwnStore(Protocol):
 
 
 class LocalFolder:
-    """One folder of this machine, held open."""
+    """One local folder, held open."""
 
     def __init__(
         self, descriptor: int, store: OwnStore, parts: Parts, *, goal: bool = False, fresh: bool = False
@@ -213,7 +213,7 @@ class LocalFolder:
         return self._temp_files
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> LocalTempFile | InOrderTempFile:
-        """Begin a file, or continue one that a dead run has begun."""
+        """Begin a file, or continue a file that a dead run has begun."""
         temp_files, continued = self.open_temp_files(), False
         marked = bool(content_id) and size is not None and size > PART
         rights = temp_files.replaced(name)
@@ -288,7 +288,7 @@ class LocalFolder:
         for name in names:
             try:
                 unlink(name, dir_fd=folder)
-            except OSError as err:  # noqa: PERF203 - the others go on
+            except OSError as err:  # noqa: PERF203 - the others are removed anyway
                 yield name, err
 
     def remove_folder(self, name: str) -> None:
@@ -300,7 +300,7 @@ class LocalFolder:
         there = cast("LocalFolder", goal).descriptor
         facts = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         if stat.S_ISREG(facts.st_mode):
-            # rename(2) would replace a file that was made meanwhile; link(2) does not.
+            # rename(2) would replace a file that was created in the meantime; link(2) does not.
             try:
                 os.link(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=there, follow_symlinks=False)
             except OSError as err:

@@ -1,7 +1,7 @@
-"""Copy bytes between files of this machine inside the kernel.
+"""Copy bytes between local files inside the kernel.
 
-Which method works depends on the two disks, and only trying tells. The result is remembered for each pair of devices as
-long as the process runs.
+Which method works depends on the two disks, and only a trial shows it. The process remembers the result for each pair
+of devices.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _acl_of(path: str) -> bytes | None:
 def give_rights(descriptor: int, rights: Rights) -> None:
     """Give a file that was created with `TempFiles.new` the rights of the file that it replaces.
 
-    An owner or group that only root could set is left unchanged; then the group gets no more rights than all others.
+    An owner or group that only root could set is left unchanged; then the group gets no more rights than other users.
     """
     facts = os.fstat(descriptor)
     mode, acl = rights.mode, rights.acl

@@ -80,7 +80,7 @@ class OpenFile:
 
 
 class LocalReader(OpenFile):
-    """A regular file of this machine, open for reading."""
+    """A regular local file, open for reading."""
 
     parts, pinned, checksum = True, False, ""
 

@@ -12,7 +12,7 @@ __all__ = ["Instant", "keep_time", "nanoseconds", "unit_of"]
 #: Resolution of times in nanoseconds: ext4 and XFS 1, NTFS 100, exFAT 10 ms, ext3 and some NFS 1 s, FAT 2 s.
 _UNITS = (1, 100, 1000, 10**6, 10**7, 10**9, 2 * 10**9)
 
-#: A time with no zero among its digits and an odd second, so that it shows where a disk cuts it.
+#: A time with no zero among its digits and an odd second, so that it reveals the resolution of a disk.
 _PROBE = 1_111_111_111_123_456_789
 
 #: Range of times, in nanoseconds, that every disk keeps (FAT from 1980, ext3 until 2038); other times are read back.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["PART", "LocalTempFile"]
 
 #: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
-#: takes long enough that handing it to another thread does not count (benchmarks/README.md).
+#: takes long enough that handing it to another thread costs little in comparison (benchmarks/README.md).
 PART = 1 << 23
 
 _DIGEST = xxhash.xxh3_128().digest_size

@@ -94,7 +94,7 @@ class Content:
         """Copy and verify all of it; return its bytes.
 
         ``do_all`` runs several operations, perhaps in several threads (`AdaptivePool.all`). The ``Fault`` is
-        ``FILE_SIZE_CHANGED`` if the file changed meanwhile, and ``VERIFY_CHECKSUM`` if the copy is wrong.
+        ``FILE_SIZE_CHANGED`` if the file changed during the copy, and ``VERIFY_CHECKSUM`` if the copy is wrong.
         """
         size, part = self._reader.size, self._temp_file.part
         if not size or not part or not self._reader.parts:

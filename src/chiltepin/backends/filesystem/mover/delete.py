@@ -151,7 +151,7 @@ def remove_tree(
 
 
 def remove_files(run: TaskRun, folder: Folder, location: Location, names: Sequence[str]) -> set[str]:
-    """Remove files and links of one folder, several at once; return the names of those that stayed.
+    """Remove files and links of one folder, several at once; return the names of those that remain.
 
     ``run`` records failures, which do not stop the rest. A missing file is neither counted nor a failure.
     """

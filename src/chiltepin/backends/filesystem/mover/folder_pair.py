@@ -36,7 +36,7 @@ class FolderPair:
             raise
         #: The entries of the destination, if it was listed before.
         self.listing: Listing | None = None
-        # Checking for a protocol takes longer than opening a folder on this machine.
+        # Checking for a protocol takes longer than opening a local folder.
         distant = [end for end in (self.here, self.there) if not isinstance(end, LocalFolder)]
         #: Whether files are copied in batches: all stores that are not local can do so, and there is at least one.
         self.batched = bool(distant) and all(isinstance(end, Batching) for end in distant)

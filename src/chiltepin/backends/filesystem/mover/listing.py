@@ -42,7 +42,7 @@ BATCH_FILES = 100
 class ListingStats:
     """Results of a listing other than files: the names of the folders, and the number of entries of each kind.
 
-    ``kept`` counts the files that are copied, ``skipped`` the other entries but folders. ``nameless``: whether there
+    ``kept`` counts the files that are copied, ``skipped`` all other entries except folders. ``nameless``: whether there
     are entries that no path can name, whose content was therefore not listed.
     """
 
@@ -217,7 +217,7 @@ def changed(
     kept: Callable[[int], int] | None,
     failed: Callable[[str, Exception], object],
 ) -> tuple[list[Entry], int]:
-    """Find the files of a folder of this machine that a sync level does not skip, in few steps; see `is_up_to_date`.
+    """Find the files of a local folder that a sync level does not skip, in few steps; see `is_up_to_date`.
 
     Return these files, and how many are skipped. The level ``checksum`` is not supported. ``failed`` gets the name and
     the error of a file that cannot be checked.

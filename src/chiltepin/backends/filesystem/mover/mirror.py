@@ -1,4 +1,4 @@
-"""Remove what is in a destination folder but not in its source folder."""
+"""Remove entries of a destination folder that its source folder does not have."""
 
 from __future__ import annotations
 

@@ -81,6 +81,6 @@ class SeenNames:
 
 
 def clashing_name(location: Location) -> Fault:
-    """Return the fault of a file or folder whose name is taken at the destination."""
+    """Return the fault of a file or folder whose name is already used at the destination."""
     reason = "its name equals that of another file at the destination, which ignores case"
     return Fault("AMBIGUOUS_PATH", f"{location} was not copied because {reason}; rename one of the two.")

@@ -84,7 +84,7 @@ def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: L
             return
         try:
             with_retries(run, partial(_do, run, request, source, target, there, part), origin.store, goal.store)
-        except Exception as err:  # noqa: BLE001 - the task continues with others
+        except Exception as err:  # noqa: BLE001 - the task continues with other files and ranges
             if is_skipped(request, source, err, folder=False):
                 # Each range finds this out, but the file counts as skipped once.
                 shard.rest.append(Shard(range=replace(part, step="skip")))

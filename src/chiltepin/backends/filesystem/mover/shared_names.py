@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_both", "share_name"]
 
-#: Codes of faults where a place is not a folder.
+#: Codes of faults if a place is not a folder.
 _MISSING = frozenset({"FILE_NOT_FOUND", "NOT_A_DIRECTORY"})
 
 

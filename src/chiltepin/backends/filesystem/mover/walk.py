@@ -36,7 +36,7 @@ class Node:
 
     @classmethod
     def at(cls, parts: Parts) -> Node:
-        """Return the node of a folder where a walk starts; those above it are never left."""
+        """Return the node of a folder where a walk starts; ``leave`` is never called for those above it."""
         node = cls()
         for name in parts:
             node.open = sys.maxsize
