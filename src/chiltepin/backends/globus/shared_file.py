@@ -69,7 +69,7 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        """There are none on this disk."""
+        pass  # This disk has no locks.
     return True
 
 

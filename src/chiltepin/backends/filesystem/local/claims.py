@@ -119,7 +119,7 @@ def _remove_dead(folder: int, claim: str, names: list[str], now: Callable[[], fl
         _remove_old(folder, names, now())
         return
     except FileNotFoundError:
-        """Return None: a file without a claim has no writer."""
+        pass  # A file without a claim has no writer.
     try:
         _remove(folder, names)
     finally:
