@@ -1,8 +1,8 @@
-"""One bucket, with two libraries: obstore for the requests of each small object, boto3 for all others.
+"""One bucket, with two libraries: obstore for the requests on each small object, boto3 for all others.
 
-obstore takes a fifth of the processor time of boto3 for a request, but has no single parts of uploads, no condition and
-no answer of a copy, and fails on listings with names such as ``a/../b`` (docs/decisions/s3-client.md). boto3 finds the
-keys, the region and the server for both.
+A request with obstore takes a fifth of boto3's CPU time. But obstore cannot upload single parts, set conditions on a
+copy or return its response, and fails on listings with names such as ``a/../b`` (docs/decisions/s3-client.md). boto3
+finds the keys, the region and the server for both.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "GetResult"]
 
-#: How often a request is sent: a short failure in one part must not cost the whole object, and after a longer one the
-#: whole file is tried again (`retry`). Defaults of the libraries: 11 within 3 minutes, and 5 or 3.
+#: Attempts for each request: a short failure in one part must not cost the whole object; after a longer one the whole
+#: file is retried (`retry`). Defaults of the libraries: 11 within 3 minutes, and 5 or 3.
 TRIES = 3
 
-#: Seconds for a connection, and for the server to be silent. A server that takes no connection is given up after
-#: `TRIES` of the first: a quarter of a minute.
+#: Seconds to connect, and to wait for data. A server that accepts no connection fails after `TRIES` of the first: 15
+#: seconds.
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
 
 _KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
 _NO_STYLE: Mapping[str, str] = {}
 
-#: Every host and address, as reqwest reads a list of hosts without proxy; it does not apply ``*`` to addresses.
+#: Every host and address, in the NO_PROXY syntax of reqwest, where ``*`` does not match addresses.
 _ALL_HOSTS = "*,0.0.0.0/0,::/0"
 
 
 class _Process:
-    """What this process may use: the threads of obstore are gone in a child made by ``fork``, and it would hang."""
+    """Which library this process may use: obstore's threads do not survive ``fork``, so it would hang in a child."""
 
     used = forked = False
 
     @classmethod
     def leave(cls) -> None:
-        """Use boto3 alone from now on, if the parent has used obstore."""
+        """Use only boto3 from now on if the parent has used obstore."""
         cls.forked = cls.used
 
 
@@ -74,7 +74,7 @@ forks.register(_Process.leave)
 
 
 class GetResult(NamedTuple):
-    """The beginning of an object, or all of it, and what it belongs to."""
+    """The start of an object, or all of it, and the object's metadata."""
 
     data: memoryview
     etag: str
@@ -83,19 +83,19 @@ class GetResult(NamedTuple):
 
 
 class Bucket:
-    """A bucket and the access to it; missing keys, or an invalid option, are a ConfigError."""
+    """A bucket and its clients; missing keys or an invalid option raise ConfigError."""
 
     def __init__(self, settings: S3Settings) -> None:
         silence_botocore()
         self.settings, self.name = settings, settings.bucket
         session, self.client = _opened(settings)
-        # The connections go with the last who can use them.
+        # Tasks may share the bucket: its last reference closes the connections.
         weakref.finalize(self, self.client.close)
-        #: Names the server.
+        #: The URL of the server.
         self.endpoint: str = self.client.meta.endpoint_url
-        #: Who asks which server: within one identity the server can copy by itself.
+        #: Server and identity: buckets that have both in common can copy on the server.
         self.who = (self.endpoint, settings.who)
-        #: The bucket of this server, as `unfinished_uploads` has it.
+        #: How `unfinished_uploads` identifies this bucket.
         self.place = f"{self.endpoint}\n{self.name}"
         self._objects = _objects(session, settings, self.client)
         self._partial = not _Process.forked
@@ -103,7 +103,7 @@ class Bucket:
         self._always = {"RequestPayer": "requester"} if settings.payer else {}
 
     def call(self, method: str, key: str = "", **given: Any) -> dict[str, Any]:
-        """Call a method of boto3's client with this bucket; see `asked` for what it raises."""
+        """Call a method of boto3's client with this bucket; see `asked` for the exceptions."""
         if key:
             given["Key"] = key
         if method not in ("head_bucket", "list_parts", "create_bucket"):
@@ -117,7 +117,7 @@ class Bucket:
 
     @staticmethod
     def _is_for_boto(key: str) -> bool:
-        """Whether obstore cannot be asked for an object: it leaves the slash at the end of a name away."""
+        """Whether an object needs boto3: obstore drops the slash at the end of a name."""
         return _Process.forked or key.endswith("/")
 
     def put(self, key: str, content: Buffer) -> str:
@@ -126,19 +126,19 @@ class Bucket:
         S3 compares the content with the SHA-256 in the signature.
         """
         if self.settings.wishes or self._is_for_boto(key):
-            # obstore has no ACL, and takes the others for a whole store.
+            # obstore has no ACL, and sets the other options only for a whole store.
             answer = self.call("put_object", key, Body=content, **self.settings.wishes)
             return str(answer["ETag"]).strip('"')
         sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), self._what("put", key))
         return (sent["e_tag"] or "").strip('"')
 
     def first(self, key: str, most: int) -> GetResult:
-        """Return an object of at most so many bytes, or the beginning of a larger one."""
+        """Return an object of at most ``most`` bytes, or the start of a larger one."""
 
         def get() -> GetResult:
             found = obstore.get(self._objects, key)
             meta = found.meta
-            # What is left of a larger one is not waited for: the connection is closed with it.
+            # The rest of a larger object is not read: dropping the stream closes the connection.
             data = found.bytes() if meta["size"] <= most else next(iter(found.stream(min_chunk_size=most)))
             tag, mtime = (meta["e_tag"] or "").strip('"'), meta["last_modified"].timestamp()
             return GetResult(memoryview(data)[:most], tag, meta["size"], mtime)
@@ -155,9 +155,9 @@ class Bucket:
         return asked(get, self._what("get", key))
 
     def fill(self, key: str, start: int, block: memoryview, etag: str) -> tuple[int, str]:
-        """Get a range of an object in one state.
+        """Read a range of an object whose entity tag is ``etag``.
 
-        Return how many bytes came, and their tag, because not every server respects ``etag``.
+        Return the number of bytes and the tag received, because some servers ignore this condition.
         """
         end = start + len(block)
 
@@ -182,12 +182,12 @@ class Bucket:
             except S3Fault as err:
                 if err.word != NOT_PARTIAL:
                     raise
-            # Some servers answer to a range with the wrong status (rclone's, for one): for obstore that is an error.
+            # Some servers, such as rclone's, answer a range with the wrong status, which obstore reports as an error.
             self._partial = False
         return asked(get_slowly, self._what("get_object", key))
 
     def head(self, key: str) -> tuple[int, float, str]:
-        """Return the size, the time and the entity tag of an object."""
+        """Return the size, modification time and entity tag of an object."""
         if self._is_for_boto(key):
             told = self.call("head_object", key)
             return told["ContentLength"], told["LastModified"].timestamp(), told["ETag"].strip('"')
@@ -196,7 +196,7 @@ class Bucket:
 
 
 def _filled(body: Any, block: memoryview) -> int:
-    """Read an answer into a block, in pieces that stay in the processor's cache on their way."""
+    """Read a response into a block, in pieces that fit in the processor's cache."""
     count = 0
     while count < len(block) and (got := body.readinto(block[count : count + BLOCK])):
         count += got
@@ -206,7 +206,7 @@ def _filled(body: Any, block: memoryview) -> int:
 def _session(settings: S3Settings) -> botocore.session.Session:
     session = botocore.session.Session(profile=settings.profile)
     session.register_component("data_loader", descriptions(session.get_config_variable("data_path")))
-    # With the asterisk it is called before botocore's own search for an error in the body, which would parse it too.
+    # The asterisk has it called before botocore's search for an error in the body, which would parse the body too.
     session.register("before-parse.*.ListObjectsV2", read_page)
     if settings.keys:
         session.set_credentials(*(settings.keys.get(f"aws_{name}") for name in _KEY_PARTS))
@@ -237,7 +237,7 @@ def _placed(session: botocore.session.Session, settings: S3Settings) -> Any:
     client = _made(session, settings, settings.region)
     region = settings.region or _region(client, settings.bucket) or client.meta.region_name
     plain = (settings.config.get("s3") or {}).get("addressing_style", "auto") == "auto" and "." not in settings.bucket
-    # Else signed URLs, from which obstore gets its address, have the host that is the same for all regions.
+    # Otherwise signed URLs, from which obstore gets its address, name the host that serves all regions.
     virtual = plain and (urlsplit(client.meta.endpoint_url).hostname or "").endswith(AWS)
     if virtual or region != client.meta.region_name:
         client.close()
@@ -254,11 +254,11 @@ def _made(
         "retries": {"mode": "standard", "total_max_attempts": TRIES},
         "max_pool_connections": WIDTH,
         "signature_version": UNSIGNED if settings.anonymous else "s3v4",
-        # MD5 is what we send and compare; not every server knows the newer checksums, and S3 keeps one anyway.
+        # We send and compare MD5; not every server supports the newer checksums, and S3 stores one anyway.
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
         **settings.config,
-        # The parts carry their MD5, and the SHA-256 of a body is what botocore leaves away with https anyway.
+        # The parts carry their MD5, and over https botocore omits the SHA-256 of a body anyway.
         "s3": {"payload_signing_enabled": False, **(settings.config.get("s3") or {}), **style},
     }
 
@@ -275,7 +275,7 @@ def _made(
     url = client.meta.endpoint_url
     proxies = _proxies(settings, url)
     scheme = urlsplit(url).scheme
-    # botocore reads NO_PROXY as Python does. The URL is known only now; a second client is rarely necessary.
+    # botocore parses NO_PROXY as Python does. The URL is known only now; a second client is rarely necessary.
     if "proxies" in config or proxies.get(scheme) == get_environ_proxies(url).get(scheme):
         return client
     client.close()
@@ -283,7 +283,7 @@ def _made(
 
 
 def _proxies(settings: S3Settings, url: str) -> Mapping[str, str]:
-    """Return the proxy of the options or else of the environment, by the scheme of the URL; empty for none."""
+    """Return the proxy by URL scheme, from the options or else the environment; empty for none."""
     given: Mapping[str, str] | None = settings.config.get("proxies")
     if given is not None:
         return given
@@ -294,11 +294,11 @@ def _proxies(settings: S3Settings, url: str) -> Mapping[str, str]:
 
 
 def _region(client: Any, bucket: str) -> str | None:
-    """Ask for the region of a bucket; None if unknown."""
+    """Look up the region of a bucket; None if unknown."""
     try:
         answer = client.head_bucket(Bucket=bucket)
     except ClientError as err:
-        # Who may not look at a bucket is told where it is nevertheless.
+        # S3 names the region even if it denies access to the bucket.
         answer = err.response
     except BotoCoreError:
         return None
@@ -307,17 +307,17 @@ def _region(client: Any, bucket: str) -> str | None:
 
 
 def _objects(session: botocore.session.Session, settings: S3Settings, client: Any) -> ObjectStore:
-    """Return obstore's view of the bucket of a client, asked by the same keys and through the same proxy."""
+    """Return an obstore client for the same bucket, with the same keys and proxy."""
     address, _, _ = client.generate_presigned_url(
         "head_object", Params={"Bucket": settings.bucket, "Key": "k"}
     ).partition("/k")
     url, region = client.meta.endpoint_url, client.meta.region_name
-    # Given, too, what obstore would else take from the environment by itself.
+    # This also sets what obstore would otherwise read from the environment.
     config: ObjectConfig = {
         "aws_endpoint_url_s3": address,
         "endpoint": address,
         "region": region,
-        # The address has the bucket in it, wherever that belongs.
+        # The address already contains the bucket, in the host or the path.
         "virtual_hosted_style_request": True,
         "skip_signature": settings.anonymous,
         "request_payer": settings.payer,
@@ -343,11 +343,11 @@ def _line(
         "allow_http": address.startswith("http:"),
         "connect_timeout": timedelta(seconds=given.get("connect_timeout", CONNECT_TIMEOUT)),
         "read_timeout": timedelta(seconds=given.get("read_timeout", READ_TIMEOUT)),
-        # Its default, 30 seconds for the whole request, is too short for a part on a slow line.
+        # The default, 30 seconds for the whole request, is too short for a part on a slow link.
         "timeout": timedelta(hours=1),
     }
     proxy = proxies.get(urlsplit(address).scheme)
-    # A proxy that is given keeps obstore from reading the environment by itself; without one, it is for no host.
+    # Setting a proxy keeps obstore from reading the environment; if there is none, every host bypasses it.
     line["proxy_url"] = proxy or "http://127.0.0.1:9"
     if not proxy:
         line["proxy_excludes"] = _ALL_HOSTS

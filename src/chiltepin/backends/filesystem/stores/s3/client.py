@@ -1,4 +1,4 @@
-"""What the store of objects asks of S3, by `Bucket`."""
+"""The object store's client for S3, on top of `Bucket`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Client"]
 
-#: Pages without a delimiter that are read, at most, to find out whether a server lists all folders with one.
+#: Most pages read without a delimiter to find out whether a server lists all folders with one.
 SAMPLE = 10
 
 
 class S3Client(Client):
-    """The way to one bucket of an S3 server; see `Client`."""
+    """A client for one bucket of an S3 server; see `Client`."""
 
     store = "S3"
 
@@ -37,7 +37,7 @@ class S3Client(Client):
         self._delimits = True if (urlsplit(self.server).hostname or "").endswith(AWS) else None
 
     def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
-        """Return one page of what begins with a prefix."""
+        """Return one page of the objects below a prefix."""
         query: dict[str, Any] = {"Prefix": prefix, "MaxKeys": count}
         if not deep:
             query["Delimiter"] = "/"
@@ -59,10 +59,10 @@ class S3Client(Client):
         return Listing(objects, [item["Prefix"] for item in page.get("CommonPrefixes", ())], following)
 
     def pages(self, prefix: str, *, count: int) -> Iterator[Listing]:
-        """Yield all pages of what is in a folder, with a delimiter where that leaves out nothing.
+        """Yield all pages of a folder, listed with a delimiter if the server then omits nothing.
 
-        s3rver 3.7 leaves out a folder that holds only folders. So a listing without a delimiter, which every server has
-        complete, is looked at first: it may be all, or have such a folder, by which the server shows what it does.
+        s3rver 3.7 omits a folder that holds only folders. So the first pages are listed without a delimiter, which is
+        complete on every server: they may be all, or contain such a folder to test the server with.
         """
         sample: list[Listing] = []
         if self._delimits is None:
@@ -81,31 +81,31 @@ class S3Client(Client):
             yield _shallow(prefix, page)
 
     def _lists(self, folder: str) -> bool:
-        """Whether a folder that exists is listed with a delimiter."""
+        """Whether a listing with a delimiter contains an existing folder."""
         return any(folder in page.prefixes for page in all_pages(self, folder[:-1], count=1000))
 
     def head(self, key: str) -> ObjectInfo:
-        """Return what S3 tells of an object."""
+        """Return the description of an object."""
         size, mtime, tag = self.opened.head(key)
         return ObjectInfo(key=key, size=size, mtime=mtime, version=tag)
 
     def read(self, key: str) -> S3Reader:
-        """Open an object, its first part being got by that."""
+        """Open an object and read its first part."""
         return S3Reader(self.opened, key)
 
     def put(self, key: str, content: Buffer) -> None:
-        """Send an object in one request, and see by its entity tag that S3 has got it; else it is removed again."""
+        """Send an object in one request and verify its entity tag; delete the object if that differs."""
         tag = self.opened.put(key, content)
-        # With keys of KMS the tag is something else; there the signature, which holds a SHA-256, has to do.
+        # With KMS keys the tag is not an MD5; the signature, which contains a SHA-256, has to suffice.
         if not is_md5(tag) or tag == digest_of(content).hexdigest():
             return
         if tag_is_plain(self.opened.call("head_object", key)):
-            # Only of a server that does not look at the signature: it shows what is wrong already.
+            # Only a server that ignores the signature gets here, and it already shows the wrong object.
             self.delete(key)
             raise is_wrong(key)
 
     def upload(self, key: str, size: int | None) -> S3Upload:
-        """Begin an object of several parts."""
+        """Begin a multipart upload."""
         return S3Upload(self.opened, key, size)
 
     def delete(self, key: str) -> None:
@@ -113,13 +113,13 @@ class S3Client(Client):
         self.opened.call("delete_object", key)
 
     def keep_folder(self, prefix: str) -> None:
-        """Make the object that keeps an empty folder; not by obstore, which leaves the slash away."""
+        """Make the object that keeps an empty folder; not with obstore, which drops the slash."""
         if prefix:
             self.opened.call("put_object", prefix, Body=b"")
 
 
 def _shallow(prefix: str, page: Listing) -> Listing:
-    """Return what a page without a delimiter would be with one."""
+    """Convert a page listed without a delimiter to one listed with it."""
     objects, folders = [], dict[str, None]()
     for found in page.objects:
         name, slash, _ = found.key[len(prefix) :].partition("/")
@@ -131,8 +131,8 @@ def _shallow(prefix: str, page: Listing) -> Listing:
 
 
 def _folder_of_folders(prefix: str, pages: list[Listing]) -> str:
-    """Return a folder below a prefix that holds only folders, if pages without a delimiter have all of one."""
+    """Return a folder that holds only folders, if the pages contain all of one; else an empty string."""
     keys = [found.key[len(prefix) :].split("/", 2) for page in pages for found in page.objects]
     folders = [(name, list(parts)) for name, parts in groupby(keys, key=lambda parts: parts[0])]
-    # What comes last may go on on the next page.
+    # The last folder may continue on the next page.
     return next((f"{prefix}{name}/" for name, parts in folders[:-1] if name and min(map(len, parts)) > 2), "")  # noqa: PLR2004

@@ -1,7 +1,7 @@
-"""The settings of an S3 endpoint: the bucket, and the access to it.
+"""The settings of an S3 endpoint: the bucket, and how to access it.
 
-The options are those of fsspec's s3fs, translated into terms of boto3. Missing keys, regions and servers are found as
-by every AWS tool: in the environment, a profile, single sign-on, or the role of the machine.
+The options are those of fsspec's s3fs, translated for boto3. Missing keys, regions and servers are found as in every
+AWS tool: in the environment, a profile, single sign-on, or the role of the machine.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _CLIENT = {
     "endpoint_url": "endpoint_url",
     "region_name": "region",
 }
-#: Options of botocore that both libraries can be told; how often and with how many connections is ours (`bucket`).
+#: Options of botocore that both libraries support; `bucket` sets the number of attempts and connections.
 _CONFIG = ("connect_timeout", "proxies", "read_timeout", "s3", "use_dualstack_endpoint", "use_fips_endpoint")
 _CONFIG_TUNING = frozenset({"max_pool_connections", "retries", "tcp_keepalive", "user_agent_extra"})
 
-#: What may be wished of an object that is written, as boto3 names it.
+#: Options for new objects, as boto3 names them.
 _WISHES = ("ACL", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass")
 
 
@@ -48,7 +48,7 @@ _WISHES = ("ACL", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass")
 class S3Settings:
     """A bucket, and how to access it.
 
-    What is None comes from the environment and the files of AWS, and so do empty ``keys``, which are never shown.
+    None, or empty ``keys``, means to use the environment and the AWS configuration files. ``keys`` are never shown.
     ``verify`` tells whether certificates are checked, or is a file of trusted ones. ``config`` is for botocore, and
     ``wishes`` are options of boto3 for every new object.
     """
@@ -66,7 +66,7 @@ class S3Settings:
 
     @property
     def who(self) -> str:
-        """Who asks, by a name that stays the same when keys are renewed."""
+        """The user's identity, which stays the same when keys are renewed."""
         return "" if self.anonymous else self.keys.get("aws_access_key_id", f"profile {self.profile or ''}")
 
 
@@ -108,7 +108,7 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     known_options("S3", given, _KNOWN, ("verify",))
     known_options("S3", given.get("s3_additional_kwargs", {}), _WISHES, within="s3_additional_kwargs.")
     config = dict(given.get("config_kwargs", {}))
-    # The one signature that both libraries make, which others write for other servers.
+    # The only signature version that both libraries use; s3fs needs the option for some servers.
     if config.get("signature_version") == "s3v4":
         del config["signature_version"]
     known_options("S3", config, _CONFIG, _CONFIG_TUNING, within="config_kwargs.")

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 __all__ = ["Credentials"]
 
 #: How long obstore may use keys before it requests them again, which it does in the last 5 minutes of that time.
-#: botocore renews keys that last for less than 10 minutes (botocore.credentials, mandatory refresh): none is used out
-#: of date.
+#: botocore renews keys with less than 10 minutes left (botocore.credentials, mandatory refresh), so none is used after
+#: it has expired.
 KEYS_LAST = timedelta(minutes=10)
 
 
 class Credentials:
-    """What obstore calls for keys; its own class for that imports boto3, a tenth of opening a bucket."""
+    """A credential provider for obstore; obstore's own imports boto3, a tenth of the time to open a bucket."""
 
     def __init__(self, found: Found) -> None:
         self._found = found
 
     def __call__(self) -> S3Credential:
-        """Return the keys of now, and until when they may be used."""
+        """Return the current keys and when they expire."""
         keys = self._found.get_frozen_credentials()
         return {
             "access_key_id": keys.access_key,

@@ -1,7 +1,7 @@
 """Load botocore's descriptions of AWS in half the time.
 
-botocore reads JSON into ordered dictionaries, and first looks into the folders of all 400 services to name those that
-it knows. Both are most of opening a bucket (docs/decisions/s3-client.md).
+botocore parses JSON into ordered dictionaries, and first searches the folders of all 400 services for those that it
+supports. Both take most of the time to open a bucket (docs/decisions/s3-client.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["descriptions"]
 
 class _PlainLoader(JSONFileLoader):  # type: ignore[misc] # botocore has no types
     def load_file(self, file_path: str) -> Any:
-        """Return a description in plain dictionaries, which keep their order, too; None if it does not exist."""
+        """Return a description as plain dictionaries, which also keep their order; None if it does not exist."""
         for ending, opened in ((".json", open), (".json.gz", gzip.open)):
             with suppress(FileNotFoundError), opened(file_path + ending, "rb") as file:
                 return json.loads(file.read())
@@ -33,7 +33,7 @@ class _Descriptions(Loader):  # type: ignore[misc] # botocore has no types
     def list_available_services(self, type_name: str) -> list[str]:
         """Return the names of all services, whether or not they have a file of this type.
 
-        A service without it is found out, by another error, when the file is loaded.
+        Loading the missing file of a service then raises another error.
         """
         del type_name
         return sorted({name for path in self.search_paths if os.path.isdir(path) for name in os.listdir(path)})

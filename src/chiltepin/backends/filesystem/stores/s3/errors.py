@@ -1,7 +1,6 @@
 """Translate errors of S3 and of the two libraries into faults of a task.
 
-Their messages contain URLs, keys and answers of the server, so that only the code of S3 and the status of HTTP are
-used.
+Their messages contain URLs, keys and responses of the server, so only the S3 error code and the HTTP status are used.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_PARTIAL", "S3Fault", "asked"]
 
-#: Our own word: the server answered to the wish for a range, but not as HTTP has it.
+#: Our own code: the server answered a range request, but not as HTTP requires.
 NOT_PARTIAL = "NotPartial"
 
 T = TypeVar("T")
@@ -41,7 +40,7 @@ _CODES = {
 }
 _BY_STATUS = {401: "PERMISSION_DENIED", 403: "PERMISSION_DENIED", 412: "FILE_SIZE_CHANGED"}
 
-# How obstore 0.11 and 0.12 tell what a server answered; what is not found there has the code ENDPOINT_ERROR.
+# How obstore 0.11 and 0.12 report a response of the server; any other message has the code ENDPOINT_ERROR.
 _ANSWER = re.compile(r"status code: (\d{3})(?:.*?<Code>(\w+)</Code>)?", re.DOTALL)
 
 
@@ -59,7 +58,7 @@ class S3Fault(CloudFault):
 def asked(request: Callable[[], T], what: str) -> T:
     """Send a request with one of the libraries; ``what`` names it in messages.
 
-    A missing object or upload is a FileNotFoundError, any other error of the libraries an `S3Fault`.
+    A missing object or upload raises FileNotFoundError, any other error of the libraries `S3Fault`.
     """
     try:
         return request()
@@ -71,9 +70,9 @@ def asked(request: Callable[[], T], what: str) -> T:
     except botocore.BotoCoreError as err:
         failure = _unanswered(err, what)
     except ValueError:
-        # Both libraries say so of a name that is not UTF-8, and obstore of one with control characters.
+        # Both libraries raise this for a name that is not UTF-8, and obstore for control characters.
         failure = S3Fault("INVALID_PATH_NAME", f"S3 accepts only names of printable characters in UTF-8: {what}.")
-    # Raised here, after the except: what the libraries raise holds what was sent.
+    # Raised here, after the except: the errors of the libraries contain the request.
     raise failure
 
 
@@ -91,7 +90,7 @@ def _answered(text: str, what: str) -> Exception:
 
 
 def _refusal(status: int, word: str, what: str) -> Exception:
-    """Return what an answer that is no success means; to HEAD there is no word, for which botocore puts the status."""
+    """Return the error for a failed response; to HEAD there is no code, and botocore puts the status in its place."""
     word = "" if word.isdigit() else word
     if status == 404 and word != "NoSuchBucket":  # noqa: PLR2004 - HTTP's
         return FileNotFoundError(2, f"S3 has no such object: {what}")
@@ -105,7 +104,7 @@ def _refusal(status: int, word: str, what: str) -> Exception:
 
 
 def _unanswered(error: Exception, what: str) -> S3Fault:
-    """Return what an error of botocore's own means: of the line, of a certificate, or in getting keys."""
+    """Return the fault for an error of botocore itself: of the connection, a certificate or the keys."""
     kind = type(error).__name__
     if isinstance(error, botocore.SSLError):
         return S3Fault("CONNECT_FAILED", f"No secure connection to the S3 server ({kind}): {what}.")

@@ -1,4 +1,4 @@
-"""What S3's entity tags prove of a content."""
+"""What S3's entity tags prove about the content of an object."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _MD5 = re.compile("[0-9a-f]{32}")
 
 
 def is_md5(tag: str) -> bool:
-    """Whether an entity tag looks like the MD5 of a content, and not like that of an object that came in parts."""
+    """Whether an entity tag looks like the MD5 of the content, and not like the tag of a multipart upload."""
     return _MD5.fullmatch(tag) is not None
 
 
 def digest_of(block: Buffer) -> hashlib._Hash:
-    """Return the MD5 of a block: no secret hangs on it, and it is what S3 names contents by."""
+    """Return the MD5 of a block, which S3 uses as its entity tag; not used for security."""
     return hashlib.md5(block, usedforsecurity=False)
 
 
 def tag_of_parts(digests: Iterable[bytes]) -> str:
-    """Return the entity tag of an object that came in parts of these MD5s, as S3 and most other servers make it."""
+    """Return the entity tag of a multipart upload from the MD5s of its parts, as S3 and most servers compute it."""
     digests = list(digests)
     return f"{digest_of(b''.join(digests)).hexdigest()}-{len(digests)}"
 
@@ -36,6 +36,6 @@ def tag_of_parts(digests: Iterable[bytes]) -> str:
 def tag_is_plain(answer: Mapping[str, Any]) -> bool:
     """Whether an object's entity tag is made of MD5s.
 
-    It is not with keys of a customer or of KMS (docs.aws.amazon.com, S3 API, "Object", ETag).
+    It is not if customer or KMS keys encrypt the object (docs.aws.amazon.com, S3 API, "Object", ETag).
     """
     return "SSECustomerAlgorithm" not in answer and not answer.get("ServerSideEncryption", "").startswith("aws:kms")

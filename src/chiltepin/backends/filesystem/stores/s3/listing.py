@@ -1,8 +1,8 @@
 """Parse the pages of a listing in place of botocore.
 
-botocore goes through its description of S3 for each value of each name, which was most of the cost of a listing: 40 ms
-for 1,000 names, and 7 ms here (docs/decisions/s3-client.md). It has a hook before the parsing of each answer
-(``before-parse``), as its handlers use it. What is not a page of a listing is left to botocore, which reports it.
+botocore consults its description of S3 for each value of each name. That was most of the cost of a listing: 40 ms for
+1,000 names, and 7 ms here (docs/decisions/s3-client.md). Its handlers use a hook before the parsing of each response
+(``before-parse``), and so does this module. Anything but a page of a listing is left to botocore, which reports it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["read_page"]
 
 
 def read_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Put what a page tells into the answer, as botocore's own reading would, and take it from what botocore reads."""
+    """Put a parsed page into the response, as botocore would, and remove the body that botocore would parse."""
     if response_dict["status_code"] != HTTPStatus.OK:
         return
     with suppress(ET.ParseError, ValueError):
@@ -60,7 +60,7 @@ def _value(name: str, element: ET.Element) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _name(tag: str) -> str:
-    # Not every server names S3's namespace.
+    # Not every server declares S3's namespace.
     return tag.rpartition("}")[2]
 
 

@@ -1,4 +1,4 @@
-"""An object of S3 that is read, as a whole or in parts of one content."""
+"""An S3 object that is read, as a whole or in parts of the same content."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["S3Reader"]
 
 
 class S3Reader(NothingHeld):
-    """An object that is open for reading: one state of it, even if it is replaced meanwhile.
+    """An object open for reading; a read after the object was replaced is a ``Fault``.
 
-    The content is compared with the entity tag: at once if it is one part at most, and at the end, by `changed`, if all
-    of it came in the parts in which it was written. The tag of a larger object that was written in one request is the
+    The content is compared with the entity tag: at once if it is one part at most, and at the end, by `changed`, if it
+    was read in the parts in which it was written. The tag of a larger object that was written in one request is the
     `checksum`, which the caller compares.
     """
 
@@ -29,9 +29,9 @@ class S3Reader(NothingHeld):
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket, self.key = bucket, key
         got = bucket.first(key, PART)
-        # What is in memory of the object, and where it begins: the first part came with the first answer.
+        # The bytes in memory, and their offset: the first part came with the first response.
         self._window, self._start, self._at = got.data, 0, 0
-        #: The entity tag; every other request is for this one.
+        #: The entity tag, which every later request requires.
         self.tag = got.etag
         self.size: int | None = got.size
         self.mtime: float | None = got.mtime
@@ -51,7 +51,7 @@ class S3Reader(NothingHeld):
         return self.bucket.call("head_object", self.key, **more)
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
+        """Fill the block from ``offset``; see `Reader.read_at`."""
         block = block[: max(0, self._length - offset)]
         head = self._window[offset : offset + len(block)] if not self._start else self._window[:0]
         block[: len(head)] = head
@@ -61,7 +61,7 @@ class S3Reader(NothingHeld):
 
     def _get(self, offset: int, block: memoryview) -> None:
         count, tag = self.bucket.fill(self.key, offset, block, self.tag)
-        # Some servers do not know If-Match (rclone's, for one).
+        # Some servers, such as rclone's, ignore If-Match.
         if tag != self.tag:
             raise Fault(
                 "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; transfer it again when it is complete."
@@ -71,14 +71,14 @@ class S3Reader(NothingHeld):
         self._note(offset, block)
 
     def _note(self, offset: int, block: memoryview) -> None:
-        """Keep the MD5 of what may be one part of the object, or all of it."""
+        """Keep the MD5 of a block that may be one part of the object, or all of it."""
         if is_md5(self.tag) and len(block) < self._length:
             return
         if offset % PART == 0 and len(block) == min(PART, self._length - offset) and (block or not offset):
             self._digests[offset // PART] = digest_of(block).digest()
 
     def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended, a part being got at a time; see `Reader.readinto`."""
+        """Fill the block from the current position, reading a part at a time; see `Reader.readinto`."""
         left = self._length - self._at
         if left > 0 and self._at >= self._start + len(self._window):
             window = memoryview(bytearray(min(PART, left)))
@@ -90,15 +90,15 @@ class S3Reader(NothingHeld):
         return len(found)
 
     def small(self) -> Small | None:
-        """Return all of a small object, which came with the first answer; None of a larger one."""
+        """Return all of a small object, which came with the first response; None for a larger one."""
         if self._length > SMALL:
             return None
         self.changed()
-        # As bytes: what is read back is compared with it, which takes a view of memory a hundred times as long.
+        # As bytes: comparing a memoryview with the data read back takes a hundred times as long.
         return Small(bytes(self._window), self._length, round((self.mtime or 0.0) * 1e9))
 
     def changed(self) -> bool:
-        """Return False, because only one state was read; a ``Fault`` if its entity tag differs after all of it."""
+        """Return False: all parts are of the same content; a ``Fault`` if its entity tag differs at the end."""
         count = max(1, -(-self._length // PART))
         if self.tag.endswith(f"-{count}") and len(self._digests) == count:
             found = tag_of_parts(self._digests[number] for number in range(count))
@@ -107,7 +107,7 @@ class S3Reader(NothingHeld):
         return False
 
     def _in_such_parts(self, count: int) -> bool:
-        """Whether the object was written in parts of our size; asked only where the tag says that it was not."""
+        """Whether the object was written in parts of our size; called only if the tags differ."""
         for number in range(count):
             wanted = min(PART, self._length - number * PART)
             if self._asked(PartNumber=number + 1).get("ContentLength") != wanted:

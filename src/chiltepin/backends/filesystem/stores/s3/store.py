@@ -1,4 +1,4 @@
-"""A bucket of an S3 server, or a folder in it, as a store: the server copies, and deletes many at once."""
+"""A bucket of an S3 server, or a folder in it, as a store; the server copies, and deletes many objects at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Store"]
 
-#: Names in one request to delete (S3 API, DeleteObjects).
+#: Most names in one delete request (S3 API, DeleteObjects).
 DELETED_AT_ONCE = 1000
 
 #: Bytes of the largest object that one request copies (S3 API, CopyObject).
@@ -35,21 +35,21 @@ MOST_COPIED = 5 << 30
 
 
 class S3Entry(ObjectEntry):
-    """An entry of a listing, with the entity tag that names its content."""
+    """An entry of a listing, with the entity tag that identifies its content."""
 
     __slots__ = ()
 
-    #: Some servers list milliseconds, but Last-Modified of HTTP has whole seconds (RFC 9110, 5.6.7).
+    #: Some servers list milliseconds, but HTTP's Last-Modified has whole seconds (RFC 9110, 5.6.7).
     unit = 10**9
 
 
 class S3Folder(ObjectFolder):
-    """What lies below a prefix."""
+    """The objects below a prefix."""
 
     store: S3Store
 
     def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
-        """Have the server copy, where both folders are on one, and it is asked by the same user; else send it whole."""
+        """Copy on the server if it holds both folders and the user is the same; else send a small object whole."""
         if not isinstance(origin, S3Folder) or origin.store.bucket.who != self.store.bucket.who:
             return self._take_small(origin, entry, name, options) if entry.fits(SMALL) else None
         if options.checksum or not entry.fits(MOST_COPIED):
@@ -93,14 +93,14 @@ class S3Folder(ObjectFolder):
 
     @staticmethod
     def _is_wrong(origin: S3Folder, entry: Entry, answer: Mapping[str, Any]) -> bool:
-        """Whether the tags of a copy and its origin, which are not the same, ought to be."""
+        """Whether the differing entity tags of a copy and its source should be equal."""
         return tag_is_plain(answer) and tag_is_plain(
             origin.store.bucket.call("head_object", origin.prefix + entry.name)
         )
 
     def remove_keys(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove a thousand in one request."""
-        # In the list of what is to go they cannot be written.
+        """Remove objects, up to a thousand in one request."""
+        # The XML of a delete request cannot contain these names.
         yield from super().remove_keys([name for name in names if UNWRITABLE.search(name)])
         names = [name for name in names if not UNWRITABLE.search(name)]
         for start in range(0, len(names), DELETED_AT_ONCE):
@@ -130,17 +130,17 @@ class S3Store(ObjectStore):
         self._lock = threading.Lock()
 
     def folder(self, parts: Parts, *, create: bool = False) -> ObjectFolder:
-        """Open a folder; the first time that one writes, what dead writers left is swept."""
+        """Open a folder; before the first write, sweep the uploads of dead writers."""
         if create:
             self.sweep_once()
         return super().folder(parts, create=create)
 
     def sweep_once(self) -> None:
-        """Abort what dead writers of this user left in the bucket a day ago, the first time that one writes there.
+        """Before the first write, abort uploads to the bucket that dead writers of this user left a day ago.
 
-        Of what they left since, only what S3 does not know any more is forgotten: they died after the last request.
+        A newer record is removed only if S3 no longer has the upload: its writer died after the last request.
         """
-        # Held all the time: a record that is looked at here is locked, and another thread would not find it.
+        # Held throughout: this locks each record that it checks, and another thread would not find it.
         with self._lock:
             if self._swept:
                 return
@@ -159,6 +159,6 @@ class S3Store(ObjectStore):
         except FileNotFoundError:
             return False
         except S3Fault:
-            # That is unknown; the day after, it is aborted in any case.
+            # Unknown; after a day the upload is aborted in any case.
             return True
         return True

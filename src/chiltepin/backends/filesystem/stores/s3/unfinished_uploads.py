@@ -1,10 +1,10 @@
-"""Records of our multipart uploads, and which of them have lost their writer.
+"""Records of our multipart uploads, to find those whose writer is gone.
 
-S3 does not tell who began an upload, nor whether that process is running. So each upload is recorded in a file of the
-user's state folder, which its writer holds locked. The kernel releases the lock when the process ends: an upload whose
+S3 does not tell which process began an upload, or whether it is running. So each upload is recorded in a file of the
+user's state folder, which its writer keeps locked. The kernel releases the lock when the process ends: an upload whose
 record can be locked is continued or aborted; one that is locked or not recorded is left alone.
 
-Hosts may share that folder, and not its locks. So the record tells the host, and one of another host is left alone
+Hosts may share that folder but not its locks. So the record names the host, and a record of another host is left alone
 until no part was sent for a day, by the clock of the folder's disk.
 """
 
@@ -31,10 +31,10 @@ __all__ = ["Record", "begin", "dead"]
 
 
 class Record(NamedTuple):
-    """An unfinished upload of ours, its record locked: object, id of the upload and bytes of a part.
+    """An unfinished upload of ours, its record locked: object, upload id and part size in bytes.
 
-    It is ``old`` if no part was sent for a day. It waits that long to be continued, by a transfer to the same object;
-    then the next transfer to its bucket aborts it, since its parts are paid for.
+    It is ``old`` if no part was sent for a day. Until then, a transfer to the same object continues it; after that, the
+    next transfer to its bucket aborts it, because S3 bills its parts.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Record(NamedTuple):
     descriptor: int
 
     def touch(self) -> None:
-        """Note that a part was sent just now."""
+        """Record that a part was sent just now."""
         with suppress(OSError):
             os.utime(self.descriptor)
 
@@ -54,7 +54,7 @@ class Record(NamedTuple):
         os.close(self.descriptor)
 
     def remove(self) -> None:
-        """Forget an upload that is completed or aborted."""
+        """Delete the record of a completed or aborted upload."""
         with suppress(FileNotFoundError):
             os.unlink(self.path)
         self.release()
@@ -66,9 +66,9 @@ def _folder(place: str) -> str:
 
 
 def begin(place: str, key: str, upload: str, part: int) -> Record | None:
-    """Record a new upload to a server and bucket, which are the ``place``.
+    """Record a new upload; ``place`` identifies the server and bucket.
 
-    None if nothing can be written or locked: then the upload is neither continued after a kill nor aborted.
+    None if the record cannot be written or locked: then the upload is neither continued nor aborted after a kill.
     """
     folder = _folder(place)
     try:
@@ -88,7 +88,7 @@ def begin(place: str, key: str, upload: str, part: int) -> Record | None:
 
 
 def dead(place: str, key: str | None = None) -> Iterator[Record]:
-    """Yield the uploads to a bucket, or of one object in it, whose writers are gone, each locked for the caller."""
+    """Yield the uploads to a bucket, or to one object in it, whose writers are gone, each locked for the caller."""
     folder = _folder(place)
     for name, now in _records(folder):
         record = _locked(os.path.join(folder, name), now)
@@ -99,7 +99,7 @@ def dead(place: str, key: str | None = None) -> Iterator[Record]:
 
 
 def _records(folder: str) -> list[tuple[str, float]]:
-    """Return the names of all records, each with the time by the clock of their disk."""
+    """Return the names of all records, each with the current time by the clock of their disk."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -115,7 +115,7 @@ def _records(folder: str) -> list[tuple[str, float]]:
 
 
 def _locked(path: str, now: float) -> Record | None:
-    """Return a record whose writer is gone, locked."""
+    """Lock and return a record; None if its writer may be running."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -126,7 +126,7 @@ def _locked(path: str, now: float) -> Record | None:
         if facts.st_nlink:
             said = json.loads(os.read(descriptor, 1 << 16))
             old = now - facts.st_mtime > ABANDONED_AFTER
-            # Earlier versions told no host.
+            # Earlier versions did not record the host.
             if old or said.get("host") == host_id():
                 return Record(said["key"], said["upload"], said["part"], old, path, descriptor)
     except (OSError, ValueError, LookupError, AttributeError):

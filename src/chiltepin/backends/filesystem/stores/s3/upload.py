@@ -1,4 +1,4 @@
-"""An object of an S3 server that is sent in parts."""
+"""A multipart upload to an S3 server."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_PARTS = 10_000
 
 
 def is_wrong(key: str) -> Fault:
-    """Return the fault of an object or part of which S3 has got something else."""
+    """Return the fault for an object or part that S3 received with other content."""
     return Fault("VERIFY_CHECKSUM", f"{key} was sent, but the checksum of what S3 received differs.")
 
 
 class S3Upload(Upload):
-    """An object that is sent in parts; equal parts of an abandoned upload, by their MD5, are kept.
+    """A multipart upload; it keeps the parts of an abandoned upload that have the same MD5.
 
     ``size`` is None if unknown.
     """
@@ -39,7 +39,7 @@ class S3Upload(Upload):
     def __init__(self, bucket: Bucket, key: str, size: int | None) -> None:
         self._bucket, self._key = bucket, key
         self.part: int = part_size(size, _MOST_PARTS)
-        #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
+        #: Parts that were sent; a dead writer's parts that are kept do not count.
         self.sent = 0
         self._upload = ""
         self._record: Record | None = None
@@ -49,7 +49,7 @@ class S3Upload(Upload):
         self._lock = threading.Lock()
 
     def copy_part(self, reader: Reader, offset: int, count: int) -> bool:
-        """Have the server copy a part, where both objects are on one and it is asked by the same user."""
+        """Copy a part on the server if it holds both objects and the user is the same."""
         if not isinstance(reader, S3Reader) or reader.bucket.who != self._bucket.who:
             return False
         number = offset // self.part + 1
@@ -60,23 +60,23 @@ class S3Upload(Upload):
             CopySourceRange=f"bytes={offset}-{offset + count - 1}",
             CopySourceIfMatch=f'"{reader.tag}"',
         )
-        # rclone tells none, without which the upload cannot be completed.
+        # rclone returns no tag, and the upload cannot be completed without it.
         tag = answer["CopyPartResult"].get("ETag", "").strip('"')
         if tag:
             self._tags[number] = tag
         return bool(tag)
 
     def send(self, offset: int, block: memoryview, *, last: bool) -> None:
-        """Send one part, unless it is there already."""
+        """Send one part, unless S3 already has it."""
         del last
         number, digest = offset // self.part + 1, digest_of(block)
         self._ready()
         if self._there.get(number) == (digest.hexdigest(), len(block)):
             self._tags[number] = digest.hexdigest()
             return
-        # S3 compares the content with this.
+        # S3 compares the content with this digest.
         sent = b64encode(digest.digest()).decode()
-        # botocore cannot send a view of memory a second time, so it gets what is viewed, or a copy.
+        # botocore cannot send a memoryview a second time, so it gets the object viewed, or a copy.
         viewed = block.obj
         body = viewed if isinstance(viewed, bytes | bytearray) and len(viewed) == len(block) else bytes(block)
         answer = self._call("upload_part", number, Body=body, ContentMD5=sent)
@@ -95,7 +95,7 @@ class S3Upload(Upload):
         return self._bucket.call(method, self._key, PartNumber=number, UploadId=self._upload, **given)
 
     def _ready(self) -> None:
-        """Continue an abandoned upload, or begin one, once."""
+        """On the first call, continue an abandoned upload or begin a new one."""
         with self._lock:
             if not self._upload:
                 self._begin()
@@ -103,11 +103,11 @@ class S3Upload(Upload):
     def _begin(self) -> None:
         where = self._bucket.place
         for record in dead(where, self._key):
-            # The writer of an old one may be on another host, and send more of it yet.
+            # The writer of an old upload may be on another host and still be sending.
             if not self._upload and not record.old and record.part == self.part and self._listed(record):
                 self._upload, self._record = record.upload, record
             else:
-                # It will not be continued: we are making this object.
+                # No other transfer will continue it, because this one writes the object.
                 self._abort(record.upload)
                 record.remove()
         if not self._upload:
@@ -116,7 +116,7 @@ class S3Upload(Upload):
             self._record = begin(where, self._key, self._upload, self.part)
 
     def _listed(self, record: Record) -> bool:
-        """Take note of the parts of an upload; False if it is gone, or they cannot be listed."""
+        """Record the parts of an upload; False if it is gone or they cannot be listed."""
         there: dict[int, tuple[str, int]] = {}
         after = 0
         try:
@@ -130,7 +130,7 @@ class S3Upload(Upload):
                     break
                 before, after = after, int(page.get("NextPartNumberMarker") or 0)
                 if after <= before:
-                    # A list that does not get on has no end; all parts are sent again.
+                    # A listing that does not advance would never end; all parts are sent again.
                     return False
         except FileNotFoundError:
             return False
@@ -142,7 +142,7 @@ class S3Upload(Upload):
         return True
 
     def finish(self) -> None:
-        """Have the object seen, and forget the upload."""
+        """Complete the upload and delete its record."""
         self._complete()
         if self._record is not None:
             self._record.remove()
@@ -158,7 +158,7 @@ class S3Upload(Upload):
             )
             got = answer["ETag"].strip('"')
         except FileNotFoundError:
-            # The answer to a first request may have been lost, which has removed the upload.
+            # An earlier request may have completed the upload, its response being lost.
             _, _, got = self._bucket.head(self._key)
             if got != expected:
                 raise
@@ -166,7 +166,7 @@ class S3Upload(Upload):
             raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 assembled different parts.")
 
     def abort(self, error: BaseException | None) -> None:
-        """Abort it; but after a transient error, leave it to the next try."""
+        """Abort the upload; after a transient error, keep it for the next try."""
         if not self._upload:
             return
         if self._record is not None and isinstance(error, S3Fault) and error.transient:
@@ -177,6 +177,6 @@ class S3Upload(Upload):
             self._record.remove()
 
     def _abort(self, upload: str) -> None:
-        # If it is gone, or the server is, then so is its record, and the bucket's own rules have to see to it.
+        # If this fails, the record is deleted all the same, and the bucket's lifecycle rules have to remove the parts.
         with suppress(FileNotFoundError, S3Fault):
             self._bucket.call("abort_multipart_upload", self._key, UploadId=upload)
