@@ -1,1 +1,1 @@
-"""Hosts that are reached by SFTP."""
+"""SFTP servers."""

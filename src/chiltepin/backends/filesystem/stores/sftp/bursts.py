@@ -1,8 +1,8 @@
 """Small files of an SFTP server, many in one burst.
 
-What a small file costs over SFTP is the way there and back, not its bytes. So the requests of many files travel
-together: two bursts bring what is in them; three open, fill and rename them, however many they are. Each file has its
-own fate all the same: it is whole or it is not seen, and one that fails does not hold up the others.
+A small file over SFTP costs round trips, not bandwidth. So the requests of many files are sent together: two bursts
+read a group of files; three open, fill and rename a group, whatever its size. Each file still succeeds or fails alone:
+it is visible only when complete, and a failed file does not delay the rest.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ __all__ = ["SMALL", "Upload", "download_batch", "groups", "upload_batch"]
 #: Bytes of a file that is copied in bursts with others.
 SMALL = 1 << 20
 
-#: Files and bytes in one burst. The bytes are in memory for each thread, as they are sent and as they are read back;
-#: with more files in it a burst is no shorter for each (docs/decisions/sftp-client.md).
+#: Most files and bytes in one burst. Each thread holds the bytes in memory twice: as sent and as read back. More files
+#: in a burst do not make it cheaper for each (docs/decisions/sftp-client.md).
 _FILES, _BYTES = 50, 2 << 20
 
 
 def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries again, so many at a time as one burst may have."""
+    """Split the entries into groups, each small enough for one burst."""
     group: list[Entry] = []
     size = 0
     for entry in entries:
@@ -65,7 +65,7 @@ def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 
 
 class Upload:
-    """A small file to be sent to a path on the server."""
+    """A small file to upload to a path on the server."""
 
     def __init__(self, entry: Entry, path: str) -> None:
         self.entry, self.path = entry, path
@@ -75,18 +75,18 @@ class Upload:
         #: The permission bits of the file that it replaces.
         self.mode: int | None = None
         self.handle = b""
-        #: Its bytes when it is there, or why it is not; None if it is no longer a small file.
+        #: Bytes written, or the error; None if the file is no longer small.
         self.outcome: int | Exception | None = None
 
     def load(self, origin: Folder, *, mtime: bool) -> bool:
-        """Read all of it; return whether it is to be sent."""
+        """Read the whole file; return whether to send it."""
         try:
             with origin.read(self.entry.name) as reader:
                 if reader.size is None or reader.size > SMALL:
                     return False
                 self.content = _whole(reader, reader.size, self.entry.name)
                 self.mtime = reader.mtime if mtime else None
-        except Exception as err:  # noqa: BLE001 - whatever a store raises is told of this file
+        except Exception as err:  # noqa: BLE001 - any error of a store is this file's outcome
             self.outcome = err
             return False
         return True
@@ -145,9 +145,9 @@ def _open(connection: Connection, files: Sequence[Upload]) -> list[Upload]:
 
 
 def _fill(connection: Connection, files: Sequence[Upload], *, verify: bool) -> list[Upload]:
-    """Write them, read them back, set their times and close them.
+    """Write the files, read them back, set their times and close them.
 
-    A server does what is asked of one file in the order of the asking (draft-ietf-secsh-filexfer-02, 6.1).
+    A server processes the requests for one file in the order they are sent (draft-ietf-secsh-filexfer-02, 6.1).
     """
     step = min(connection.writes, connection.reads)
     backs = [memoryview(bytearray(len(file.content) if verify else 0)) for file in files]
@@ -157,7 +157,7 @@ def _fill(connection: Connection, files: Sequence[Upload], *, verify: bool) -> l
     reads = [_pieces(reading, file.handle, back, step) for file, back in zip(files, backs, strict=True)]
     for file, asked in zip(files, reads, strict=True):
         asked.append(Request(MessageType.CLOSE, file.handle))
-    # First, so that nothing is more readable while it is written; some servers cannot, and write all the same.
+    # First, so that no file is more readable while it is written. A server that cannot do this still writes.
     modes = [
         Request(MessageType.FSETSTAT, file.handle, permissions(file.mode)) for file in files if file.mode is not None
     ]
@@ -184,7 +184,7 @@ def _fill(connection: Connection, files: Sequence[Upload], *, verify: bool) -> l
 
 
 def _timing(file: Upload) -> list[Request]:
-    """Return the requests that set the time of a file, and look whether it is kept."""
+    """Return the requests that set the time of a file and check that it is kept."""
     if file.mtime is None:
         return []
     return [Request(MessageType.FSETSTAT, file.handle, times(file.mtime)), Request(MessageType.FSTAT, file.handle)]
@@ -197,17 +197,17 @@ def _pieces(
 
 
 def _rename(connection: Connection, files: Sequence[Upload]) -> None:
-    """Give them their names, each in place of what has it."""
+    """Rename the files to their real names, replacing existing files."""
     asked = [renaming(connection, file.temp_file, file.path) for file in files]
     connection.ask(*asked)
     for file, request in zip(files, asked, strict=True):
-        # What is in the way of one is looked at alone.
+        # A rename that failed is retried alone, to handle the file in its way.
         if request.status == 0 or file.judge(partial(moved, connection, file.temp_file, file.path)):
             file.outcome = len(file.content)
 
 
 class Downloaded:
-    """A small file of the server that was read whole; nothing of it is open any more."""
+    """A small file of the server, read whole and already closed."""
 
     def __init__(self, path: str, content: memoryview, before: Attributes, after: Attributes) -> None:
         self._content, self._position = content, 0
@@ -221,7 +221,7 @@ class Downloaded:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Let the memory go."""
+        """Free the memory."""
         self._content = memoryview(b"")
 
     @property
@@ -230,27 +230,26 @@ class Downloaded:
         return told_time(self._told)
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there."""
+        """Fill the block from ``offset``."""
         piece = self._content[offset : offset + len(block)]
         block[: len(piece)] = piece
         return len(piece)
 
     def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended."""
+        """Fill the block from the current position."""
         count = self.read_at(self._position, block)
         self._position += count
         return count
 
     def changed(self) -> bool:
-        """Whether it was another one after it was read than before."""
+        """Whether size or time changed while the file was read."""
         return self._changed
 
 
 def download_batch(connection: Connection, files: Sequence[tuple[Entry, str]]) -> dict[str, Downloaded]:
     """Read small files, each with its path, in two bursts; return them by name.
 
-    Files that cannot be read, or have another size than in their entries, are missing: opening one alone gives its
-    error.
+    Files that cannot be read, or whose size differs from their entries, are missing: opening one alone gives its error.
     """
     looks = [Request(MessageType.LSTAT, pack_string(path)) for _, path in files]
     opens = [opening(path, READING) for _, path in files]
@@ -260,7 +259,7 @@ def download_batch(connection: Connection, files: Sequence[tuple[Entry, str]]) -
         if opened.status is not None:
             continue
         if look.status is None and Attributes.of(look.body)[0].kind == "file":
-            # One byte of an empty file: what is made when it is read may have more than it tells.
+            # One byte of an empty file: a file generated on read, as in /proc, may report size 0.
             content = memoryview(bytearray(entry.size or 1))
             reads = _pieces(reading, opened.body, content, connection.reads)
             before, after = Request(MessageType.FSTAT, opened.body), Request(MessageType.FSTAT, opened.body)

@@ -1,8 +1,8 @@
 """One SFTP connection, used by many threads at once.
 
-Requests are sent in bursts: all requests that do not need an answer of each other are sent together before their
-answers are awaited, so that a burst takes one round trip. There is no separate reader thread: one of the waiting
-threads reads for all, and passes that on when it has its answers. So a single thread never waits for another.
+Requests are sent in bursts: requests that do not depend on each other are all sent before the first reply is awaited,
+so that a burst takes one round trip. There is no separate reader thread: one of the waiting threads reads for all, and
+hands over to the next when it has its replies. So a single thread never waits for another.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_IN_FLIGHT", "Connection"]
 
-#: Bursts under way on one connection; what is more waits. With 16 of 800 KB, an OpenSSH server took three times as long
-#: for all of them as with 4 (docs/decisions/sftp-client.md).
+#: Most bursts in flight on one connection; further ones wait. With 16 of 800 KB, an OpenSSH server took three times as
+#: long for all of them as with 4 (docs/decisions/sftp-client.md).
 MAX_IN_FLIGHT = 4
 
-#: Limit of bytes of an answer, as in OpenSSH (sftp-common.h).
+#: Most bytes of a reply, as in OpenSSH (sftp-common.h).
 _LARGEST = 256 * 1024 + 1024
 
-#: Bytes of data in one message that every server has to take (draft-ietf-secsh-filexfer-02, 3).
+#: Bytes of data in one message that every server has to accept (draft-ietf-secsh-filexfer-02, 3).
 _SAFE = 32768
 
 #: Seconds within which a sender notices that ssh was killed.
@@ -58,7 +58,7 @@ class _Burst:
 
     def __init__(self, count: int) -> None:
         self.left = count
-        # Held until the answers are there, or until it is this thread's turn to read.
+        # Held until the replies have arrived, or until it is this thread's turn to read.
         self.bell = threading.Lock()
         self.bell.acquire()
 
@@ -66,7 +66,7 @@ class _Burst:
 class Connection:
     """A connection to an SFTP server, through a process of OpenSSH.
 
-    A server that cannot be reached, or refuses the login, is a `ConnectionLostError` or a `Fault`.
+    A server that cannot be reached, or rejects the login, raises `ConnectionLostError` or `Fault`.
     """
 
     def __init__(self, login: OpenSSH) -> None:
@@ -79,28 +79,27 @@ class Connection:
         self._pending: dict[int, tuple[Request, _Burst]] = {}
         self._sending, self._lock = threading.Lock(), threading.Lock()
         self._waiting: list[_Burst] = []
-        # Handles of files that are no longer used.
+        # Handles to close when a request can be sent.
         self._left: deque[bytes] = deque()
         self._led = False
-        #: Why it was lost.
+        #: Why the connection was lost.
         self._loss = self._told(ConnectionAbortedError())
         self._turns = threading.Semaphore(MAX_IN_FLIGHT)
-        #: Seconds of the shortest burst so far: about the way there and back.
+        #: Seconds of the shortest burst so far: about the round-trip time.
         self.delay = float("inf")
-        #: Whether it is of no use any more.
+        #: Whether the connection is unusable.
         self.broken = False
-        #: Bursts that are under way.
+        #: Bursts in flight.
         self.load = 0
         #: Files and listings that are open on the server.
         self.handles = 0
         self.extensions = self._greet()
         self.reads, self.writes = self._limits()
-        #: Whether a file that is open can be cut; None before that was tried.
+        #: Whether an open file can be truncated; None if not tried yet.
         self.cuts: bool | None = None
-        #: Whether it does what is asked of one file in the order of the asking, and lets a file be read that is being
-        #: written. The temporary file of the protocol asks for the first (draft-ietf-secsh-filexfer-02, 6.1),
-        #: but servers over object stores can do neither, and those that can say so by an extension for files that are
-        #: open.
+        #: Whether the server processes the requests for one file in order, and lets a file be read while it is written.
+        #: The draft of the protocol requires the first (draft-ietf-secsh-filexfer-02, 6.1), but servers over object
+        #: stores can do neither. Servers that can do both have an extension for open files.
         self.orderly = "fsync@openssh.com" in self.extensions
 
     def _leave(self) -> None:
@@ -112,7 +111,7 @@ class Connection:
     def _greet(self) -> dict[str, bytes]:
         """Agree on version 3."""
         try:
-            # One that has ended already may have said why.
+            # If ssh has already exited, its output may say why.
             with suppress(BrokenPipeError):
                 self._write([struct.pack(">IBI", 5, MessageType.INIT, 3)])
             head = self._output.read(4)
@@ -122,8 +121,8 @@ class Connection:
             answer = b""
         if answer[:5] != struct.pack(">BI", MessageType.VERSION, 3):
             self.broken = True
-            # What a shell printed; of words that are no more than four bytes there may be more by now. The size of a
-            # reply begins with 0, and what is less than a size was cut off.
+            # Text that a shell printed; after four bytes or fewer, more may have arrived. The size of a reply begins
+            # with 0, and fewer bytes than a size were cut off.
             words = answer if answer[:1] not in (b"\0", bytes([MessageType.VERSION])) else b""
             with suppress(OSError):
                 words += self._output.peek() if words else b""
@@ -144,12 +143,12 @@ class Connection:
         if request.status is not None or len(request.body) < 32:  # noqa: PLR2004 - four numbers of 64 bits
             return _SAFE, _SAFE
         _, reads, writes, _ = struct.unpack_from(">QQQQ", request.body)
-        # 0 means no limit; then those of OpenSSH are a good choice.
+        # 0 means no limit; OpenSSH's own limits then serve.
         largest = _LARGEST - 2048
         return min(reads or largest, largest), min(writes or largest, largest)
 
     def ask(self, *requests: Request) -> tuple[Request, ...]:
-        """Send all requests, and return them with all answers; a ConnectionLostError if an answer is missing."""
+        """Send all requests, and return them with their replies; a ConnectionLostError if a reply is missing."""
         burst = _Burst(len(requests))
         with self._lock:
             self.load += 1
@@ -230,12 +229,12 @@ class Connection:
                 raise ValueError(count)
             if self._output.readinto(request.into[:count]) != count:
                 raise ConnectionResetError
-            # A flag of later versions, which says that this is the end of the file.
+            # Later versions append a flag for the end of the file.
             self._read(size - 9 - count)
         else:
             request.body = self._read(size - 5)
             if kind == HANDLE:
-                # Of what some servers add, nothing comes back to them.
+                # Some servers append bytes, which must not be sent back with the handle.
                 request.body = request.body[: 4 + int.from_bytes(request.body[:4], "big")]
         request.answer = kind
         self.handles += (kind == HANDLE) - (request.kind == MessageType.CLOSE)
@@ -252,7 +251,7 @@ class Connection:
         return data
 
     def _hand_over(self) -> None:
-        """Let another one that waits read from now on; after the end of the connection, all may know."""
+        """Let the next waiting thread read; if the connection was lost, wake all of them."""
         with self._lock:
             heirs = self._waiting if self.broken else self._waiting[:1]
             self._waiting = self._waiting[len(heirs) :]
@@ -261,7 +260,7 @@ class Connection:
                 heir.bell.release()
 
     def _break(self, error: Exception) -> None:
-        """Give the connection up: end the process, which the reader notices."""
+        """Give up the connection: kill ssh, which ends the reader."""
         if not self.broken:
             self._loss = self._told(error)
             self.broken = True
@@ -282,19 +281,19 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether a request may be sent; its process may have ended while nothing was asked of it."""
+        """Whether a request can be sent; ssh may have exited while the connection was idle."""
         return not self.broken and self._process.poll() is None
 
     def lost(self) -> ConnectionLostError:
-        """Return the error that says why the connection was lost, and give it up."""
+        """Give up the connection, and return the error that says why it was lost."""
         self._break(ConnectionResetError())
         return ConnectionLostError(*self._loss)
 
     def close(self) -> None:
-        """End the connection; what is in flight fails."""
+        """Close the connection; requests in flight fail."""
         self._break(ConnectionAbortedError())
-        # A sender notices that at once, and does not write to what has the number of the pipe next. Ctrl-C just
-        # before a `try` may have left the lock taken: it is not waited for.
+        # The sender notices at once; the lock keeps it from writing to a file that reuses the pipe's descriptor. The
+        # wait has a limit, because Ctrl-C just before a `try` may have left the lock taken.
         taken = self._sending.acquire(timeout=_SEEING)
         try:
             self._end()
@@ -303,10 +302,10 @@ class Connection:
                 self._sending.release()
 
     def close_file(self, handle: bytes) -> None:
-        """Let a file or a listing go, and wait for nothing.
+        """Close a file or a listing without waiting.
 
-        The garbage collector comes here with a listing that was left unread, in whatever thread it runs. That one may
-        be sending, and would wait for itself. What cannot be sent at once is sent after what is sent next.
+        The garbage collector calls this for an unfinished listing, in any thread. That thread may be sending, and would
+        wait for itself. So a request that cannot be sent at once is sent after the next burst.
         """
         self._left.append(handle)
         self._close_left()
@@ -320,13 +319,13 @@ class Connection:
                 self._sending.release()
 
     def _close_one(self) -> bool:
-        """Send a request to close a handle; return whether to go on. The next reader drops the answer."""
+        """Send a request to close a handle; return whether to continue. The next reader drops the reply."""
         request, request_id = Request(MessageType.CLOSE, self._left[0]), next(self._ids) & 0xFFFFFFFF
         packet = request.packet(request_id)
         self._pending[request_id] = (request, _Burst(1))
         try:
-            # Whole or not at all: a handle has 256 bytes at most (draft-ietf-secsh-filexfer-02, 7), and a
-            # pipe takes up to PIPE_BUF so (pipe(7)).
+            # Never written in part: a handle has at most 256 bytes (draft-ietf-secsh-filexfer-02, 7), and writes of up
+            # to PIPE_BUF bytes are atomic (pipe(7)).
             if os.write(self._input, packet) < len(packet):
                 raise ConnectionResetError
         except BlockingIOError:
@@ -340,10 +339,10 @@ class Connection:
 
 
 def reading(handle: bytes, offset: int, block: memoryview) -> Request:
-    """Return the request that fills a block from there."""
+    """Return the request that fills a block from ``offset``."""
     return Request(MessageType.READ, handle, struct.pack(">Q", offset), pack_uint32(len(block)), into=block)
 
 
 def writing(handle: bytes, offset: int, block: memoryview) -> Request:
-    """Return the request that writes a block there."""
+    """Return the request that writes a block at ``offset``."""
     return Request(MessageType.WRITE, handle, struct.pack(">Q", offset), pack_uint32(len(block)), tail=block)

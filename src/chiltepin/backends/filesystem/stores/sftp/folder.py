@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpFolder"]
 
-#: Requests for more names of a listing that are under way at once; OpenSSH gives 100 names for each.
+#: READDIR requests in flight for one listing; OpenSSH returns 100 names for each.
 _READ_DIRS = 8
 
-#: Files that are removed in one burst.
+#: Files removed in one burst.
 _REMOVALS = 64
 
 
 class Server(Protocol):
-    """What a folder needs of the store that it is in."""
+    """The part of the store that a folder uses."""
 
     #: Large temporary files that were left and may be continued, by the path of their folder and content id.
     leftovers: dict[tuple[str, str], str]
 
     def connection(self) -> Connection:
-        """Return the connection that has the least to do."""
+        """Return the least busy connection."""
         ...
 
     def path(self, parts: Parts) -> str:
@@ -55,16 +55,16 @@ class Server(Protocol):
         ...
 
     def look(self, path: str) -> Attributes | None:
-        """Return what the server tells of a path, a link not followed; None if nothing is there."""
+        """Return the attributes of a path without following a link; None if it does not exist."""
         ...
 
     def sweep_once(self, folder: SftpFolder, path: str) -> None:
-        """Remove leftovers from a folder, the first time that this store writes there."""
+        """Before this store's first write to a folder, remove leftovers there."""
         ...
 
 
 class SftpFolder(NothingHeld):
-    """One folder of the server; see the head of this module for what it is not."""
+    """One folder of the server; see the module `store` for its limits."""
 
     #: A folder has one name here.
     identity = None
@@ -87,7 +87,7 @@ class SftpFolder(NothingHeld):
             while more:
                 for request in connection.ask(*(Request(MessageType.READDIR, handle) for _ in range(_READ_DIRS))):
                     if request.status == EOF:
-                        # An answer after it may hold names all the same, where they are given in any order.
+                        # If the server replies in any order, a later reply may still contain names.
                         more = False
                         continue
                     found = list(names(request.result()))
@@ -107,7 +107,7 @@ class SftpFolder(NothingHeld):
             yield from owners.missing({entry.name for entry in self.entries(temp_files=True)})
 
     def _complete(self, connection: Connection, found: Sequence[tuple[str, Attributes]]) -> None:
-        """Check each entry without a kind, size or time in the listing."""
+        """Ask for the attributes of each entry that the listing leaves without a kind, size or time."""
         unclear = [(self._below(name), facts) for name, facts in found if facts.incomplete]
         if not unclear:
             return
@@ -119,7 +119,7 @@ class SftpFolder(NothingHeld):
         classified(connection, unclear)
 
     def put_back(self, names: dict[str, str]) -> None:
-        """Rename files that made way to the names that they had; what has one of these by now stays."""
+        """Rename files that were set aside back to their old names; a file that now has such a name stays."""
         renames = [
             Request(MessageType.RENAME, pack_string(self._below(old)), pack_string(self._below(new)))
             for old, new in names.items()
@@ -136,7 +136,7 @@ class SftpFolder(NothingHeld):
         return SftpReader(self._store.connection, self._below(name))
 
     def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
-        """Copy a small file with few and long bursts; see `Folder.copy_from`."""
+        """Copy a small file in a few long bursts; see `Folder.copy_from`."""
         if not entry.fits(SMALL) or options.checksum or not self._store.connection().orderly:
             return None
         self._store.sweep_once(self, self._path)
@@ -149,13 +149,13 @@ class SftpFolder(NothingHeld):
         return file.outcome
 
     def read_small(self, entry: Entry) -> None:
-        """Have no shorter way; many small files are read `prefetch`."""
+        """Return None: this store has no faster path for one file; `prefetch` reads many."""
         del entry
 
     def copy_all_from(
         self, origin: Folder, entries: Sequence[Entry], options: CopyOptions
     ) -> Iterator[tuple[Entry, int | Exception | None]]:
-        """Copy small files, many with the bursts of one; see `Batching.copy_all_from`."""
+        """Copy small files, many in the bursts of one; see `Batching.copy_all_from`."""
         self._store.sweep_once(self, self._path)
         orderly = self._store.connection().orderly
         for entry in entries:
@@ -172,7 +172,7 @@ class SftpFolder(NothingHeld):
         return _Ahead(self._store, self._parts, entries) if self._store.connection().orderly else self
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> SftpTempFile | SftpInOrderFile:
-        """Begin a file, or go on with one of the same mark whose writer died."""
+        """Begin a file, or continue one with the same mark whose writer died."""
         self._store.sweep_once(self, self._path)
         word = owners.mark_of(content_id, name)
         temp_file = owners.new_name(word)
@@ -200,7 +200,7 @@ class SftpFolder(NothingHeld):
             raise
 
     def _adopt(self, key: tuple[str, str], temp_file: str) -> bool:
-        """Give a leftover our name, which only one can do; return whether it was us."""
+        """Rename a leftover to our name; return False if another process did so first."""
         leftover = self._store.leftovers.pop(key, None)
         if leftover is None or key[1] == "0":
             return False
@@ -218,7 +218,7 @@ class SftpFolder(NothingHeld):
         return Request(MessageType.REMOVE, pack_string(self._below(name)), about=self._below(name))
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove them, many in one burst."""
+        """Remove the files, many in one burst."""
         for start in range(0, len(names), _REMOVALS):
             chosen = names[start : start + _REMOVALS]
             try:
@@ -229,7 +229,7 @@ class SftpFolder(NothingHeld):
             for name, request in zip(chosen, asked, strict=True):
                 try:
                     request.result()
-                except (OSError, Fault) as err:  # noqa: PERF203 - the others go on
+                except (OSError, Fault) as err:  # noqa: PERF203 - the rest continues
                     yield name, err
 
     def remove_folder(self, name: str) -> None:
@@ -249,12 +249,12 @@ class SftpFolder(NothingHeld):
 
 
 def _unclear(file: Upload) -> bool:
-    """Whether a file failed that may go alone: "failure" may mean that so many cannot be open at once."""
+    """Whether to retry a failed file alone: "failure" may mean that too many files were open."""
     return isinstance(file.outcome, Fault) and file.outcome.code == "ENDPOINT_ERROR"
 
 
 class _Ahead(SftpFolder):
-    """A folder whose files are read in the order in which they were announced, and so many at a time."""
+    """A folder whose small files are read ahead, in the order announced, a group at a time."""
 
     def __init__(self, store: Server, parts: Parts, entries: Sequence[Entry]) -> None:
         super().__init__(store, parts)
@@ -263,12 +263,12 @@ class _Ahead(SftpFolder):
         self._readers: dict[str, Downloaded] = {}
 
     def read(self, name: str) -> SftpReader | Downloaded:
-        """Open a file, of which all may be here already."""
+        """Open a file, which may already have been read ahead."""
         group = self._coming.get(name, [])
         for entry in group:
             del self._coming[entry.name]
         if len(group) > 1:
-            # The error is seen when the file is tried again, alone.
+            # Opening the file alone raises its error again.
             self._readers.clear()
             with suppress(OSError, Fault):
                 self._readers = download_batch(

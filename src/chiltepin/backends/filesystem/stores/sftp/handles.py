@@ -1,4 +1,4 @@
-"""Files on an SFTP server: how they are opened, read, and given their names."""
+"""Open and read files on an SFTP server."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PART", "Handles", "TooManyOpenFault", "classified", "fetched", "opened", "opening"]
 
-#: What a server says of a folder that it does not list, although it is one: no permission, not supported.
+#: Status codes that a server may return for a folder that it does not list: no permission, not supported.
 _UNCLEAR = (3, 8)
 
-#: Bytes of a part: long enough that the way there and back costs little, short enough for many at once.
+#: Bytes of a part: large enough that the round trip costs little, small enough for many at once.
 PART = 4 << 20
 
 
@@ -37,20 +37,20 @@ def opening(path: str, flags: int) -> Request:
 
 
 class TooManyOpenFault(Fault):
-    """The server opened no file while others were open; a later try may find it better."""
+    """The server could not open a file while other files were open; a later try may succeed."""
 
 
 def opened(connection: Connection, request: Request) -> bytes:
-    """Return the handle of what was opened."""
+    """Return the handle of an opened file or listing."""
     if request.failed and connection.handles:
-        # SFTP has no word for it.
+        # SFTP has no code for too many open files.
         reason = f"The server could not open {request.about}; it may limit the number of open files."
         raise TooManyOpenFault("ENDPOINT_ERROR", reason)
     return request.result()
 
 
 def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) -> None:
-    """Find out which files are links, folders or files, if the server does not tell in their attributes.
+    """Find out which entries are links, folders or files, if their attributes do not tell.
 
     The kind is added to the attributes. It stays unknown if a server does not support links.
     """
@@ -69,20 +69,19 @@ def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) 
                 connection.close_file(folder.body)
             if folder.status is None:
                 facts.mode = stat.S_IFDIR
-            # Of one that may not be opened it is not known either.
+            # If permission is denied, the kind stays unknown.
             elif folder.status not in _UNCLEAR:
                 facts.mode = stat.S_IFREG
 
 
 def fetched(connection: Connection, handle: bytes, offset: int, block: memoryview) -> int:
-    """Fill a block from there; return how many bytes came, fewer only at the end of the file."""
+    """Fill a block from ``offset``; return how many bytes were read, fewer only at the end of the file."""
     step = connection.reads
     starts = range(0, len(block), step)
     asked = connection.ask(*(reading(handle, offset + start, block[start : start + step]) for start in starts))
     for start, request in zip(starts, asked, strict=True):
         wanted, count = len(block[start : start + step]), request.count()
-        # A server may give less than was asked for, and not only at the end (draft-ietf-secsh-filexfer-02,
-        # 6.4).
+        # A server may return fewer bytes than requested, not only at the end (draft-ietf-secsh-filexfer-02, 6.4).
         while 0 < count < wanted:
             (again,) = connection.ask(reading(handle, offset + start + count, block[start + count : start + wanted]))
             if not (more := again.count()):
@@ -103,18 +102,18 @@ class Handles:
         self.first: Connection | None = None
 
     def add(self, connection: Connection, handle: bytes) -> None:
-        """Take over a handle that was got in another way."""
+        """Add a handle that was opened elsewhere."""
         self.first = self.first or connection
         self._open[connection] = handle
 
     def any(self) -> tuple[Connection, bytes]:
-        """Return the connection that has the least to do, and the handle of the file there."""
+        """Return the least busy connection, and the handle of the file on it."""
         connection = self._choose()
         with self._lock:
             handle = self._open.get(connection)
             if handle is None:
                 if self.first is not None and not self.first.alive:
-                    # What was seen before may be another file by now; the whole file is another try.
+                    # The path may name another file by now, so the whole file has to be retried.
                     raise self.first.lost()
                 (request,) = connection.ask(opening(self._path, self._flags))
                 handle = opened(connection, request)
@@ -122,13 +121,13 @@ class Handles:
         return connection, handle
 
     def one(self) -> tuple[Connection, bytes]:
-        """Return the first connection, and the handle of the file there."""
+        """Return the first connection, and the handle of the file on it."""
         if self.first is None:
             return self.any()
         return self.first, self._open[self.first]
 
     def closing(self) -> None:
-        """Let all handles go, without waiting."""
+        """Close all handles without waiting."""
         with self._lock:
             for connection, handle in self._open.items():
                 connection.close_file(handle)

@@ -1,8 +1,8 @@
-"""Files that are being written on an SFTP server of which little is asked.
+"""Files that are being written on an SFTP server over an object store.
 
-Servers over object stores take a file from its start to its end, give nothing back of it before it is closed, and do
-what is asked at once in any order (``rclone serve sftp``, and others made of Go's sftp package). So a file is written
-in order, closed, read back under its temporary name, and only then given its real one.
+Such a server accepts a file only from start to end, returns none of it before it is closed, and processes concurrent
+requests in any order (``rclone serve sftp``, and other servers that use Go's sftp package). So a file is written in
+order, closed, read back under its temporary name, and only then renamed to its real one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpInOrderFile"]
 
-#: Bytes that are sent before their answers are awaited.
+#: Bytes that are sent before their replies are awaited.
 _PIECE = 1 << 20
 
 
@@ -66,7 +66,7 @@ class SftpInOrderFile(InOrderFile):
         )
         self._mode = mode_kept(look)
         if asked.status:
-            # The name is ours by chance alone, too, where the server knows no other way.
+            # For servers that cannot open exclusively; the random name is ours anyway.
             (asked,) = connection.ask(opening(temp_file, WRITING | CREATING | EMPTYING))
         asked.about = path
         self._handle: bytes | None = opened(connection, asked)
@@ -77,7 +77,7 @@ class SftpInOrderFile(InOrderFile):
         return self
 
     def _set_mode(self, more: int = 0) -> None:
-        """Give it the permission bits of the file that it replaces, and perhaps more; some servers cannot."""
+        """Set the permission bits of the file that it replaces, plus ``more``; some servers cannot."""
         if self._mode is not None:
             asked = Request(MessageType.SETSTAT, pack_string(self._temp_file), permissions(self._mode | more))
             self._choose().ask(asked)
@@ -101,7 +101,7 @@ class SftpInOrderFile(InOrderFile):
         self._end += len(block)
 
     def _close(self) -> None:
-        """Close what was written: a server that sends it on tells only then whether it is there."""
+        """Close the file: only then does a server over an object store report whether it was stored."""
         self._flush()
         if self._handle is not None:
             closing, self._handle = Request(MessageType.CLOSE, self._handle), None
@@ -110,12 +110,12 @@ class SftpInOrderFile(InOrderFile):
             written(self._connection, closing)
 
     def read_back(self) -> Written:
-        """Close what was written, and read it from its start."""
+        """Close the file, and read it from its start."""
         self._close()
         return Written(self._back, self._end)
 
     def commit(self, mtime: float | None) -> None:
-        """Set the time, and rename it in place of what had its name."""
+        """Set the time, and rename the file to its real name, replacing an existing file."""
         self._close()
         self._set_mode()
         connection = self._choose()

@@ -1,4 +1,4 @@
-"""The messages of SFTP, version 3, as OpenSSH speaks it (draft-ietf-secsh-filexfer-02, and PROTOCOL of OpenSSH, 4)."""
+"""The messages of SFTP version 3, as in OpenSSH (draft-ietf-secsh-filexfer-02, and PROTOCOL of OpenSSH, 4)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ERRNO = {
     _NO_CONNECTION: errno.ECONNRESET,
     _CONNECTION_LOST: errno.ECONNRESET,
     _UNSUPPORTED: errno.EOPNOTSUPP,
-    # Of later versions (draft-ietf-secsh-filexfer-13, 9.1); some servers send them in version 3, too.
+    # From later versions (draft-ietf-secsh-filexfer-13, 9.1); some servers send them in version 3, too.
     10: errno.ENOENT,
     11: errno.EEXIST,
     12: errno.EROFS,
@@ -58,21 +58,21 @@ NO_ATTRIBUTES = struct.pack(">I", 0)
 
 
 def pack_string(value: str | bytes) -> bytes:
-    """Return a string of the protocol; a name of any bytes stays what it is on a POSIX server."""
+    """Encode a string of the protocol; a name keeps its bytes, whatever their encoding."""
     raw = value if isinstance(value, bytes) else os.fsencode(value)
     return struct.pack(">I", len(raw)) + raw
 
 
 def pack_uint32(value: int) -> bytes:
-    """Return a number of 32 bits."""
+    """Encode a 32-bit number."""
     return struct.pack(">I", value)
 
 
 def times(mtime: float) -> bytes:
     """Return attributes that set the modification time.
 
-    SFTP has whole seconds. The next one is taken, not the last: a copy that seems older than its source would be copied
-    again by every run with ``sync_level="mtime"``.
+    SFTP has whole seconds. The time is rounded up: every run with ``sync_level="mtime"`` would copy a file again if its
+    copy seemed older.
     """
     seconds = min(max(-int(-mtime // 1), 0), 0xFFFFFFFF)
     return struct.pack(">III", _TIMES, seconds, seconds)
@@ -84,17 +84,17 @@ def permissions(mode: int) -> bytes:
 
 
 def length(size: int) -> bytes:
-    """Return attributes that cut a file."""
+    """Return attributes that truncate a file."""
     return struct.pack(">IQ", _SIZE, size)
 
 
 def told_time(mtime: int | None) -> float | None:
-    """Return the modification time that a file's attributes tell; None if they tell none.
+    """Return the modification time from a file's attributes; None if they have none.
 
     Raises
     ------
     Fault
-        From 2038 on: OpenSSH sends a time before 1970 as if it were one of these (sftp-common.c, stat_to_attrib).
+        For a time from 2038 on: OpenSSH also sends times before 1970 as such (sftp-common.c, stat_to_attrib).
     """
     if mtime is not None and mtime >= 1 << 31:
         reason = (
@@ -106,9 +106,9 @@ def told_time(mtime: int | None) -> float | None:
 
 
 class Request:
-    """One request, and its answer when it has come.
+    """One request, and its reply once it has arrived.
 
-    ``fields`` and ``tail``, which is not copied, are encoded. The data of an answer goes into ``into``.
+    ``fields`` and ``tail``, which is not copied, are encoded. The data of a reply is written to ``into``.
     """
 
     __slots__ = ("about", "answer", "body", "fields", "into", "kind", "tail")
@@ -122,7 +122,7 @@ class Request:
         about: str = "",
     ) -> None:
         self.kind, self.fields, self.tail, self.into = kind, b"".join(fields), tail, into
-        #: The path that it is about, for messages.
+        #: The path of the request, for messages.
         self.about = about
         self.answer, self.body = 0, b""
 
@@ -133,16 +133,16 @@ class Request:
 
     @property
     def status(self) -> int | None:
-        """The code of a status; None for any other answer."""
+        """The code of a status reply; None for any other reply."""
         return struct.unpack_from(">I", self.body)[0] if self.answer == STATUS else None
 
     @property
     def failed(self) -> bool:
-        """Whether the server says that it failed, and not why."""
+        """Whether the server reports a failure without a reason."""
         return self.answer == STATUS and self.status not in (_OK, EOF, *_ERRNO)
 
     def result(self) -> bytes:
-        """Return the body of the answer; an OSError or ``Fault`` if the server has reported an error."""
+        """Return the body of the reply; an OSError or ``Fault`` if the server reported an error."""
         code = self.status
         if code is None or code == _OK:
             return self.body
@@ -151,12 +151,12 @@ class Request:
         raise Fault("ENDPOINT_ERROR", f"The server says {self.words()!r} of {self.about or 'a file'} without a reason.")
 
     def words(self) -> str:
-        """Return what the server wrote for people."""
+        """Return the server's message."""
         count = struct.unpack_from(">I", self.body, 4)[0] if len(self.body) >= 8 else 0  # noqa: PLR2004 - two numbers
         return self.body[8 : 8 + count].decode(errors="replace")[:200] or "failure"
 
     def count(self) -> int:
-        """Return how many bytes a read got; 0 at the end of the file."""
+        """Return how many bytes were read; 0 at the end of the file."""
         if self.status == EOF:
             return 0
         body = self.result()
@@ -164,7 +164,7 @@ class Request:
 
 
 class Attributes:
-    """What the server tells of a file; what it does not tell is None."""
+    """The attributes of a file; None for those that the server omits."""
 
     __slots__ = ("mode", "mtime", "size")
 
@@ -173,7 +173,7 @@ class Attributes:
 
     @property
     def kind(self) -> Literal["file", "dir", "link", "other"]:
-        """What kind of entry it is; ``other`` also where the server does not tell."""
+        """The kind of entry; ``other`` also if the server does not tell."""
         mode = self.mode or 0
         if stat.S_ISREG(mode):
             return "file"
@@ -183,17 +183,17 @@ class Attributes:
 
     @property
     def incomplete(self) -> bool:
-        """Whether the server does not tell all that is asked of a file."""
+        """Whether the kind, time or size of the file is missing."""
         return self.mode is None or self.mtime is None or (self.size is None and self.kind == "file")
 
     def fill(self, other: Attributes) -> None:
-        """Take over what is not known yet."""
+        """Copy the missing attributes from ``other``."""
         for name in self.__slots__:
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
 
     def entry(self, name: str) -> Entry:
-        """Return it as an entry of a folder."""
+        """Return the attributes as an entry of a folder."""
         fault, size = None, self.size if self.kind == "file" else self.size or 0
         if self.mode is None:
             fault = Fault("ENDPOINT_ERROR", f"The server does not report whether {name} is a file, a folder or a link.")
@@ -201,7 +201,7 @@ class Attributes:
 
     @classmethod
     def of(cls, body: bytes, offset: int = 0) -> tuple[Attributes, int]:
-        """Decode attributes; return them, and where they end."""
+        """Decode attributes; return them and the offset of their end."""
         (flags,) = struct.unpack_from(">I", body, offset)
         offset += 4
         size = mode = mtime = None
@@ -231,7 +231,7 @@ def _text(body: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def names(body: bytes) -> Iterator[tuple[str, Attributes]]:
-    """Yield the names of a listing, or of a path or link that was looked up, with what is told of each."""
+    """Yield the names in a reply to READDIR, REALPATH or READLINK, with their attributes."""
     (count,) = struct.unpack_from(">I", body)
     offset = 4
     for _ in range(count):
@@ -242,9 +242,9 @@ def names(body: bytes) -> Iterator[tuple[str, Attributes]]:
 
 
 def extensions(body: bytes) -> dict[str, bytes]:
-    """Return the extensions that the server announces in its first answer."""
+    """Return the extensions that the server announces in its first reply."""
     found, offset = {}, 0
-    # The rest, if it is not a pair of texts, is not an extension.
+    # A rest that is not a pair of strings is not an extension.
     with suppress(struct.error):
         while offset < len(body):
             name, offset = _text(body, offset)

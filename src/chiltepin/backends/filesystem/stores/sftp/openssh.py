@@ -1,7 +1,7 @@
 """OpenSSH as the transport of SFTP: its command line, and the meaning of its messages.
 
-The encryption, the keys and the host keys are those of OpenSSH: whatever works with the command ``ssh`` works here,
-with the same ``~/.ssh/config``, agent, jump hosts and shared connections. It never prompts.
+OpenSSH handles encryption, keys and host keys: what works with the command ``ssh`` works here, with the same
+``~/.ssh/config``, agent, jump hosts and shared connections. It never prompts.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenSSH"]
 
-#: What is asked of ssh whatever its settings say, the first word winning (ssh_config(5)): nothing is prompted for, no
-#: host is taken unknown, nothing but the files is forwarded, and a server that is gone is noticed within a minute.
+#: Options that override the user's settings, because ssh uses the first value (ssh_config(5)): no prompts, no unknown
+#: hosts, no forwarding, and a server that has gone is noticed within a minute.
 _ALWAYS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -41,12 +41,12 @@ _ALWAYS = {
     "PermitLocalCommand": "no",
     "RemoteCommand": "none",
     "RequestTTY": "no",
-    # A connection that is shared already is used; ours is none that others share, since it ends with us.
+    # Use a shared connection, but never become its master: ours ends with this process.
     "ControlMaster": "no",
     "LogLevel": "ERROR",
 }
 
-#: What is asked unless the options say otherwise.
+#: Defaults, unless the options of the endpoint set them.
 _USUALLY = {"ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "4"}
 
 _SECRETS = ("passphrase", "password")
@@ -62,7 +62,7 @@ _KNOWN = (
     *_SECRETS,
 )
 
-#: What answers when ssh asks for a password or a passphrase, from its own environment; it knows no other answer.
+#: The askpass script: answers ssh's prompts for a password or passphrase from its environment, and no other prompt.
 _ANSWER = """#!/bin/sh
 case "$1" in
 *assphrase*) [ -n "$CHILTEPIN_SSH_PASSPHRASE" ] && printf '%s\\n' "$CHILTEPIN_SSH_PASSPHRASE" ;;
@@ -75,21 +75,21 @@ esac
 #: Seconds for ssh to print its settings, without a connection.
 _TELLING = 10.0
 
-#: Bytes that are shown of what came instead of an answer.
+#: Bytes shown of output that is not a reply.
 _SHOWN = 120
 
-#: How ssh names a host, which may be a jump host, whose address it does not find.
+#: ssh's error for a host, perhaps a jump host, whose address it cannot find.
 _UNKNOWN_HOST = re.compile(r"Could not resolve hostname ([^\s:]+)")
 
-#: Bytes that a pipe to ssh holds, where that can be said.
+#: Capacity in bytes of a pipe to ssh, where it can be set.
 _PIPE = 1 << 20
 
 
 class OpenSSH:
     """The connection to a server, ``sftp://user@host:port/path``; for the options see `docs/howto/sftp.md`.
 
-    A host may be an alias of ``~/.ssh/config``. A path that begins with ``/~/`` counts from the folder after the login.
-    An unknown option, or a URL without a host, is a ConfigError.
+    A host may be an alias in ``~/.ssh/config``. A path that begins with ``/~/`` is relative to the login folder. An
+    unknown option, or a URL without a host, raises ConfigError.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -103,22 +103,22 @@ class OpenSSH:
                 "{env: NAME}."
             )
         self.host = parts.hostname or ""
-        # ssh would take it for an option, or a part of one.
+        # ssh would parse the host as an option, or a part of one.
         if not self.host or self.host.startswith("-"):
             raise ConfigError("An SFTP URL needs a host; write one such as 'sftp://user@host/folder'.")
         self.user = unquote(parts.username or "") or str(options.get("username", ""))
         self.port = int(parts.port or options.get("port", 0))
-        # All of it: a folder of the server may have "?" or "#" in its name.
+        # Not urlsplit's path: a folder of the server may have "?" or "#" in its name.
         path = url.partition("://")[2].removeprefix(parts.netloc)
         self.path = path.removeprefix("/~/") if path.startswith("/~/") else path or "/"
         self.connections = max(1, int(options.get("connections", 4)))
-        #: Seconds for which a server may answer nothing that it is asked.
+        #: Seconds without any reply to a request before the connection is given up.
         self.response_timeout = float(options.get("silence", 120))
         self.options = dict(options)
 
     @property
     def command(self) -> list[str]:
-        """The words of the command, but for the last ones, which say what is to be run there."""
+        """The ssh command line, without the host and what to run there."""
         words = ["ssh"]
         if config := self.options.get("ssh_config"):
             words += ["-F", str(config)]
@@ -131,14 +131,14 @@ class OpenSSH:
             said["User"] = self.user
         if self.port:
             said["Port"] = self.port
-        # There is no prompt in either case: with a secret, our script answers.
+        # ssh prompts in neither case: with a secret, the askpass script answers.
         always = _ALWAYS | ({"BatchMode": "no", "NumberOfPasswordPrompts": "1"} if self._secrets() else {})
         for name, value in (always | {k: v for k, v in (_USUALLY | said).items() if k not in always}).items():
             words += ["-o", f"{name}={value}"]
         return words
 
     def _typed(self, *further: str) -> str:
-        """Return the command that a user types to try the same connection."""
+        """Return the command for a user to try the same connection."""
         words = ["ssh", *further]
         if config := self.options.get("ssh_config"):
             words += ["-F", str(config)]
@@ -157,7 +157,7 @@ class OpenSSH:
 
     @cached_property
     def _ciphers(self) -> list[str]:
-        """Options that put the ciphers of the processor first; none if the user has chosen ciphers, or it has none."""
+        """Options that prefer ciphers in hardware; none if the user has chosen ciphers, or there are none."""
         usual = _settings("ssh", "-F", "none", "-G", "--", "localhost").get("ciphers", "") if in_hardware() else ""
         known = usual.split(",")
         quick = [cipher for cipher in QUICK if cipher in known]
@@ -173,37 +173,37 @@ class OpenSSH:
         secrets = self._secrets()
         if not secrets:
             return dict(os.environ)
-        # DISPLAY: before OpenSSH 8.4, only who had one was answered.
+        # Before OpenSSH 8.4, ssh ran an askpass program only if DISPLAY was set.
         asking = {"SSH_ASKPASS": _answering(), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
         return dict(os.environ) | secrets | asking
 
     @cached_property
     def _target(self) -> dict[str, str]:
-        """What ssh makes of the host: its own settings may give it another name, port, user or way."""
+        """How ssh resolves the host: its settings may change the name, port, user or jump host."""
         told = _settings(*self.command, "-G", "--", self.host)
         given = {"hostname": self.host, "port": str(self.port or 22), "user": self.user}
         named = {name: told.get(name, "none") for name in (*given, "proxyjump", "proxycommand")}
         return given | {name: value for name, value in named.items() if value != "none"}
 
     def same(self, other: OpenSSH) -> bool:
-        """Whether the other one leads to the same server by the settings; of another user, if its path is absolute."""
+        """Whether the settings of both lead to one server; the user may differ only if the other path is absolute."""
         ours, theirs = dict(self._target), dict(other._target)
         users = ours.pop("user") == theirs.pop("user") or other.path.startswith("/")
         host, other_host = ours.pop("hostname"), theirs.pop("hostname")
-        # Behind a jump host, an address is that of another machine than here, and is not looked up.
+        # Behind a jump host a name may have another address than here, so it is not looked up.
         direct = ours.keys() == {"port"}
         return users and ours == theirs and (same_host(host, other_host) if direct else host == other_host)
 
     def start(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-        """Start ssh with the SFTP of the server; return it, with the file of its error output.
+        """Start ssh with the server's SFTP subsystem; return the process and the file of its error output.
 
-        A missing ssh is a ``Fault``.
+        A missing ssh raises ``Fault``.
         """
         if shutil.which("ssh") is None:
             raise Fault(
                 "ENDPOINT_ERROR", "SFTP needs the command ssh, which is not installed; install the OpenSSH client."
             )
-        # Not a pipe: a shared connection may keep it open, and it would not be read.
+        # Not a pipe: a shared connection may keep it open, with no reader.
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
         process = subprocess.Popen(  # noqa: S603 - no shell, and the host is not an option
             [*self.command, *self._ciphers, "-s", "--", self.host, "sftp"],
@@ -211,21 +211,21 @@ class OpenSSH:
             stdout=subprocess.PIPE,
             stderr=errors,
             env=self._environment(),
-            # Without a terminal it cannot ask, and Ctrl-C does not end it before what is half done is taken away.
+            # Without a terminal ssh cannot prompt, and Ctrl-C does not end it before incomplete files are removed.
             start_new_session=True,
         )
         _widen(process)
         return process, errors
 
     def failure(self, said: str, words: bytes = b"") -> Exception:
-        """Return what it means that a connection did not begin.
+        """Return the error for a connection that could not be opened.
 
         Parameters
         ----------
         said : str
             The error output of ssh.
         words : bytes
-            What came instead of a reply.
+            The output received instead of a reply.
         """
         if words:
             shown = " ".join(words[:_SHOWN].decode(errors="replace").split())
@@ -239,7 +239,7 @@ class OpenSSH:
 
 @cache
 def _settings(*words: str) -> dict[str, str]:
-    """Return the settings that ssh would use, by their names in small letters; none if it does not tell."""
+    """Return the settings that ssh would use, by their names in lower case; empty if ssh fails."""
     try:
         told = subprocess.run(  # noqa: S603 - no shell, and the host is not an option
             words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TELLING, check=False
@@ -247,13 +247,13 @@ def _settings(*words: str) -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     lines = told.stdout.decode(errors="surrogateescape").splitlines()
-    # Of a setting that may be given several times any one will do here.
+    # For a setting that occurs several times, any one will do here.
     return {name: value for name, _, value in (line.partition(" ") for line in lines)}
 
 
 @cache
 def _answering() -> str:
-    """Return the path of a script that answers for us; it is removed when this process ends."""
+    """Return the path of the askpass script; it is removed when this process exits."""
     folder = tempfile.mkdtemp(prefix="chiltepin-")
     atexit.register(_remove, folder, os.getpid())
     path = os.path.join(folder, "answer")
@@ -262,7 +262,7 @@ def _answering() -> str:
     return path
 
 
-# A child made by fork has another one, because the parent may end first.
+# A child made by fork makes a new script, because the parent may exit first.
 forks.register(_answering.cache_clear)
 
 
@@ -273,15 +273,15 @@ def _remove(folder: str, process: int) -> None:
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:
-    """Let the pipes hold more, so that processes change less often."""
+    """Enlarge the pipes, for fewer context switches."""
     for pipe in (process.stdin, process.stdout):
-        # Linux only, and only so far as this user may.
+        # Linux only, and up to the limit of this user.
         with suppress(OSError, AttributeError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)  # type: ignore[arg-type]
 
 
 def _failure(host: str, said: str, typed: Callable[..., str]) -> Exception:
-    # Its last lines: of the warning before them, "REMOTE HOST IDENTIFICATION HAS CHANGED" is cut off.
+    # ssh's last lines: the headline "REMOTE HOST IDENTIFICATION HAS CHANGED" before them is cut off.
     changed = "has changed and you have requested strict checking" in said
     if changed or "Host key verification failed" in said:
         reason = (

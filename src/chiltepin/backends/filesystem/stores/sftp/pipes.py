@@ -1,4 +1,4 @@
-"""The pipes to the ssh process: read and written with a limit of time."""
+"""Read and write the pipes to the ssh process with a timeout."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import IO, Any
 
 __all__ = ["ReplyPipe", "end_process", "last_words", "open_pipes", "wait_ready"]
 
-#: Seconds for which ssh may live after it has closed its pipe, to write why.
+#: Seconds for ssh to exit after it has closed its pipe, and to write the reason.
 _ENDING = 0.5
 
-#: Bytes that are shown of its error output.
+#: Bytes shown of ssh's error output.
 _SHOWN = 400
 
 
 class ReplyPipe(io.RawIOBase):
-    """What ssh says, or an error if it says nothing for too long."""
+    """The output of ssh; a read that takes too long raises an error."""
 
     def __init__(self, pipe: IO[bytes], response_timeout: float) -> None:
         self._pipe, self._silence = pipe, response_timeout
 
     def readable(self) -> bool:
-        """Be readable."""
+        """Return True; see `io.IOBase`."""
         return True
 
     def readinto(self, block: Any) -> int:
-        """Read what there is, when there is something."""
+        """Wait for data, and read what is available."""
         wait_ready(self._pipe.fileno(), select.POLLIN, self._silence)
         return os.readv(self._pipe.fileno(), [block])
 
     def close(self) -> None:
-        """Close the pipe, too."""
+        """Also close the pipe."""
         self._pipe.close()
         super().close()
 
@@ -56,19 +56,19 @@ def open_pipes(process: subprocess.Popen[bytes], response_timeout: float) -> tup
 
 
 def last_words(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
-    """Return the end of what ssh wrote to its error output, else how it ended; ``process`` closed its pipe."""
+    """Return the end of ssh's error output, or else its exit status; ``process`` has closed its pipe."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(_ENDING)
     if errors.closed:
         return "it was closed"
-    # Without a seek: ssh writes where this file is read.
+    # Without a seek: ssh shares the position of this file.
     size = os.fstat(errors.fileno()).st_size
     said = " ".join(os.pread(errors.fileno(), _SHOWN, max(0, size - _SHOWN)).decode(errors="replace").split())
     return said or f"ssh ended with status {process.poll()}"
 
 
 def end_process(process: subprocess.Popen[bytes], output: io.BufferedReader, errors: IO[bytes]) -> None:
-    """Close the pipes, at which ssh ends, and wait for that."""
+    """Kill ssh, close the pipes, and wait for it to exit."""
     with suppress(OSError):
         process.kill()
     for pipe in (process.stdin, output, errors):

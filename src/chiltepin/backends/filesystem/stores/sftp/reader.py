@@ -1,4 +1,4 @@
-"""A file of an SFTP server that is read in parts."""
+"""A file of an SFTP server, read in parts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpReader"]
 
-#: Bytes that are requested from a file of size 0: a server reports 0 for content that is made when it is read, as in
-#: /proc. More than one, since some of these give nothing after the first read (Linux, fs/proc/proc_sysctl.c).
+#: Bytes requested from a file of size 0: a server reports 0 for content generated on read, as in /proc. More than one,
+#: since some of these files return nothing after the first read (Linux, fs/proc/proc_sysctl.c).
 _FIRST_READ = 1 << 15
 
 
@@ -67,7 +67,7 @@ class SftpReader:
         return told_time(self._before.mtime)
 
     def _first_look(self, connection: Connection, handle: bytes) -> tuple[Attributes, Attributes | None]:
-        """Look at the file, read its start and look again, in one burst: a small file needs no more than that."""
+        """Read attributes, the start of the file and attributes again, in one burst: enough for a small file."""
         look = Request(MessageType.FSTAT, handle)
         read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
         if connection.orderly:
@@ -89,14 +89,14 @@ class SftpReader:
         self._handles.closing()
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
+        """Fill the block from ``offset``; see `Reader.read_at`."""
         if offset + len(block) <= len(self._head):
             block[:] = self._head[offset : offset + len(block)]
             return len(block)
         return fetched(*self._handles.any(), offset, block)
 
     def readinto(self, block: memoryview) -> int:
-        """Fill the block, from what is read ahead of it in whole parts."""
+        """Fill the block from data read ahead in whole parts."""
         if not self._ahead:
             self._ahead = self._next()
         count = min(len(block), len(self._ahead))
@@ -116,7 +116,7 @@ class SftpReader:
         return part[:count]
 
     def changed(self) -> bool:
-        """Compare size and modification time, in seconds, with those of the moment it was opened."""
+        """Compare size and modification time, in seconds, with those when the file was opened."""
         now = self._after
         if now is None:
             connection, handle = self._handles.one()

@@ -1,4 +1,4 @@
-"""Check a file that was written over SFTP, and put it in place of the old one."""
+"""Check a file that was written over SFTP, and replace the old file with it."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def _is_full(connection: Connection, path: str) -> bool:
         return False
     above = path.rsplit("/", 1)[0] or "/"
     (asked,) = connection.ask(Request(MessageType.EXTENDED, pack_string("statvfs@openssh.com"), pack_string(above)))
-    # Eleven numbers; the fifth is how many blocks are left for such as we are (PROTOCOL of OpenSSH, 4.4).
+    # Eleven numbers; the fifth is the free blocks for unprivileged users (PROTOCOL of OpenSSH, 4.4).
     return asked.status is None and not int.from_bytes(asked.body[32:40], "big")
 
 
 def time_set(connection: Connection, temp_file: str, mtime: float, path: str) -> Attributes:
-    """Set the modification time of a temporary file by its name, and return its attributes, or raise a ``Fault``."""
+    """Set the modification time of a temporary file by its name, and return its attributes; a ``Fault`` on failure."""
     timed, look = (
         Request(MessageType.SETSTAT, pack_string(temp_file), times(mtime)),
         Request(MessageType.LSTAT, pack_string(temp_file), about=path),
     )
-    # One after the other: some servers answer in any order.
+    # One after the other: some servers process requests in any order.
     connection.ask(timed)
     connection.ask(look)
     if timed.status:
@@ -77,19 +77,19 @@ def time_set(connection: Connection, temp_file: str, mtime: float, path: str) ->
 
 
 def mode_kept(look: Request) -> int | None:
-    """Return the permission bits that a file gets from the one that it replaces; None where it replaces no file.
+    """Return the permission bits of the file to be replaced; None if there is none.
 
     Parameters
     ----------
     look : Request
-        The answered LSTAT of the path. Setuid and setgid are dropped, as the kernel does when a file is written.
+        The LSTAT of the path, with its reply. Setuid and setgid are dropped, as the kernel does on a write.
     """
     there = Attributes.of(look.body)[0] if look.status is None else None
     return there.mode & 0o777 if there is not None and there.kind == "file" and there.mode else None
 
 
 def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, size: int, path: str) -> None:
-    """Raise a ``Fault`` if a file has another size; where the server does not tell it, its end is read."""
+    """Raise a ``Fault`` if a file has another size; if the server does not tell the size, read the end of the file."""
     if facts.size is None:
         block = memoryview(bytearray(2))
         start = max(size - 1, 0)
@@ -103,13 +103,13 @@ def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, 
 def refuse_lost_time(mtime: float, facts: Attributes, path: str) -> None:
     """Raise a ``Fault`` if a server has not kept the modification time that was set."""
     kept = facts.mtime if facts.mtime is not None else min(max(mtime, 0), 0xFFFFFFFF)
-    if abs(kept - mtime) >= 2:  # noqa: PLR2004 - seconds; FAT has only the even ones
+    if abs(kept - mtime) >= 2:  # noqa: PLR2004 - seconds; FAT stores only even ones
         reason = f"The server cannot keep the modification time of {path}; remove preserve_timestamp."
         raise Fault("ENDPOINT_ERROR", reason)
 
 
 def renaming(connection: Connection, temp_file: str, path: str) -> Request:
-    """Return the request that renames a temporary file, in place of what has its name where the server can."""
+    """Return the request that renames a temporary file, replacing an existing file if the server can."""
     if "posix-rename@openssh.com" in connection.extensions:
         return Request(
             MessageType.EXTENDED,
@@ -122,7 +122,7 @@ def renaming(connection: Connection, temp_file: str, path: str) -> Request:
 
 
 def server_time(connection: Connection, folder: str) -> float | None:
-    """Return the time by the clock of the server: when a new file in a folder was made; None if it does not tell."""
+    """Return the server's time, from the modification time of a new file in a folder; None if unknown."""
     name = owners.new_name()
     path = f"{folder}/{name}"
     try:
@@ -139,11 +139,11 @@ def server_time(connection: Connection, folder: str) -> float | None:
 
 
 def moved(connection: Connection, temp_file: str, path: str) -> None:
-    """Rename a temporary file in place of what has its name.
+    """Rename a temporary file to its real name, replacing an existing file.
 
-    SFTP's own rename does not replace (draft-ietf-secsh-filexfer-02, 6.5). OpenSSH and most others have one
-    that does. On a server that has not, the old file is renamed out of the way first, and back if the new one cannot
-    be put in its place: for a moment neither has the name, but the old one is never lost.
+    SFTP's own rename does not replace (draft-ietf-secsh-filexfer-02, 6.5). OpenSSH and most other servers have an
+    extension that does. On a server without it, the old file is renamed first, and renamed back if the new file cannot
+    be renamed: for a moment neither has the name, but the old file is never lost.
     """
     asked, look = renaming(connection, temp_file, path), Request(MessageType.LSTAT, pack_string(path))
     connection.ask(asked)

@@ -1,9 +1,9 @@
 """A folder of an SFTP server as a store.
 
-SFTP cannot hold a folder open. Every request names a path, so that the server follows a link that is created between
-the check of a path and its use. Existing links are resolved here, inside the root, or refused. A pipe that replaces a
-file after that check blocks the connection until it is written to. Use an SFTP endpoint whose folder only you can write
-to.
+SFTP cannot hold a folder open. Every request names a path, so the server follows a link that is created between the
+check of a path and its use. Existing links are resolved here, inside the root, or refused. A pipe that replaces a file
+after that check blocks the connection until a process writes to it. Use an SFTP endpoint whose folder only you can
+write to.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpStore"]
 
-#: Seconds of the way there and back from which on what one connection carries is bounded by its window: 2 MiB in
-#: OpenSSH, which makes 100 MB/s at this delay.
+#: Round-trip time in seconds above which its window bounds the throughput of a connection: OpenSSH's 2 MiB give 100
+#: MB/s at this delay.
 FAR = 0.02
 
 
@@ -61,23 +61,23 @@ class SftpStore:
         self._connections: list[Connection] = []
         self._most = self._login.connections
         self._lock = threading.Lock()
-        #: The folders that were swept, by their real paths.
+        #: The real paths of the folders already swept.
         self._swept: set[str] = set()
         #: Large temporary files that were left and may be continued, by the path of their folder and content id.
         self.leftovers: dict[tuple[str, str], str] = {}
         self._forget_roots()
         self.times, self.writable = True, True
-        # More threads than bursts would only change places (benchmarks/README.md).
+        # Threads beyond the number of bursts would only wait (benchmarks/README.md).
         self.width, self.least = max(MAX_IN_FLIGHT, self._most), 1
 
     def _forget_roots(self) -> None:
         self._root: str | None = None
         self._root_lock = threading.Lock()
-        #: Where other roots on the same server really are, and the links that lead there.
+        #: The real paths of other roots on the same server, and the links that lead there.
         self._others: dict[str, list[str]] = {}
 
     def renewed(self) -> SftpStore:
-        """Return the same store, its connections shared, with a root that is resolved when it is first needed."""
+        """Return a copy of the store that shares the connections and resolves the root again on first use."""
         store = copy(self)
         store._forget_roots()  # noqa: SLF001 - of our own kind
         return store
@@ -87,7 +87,7 @@ class SftpStore:
         return isinstance(error, ConnectionError | TimeoutError | TooManyOpenFault)
 
     def connection(self) -> Connection:
-        """Return the connection with the least to do, once the root is known."""
+        """Return the least busy connection; the first call resolves the root."""
         connection = self._least_busy()
         if self._root is None:
             with self._root_lock:
@@ -95,9 +95,9 @@ class SftpStore:
         return connection
 
     def _least_busy(self) -> Connection:
-        """Return the connection with the least to do; open one if there is none, or all are busy."""
+        """Return the least busy connection; open one if there is none, or all are busy."""
         with self._lock:
-            # The list is shared with the same store of other tasks.
+            # The stores of other tasks share this list.
             self._connections[:] = [connection for connection in self._connections if connection.alive]
             best = min(self._connections, key=lambda connection: connection.load, default=None)
             if best is None:
@@ -108,14 +108,14 @@ class SftpStore:
                     best = Connection(self._login)
                     self._connections.append(best)
                 except (OSError, Fault):
-                    # A server may allow few at a time; then these are all.
+                    # The server may limit connections; then open no more.
                     self._most = len(self._connections)
             return best
 
     def _worthwhile(self, connection: Connection) -> bool:
-        """Whether another connection is of use, this being the one that has the least to do.
+        """Whether another connection would help, given the least busy one.
 
-        Over a short way it is the processor that limits them: each takes one for ssh, and one for us.
+        With a short round trip, processors are the limit: each connection uses one for ssh and one for us.
         """
         if connection.delay > FAR:
             return connection.load > 0 and len(self._connections) < self._most
@@ -148,25 +148,25 @@ class SftpStore:
         return "/".join((root.rstrip("/"), *parts)) or "/"
 
     def _look(self, parts: Parts) -> list[Attributes | None]:
-        """Return what is at each step of the way, links not followed; None where nothing is. One burst."""
+        """Return the attributes at each step of a path, links not followed; None where nothing exists. One burst."""
         paths = [self.path(parts[: depth + 1]) for depth in range(len(parts))]
         connection = self.connection()
         asked = connection.ask(*(Request(MessageType.LSTAT, pack_string(path), about=path) for path in paths))
         found: list[Attributes | None] = []
         for request in asked:
-            # OpenSSH says "failure" of what is below a file. What is below a folder that is closed to us is told.
+            # For a path below a file, OpenSSH reports only "failure"; below a folder without permission, the cause.
             below = not found or (found[-1] is not None and found[-1].kind == "dir")
             found.append(self._told(connection, request) if below or request.status is None else None)
         return found
 
     def look(self, path: str) -> Attributes | None:
-        """Return what the server tells of a path, a link not followed; None if nothing is there."""
+        """Return the attributes of a path without following a link; None if it does not exist."""
         connection = self.connection()
         (request,) = connection.ask(Request(MessageType.LSTAT, pack_string(path), about=path))
         return self._told(connection, request)
 
     def _told(self, connection: Connection, looked: Request) -> Attributes | None:
-        """Return what a look has shown; see `look`."""
+        """Return the attributes from an LSTAT reply; see `look`."""
         if looked.failed and not self._is_listed(connection, looked.about):
             return None
         try:
@@ -178,7 +178,7 @@ class SftpStore:
 
     @staticmethod
     def _is_listed(connection: Connection, path: str) -> bool:
-        """Whether a name is in the list of its folder: some servers say "failure" of all, also of what is not there."""
+        """Whether a folder lists the name: some servers report "failure" even for a missing file."""
         above, _, wanted = path.rpartition("/")
         (asked,) = connection.ask(Request(MessageType.OPENDIR, pack_string(above or "/"), about=above or "/"))
         if asked.status is not None:
@@ -215,7 +215,7 @@ class SftpStore:
         return at, target
 
     def _refuse_no_folder(self, parts: Parts, looked: Sequence[Attributes | None]) -> None:
-        """Raise an error unless all that is on a way is a folder."""
+        """Raise an error unless every step of a path is a folder."""
         for depth, facts in enumerate(looked):
             path = self.path(parts[: depth + 1])
             if facts is None:
@@ -236,14 +236,14 @@ class SftpStore:
         paths = [self.path(parts[: depth + 1]) for depth in range(there, len(parts))]
         connection = self.connection()
         asked = [Request(MessageType.MKDIR, pack_string(path), NO_ATTRIBUTES, about=path) for path in paths]
-        # The outer one has to be there before the inner one.
+        # The outer folder has to exist before the inner one.
         for burst in [asked] if connection.orderly else [[request] for request in asked]:
             connection.ask(*burst)
         if all(request.status == 0 for request in asked):
-            # What was not there has no leftovers.
+            # A new folder has no leftovers.
             self._swept.add(self.path(parts))
             return
-        # Another process may have made them at the same moment.
+        # Another process may have made the folders at the same moment.
         looked = self._look(parts)
         for request, facts in zip(asked, looked[there:], strict=True):
             if facts is None or facts.kind != "dir":
@@ -251,7 +251,7 @@ class SftpStore:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.about)
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, SftpFolder]:
-        """Open the folder as if there were no link on the way, and follow links only if that fails."""
+        """Open the folder as if its path had no link, and follow links only if that fails."""
         try:
             return parts, self.folder(parts, create=create)
         except NotADirectoryError:
@@ -261,7 +261,7 @@ class SftpStore:
         return real, self.folder(real, create=create)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Compare the paths of the two places, if both are on one server by one name."""
+        """Compare the two paths if both are on one server."""
         if not isinstance(other, SftpStore) or not self._login.same(other._login):  # noqa: SLF001 - of our own kind
             return False
         ours = f"{self.path(parts).rstrip('/')}/"
@@ -270,20 +270,20 @@ class SftpStore:
         return any(f"{way}/".startswith(ours) for way in (theirs, *links))
 
     def identities(self, parts: Parts) -> Collection[Hashable]:
-        """Return none: a folder has one name here."""
+        """Return nothing: a folder has only one name here."""
         del parts
         return ()
 
     def links(self) -> Collection[tuple[Hashable, str]]:
-        """Return none: a link on the way to the root is the server's."""
+        """Return nothing: links in the path of the root belong to the server."""
         return ()
 
     def _ways_to(self, other: SftpStore) -> list[str]:
-        """Return where another store of the same server begins, and the links that lead there; asked by ourselves."""
+        """Return the root of another store on this server, and the links that lead there, using our connection."""
         path = other._login.path or "."
         if path not in self._others:
             (told,) = self.connection().ask(Request(MessageType.REALPATH, pack_string(path), about=path))
-            # What is not there, or cannot be seen, holds nothing but its name.
+            # A path that does not exist, or is hidden from this user, is compared by its name only.
             root = path if told.status is not None else next(name for name, _ in names(told.body))
             self._others[path] = [root, *(self._links_to(path) if path.startswith("/") else ())]
         return self._others[path]
@@ -309,23 +309,23 @@ class SftpStore:
         return found
 
     def sweep_once(self, folder: SftpFolder, path: str) -> None:
-        """Remove leftovers from a folder, the first time that this store writes there.
+        """Before this store's first write to a folder, remove leftovers there.
 
-        Large ones are kept for a day: who copies the same file again goes on with them.
+        Large ones are kept for a day, so that the next copy of the same file can continue them.
         """
         with self._lock:
             if path in self._swept:
                 return
             self._swept.add(path)
         doomed: list[str] = []
-        # What cannot be listed now is swept by another run, and may be written to all the same.
+        # A folder that cannot be listed may still be writable; a later run sweeps it.
         with suppress(OSError, Fault):
             self._sort_drafts(folder, path, doomed)
         for _ in folder.remove_all(doomed):
             """What stays is another one's to remove."""
 
     def _sort_drafts(self, folder: SftpFolder, path: str, doomed: list[str]) -> None:
-        """Find the temporary files of dead writers: those to remove, and those to go on with."""
+        """Find the temporary files of dead writers: those to remove, and those to continue."""
         now = cache(partial(server_time, self.connection(), path))
         found = [entry for entry in folder.entries(temp_files=True) if is_temp_name(entry.name)]
         aside = any(owners.stands_aside(entry.name) for entry in found)
@@ -344,7 +344,7 @@ class SftpStore:
             folder.put_back({temp_file: name for temp_file, name in only.items() if name})
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         with self._lock:
             for connection in self._connections:
                 connection.close()

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpTempFile", "Written"]
 
-#: Bytes of the digest that stands behind a file that is being written, for each of its parts.
+#: Bytes of the digest for each part, stored after the end of a file that is being written.
 _DIGEST = 16
 
 
 class Written:
-    """What is in a temporary file, read from its start."""
+    """The content of a temporary file, read from its start."""
 
     def __init__(self, handles: Handles, size: int) -> None:
         self._handles, self._position, self._ahead = handles, 0, memoryview(b"")
@@ -59,14 +59,14 @@ class Written:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Leave the handles to the writer."""
+        """Leave the handles open for the writer."""
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there."""
+        """Fill the block from ``offset``."""
         return fetched(*self._handles.any(), offset, block)
 
     def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended, from what is read ahead of it in whole parts."""
+        """Fill the block from the current position, with data read ahead in whole parts."""
         if not self._ahead:
             part = memoryview(bytearray(min(PART, max((self.size or 0) - self._position, 0))))
             count = fetched(*self._handles.any(), self._position, part) if part else 0
@@ -77,18 +77,18 @@ class Written:
         return count
 
     def changed(self) -> bool:
-        """Forget the other writer."""
+        """Return False: no other process writes this file."""
         return False
 
 
 class SftpTempFile:
-    """A file that is being written beside its real name.
+    """A file that is being written under a temporary name.
 
-    After its last byte it has digests of its parts, each written after its part. A process that continues it after its
-    writer died reads a part back and compares; `commit` cuts the digests off.
+    Digests of its parts follow the last byte, each written after its part. A process that continues the file after its
+    writer died reads each part back and compares; `commit` truncates the digests.
 
-    ``size`` is None if unknown. An ``adopted`` file was left by a dead writer. ``ended`` is called at the end with
-    whether the temporary file is left, to be continued.
+    ``size`` is None if unknown. An ``adopted`` file was left by a dead writer. ``ended`` is called at the end; its
+    argument tells whether the temporary file is left, to be continued.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class SftpTempFile:
         self._handles.add(connection, handle)
         self._mode = mode_kept(look)
         if self._mode is not None:
-            # Not more readable than it will be, but writable over other connections.
+            # No more readable than the final file, but writable over other connections.
             connection.ask(Request(MessageType.FSETSTAT, handle, permissions(self._mode | 0o600)))
-        #: Whether digests of parts stand behind its end; only if they can be cut off, which is asked once.
+        #: Whether digests follow the content; only if the server can truncate them, which is tried once.
         self._marked = adopted
         if not adopted and (size or 0) > PART:
             if connection.cuts is None:
@@ -128,13 +128,13 @@ class SftpTempFile:
         return self
 
     def _digest_at(self, offset: int) -> int | None:
-        """Return where the digest of a part stands; None for a file of one part, which is not worth continuing."""
+        """Return the offset of a part's digest; None for a file of one part, which is not worth continuing."""
         if not self._marked or self._size is None or self._size <= PART:
             return None
         return self._size + offset // PART * _DIGEST
 
     def has_part(self, offset: int, count: int) -> bytes | None:
-        """Read the part and its digest back, if there was a writer before."""
+        """Read the part and its digest back if another writer began the file."""
         where = self._digest_at(offset)
         if not self._adopted or where is None:
             return None
@@ -148,7 +148,7 @@ class SftpTempFile:
         return bytes(digest)
 
     def copy_compared(self, reader: Reader, offset: int, count: int) -> None:
-        """Return None: a request for each step would cost more."""
+        """Return None: one request for each step would be slower."""
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Return False: this store has no faster path."""
@@ -156,7 +156,7 @@ class SftpTempFile:
         return False
 
     def write_at(self, offset: int, block: memoryview) -> None:
-        """Write one part, and its digest behind the end of the file."""
+        """Write one part, and its digest after the end of the file."""
         connection, handle = self._handles.any()
         step = connection.writes
         asked = [writing(handle, offset + at, block[at : at + step]) for at in range(0, len(block), step)]
@@ -182,16 +182,16 @@ class SftpTempFile:
             self._size = size
 
     def mark_verified(self, offset: int, digest: bytes) -> None:
-        """Have noted a checksum of the part already, with its writing: one burst less."""
+        """Do nothing: `write_at` has stored the digest, which saves a burst."""
         del offset, digest
 
     def read_back(self) -> Written:
-        """Read what was written, from its start."""
+        """Read the written data from its start."""
         self._flush()
         return Written(self._handles, self._end)
 
     def commit(self, mtime: float | None) -> None:
-        """Cut the digests off, set the time, and rename it in place of what had its name."""
+        """Truncate the digests, set the time, and rename the file to its real name, replacing an existing file."""
         self._flush()
         connection, handle = self._handles.one()
         cut, look = (
@@ -216,7 +216,7 @@ class SftpTempFile:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._handles.closing()
-        # After the end of a connection, a large one is left for the next try, which keeps its parts.
+        # After a lost connection, a large file is left for the next try, which keeps its parts.
         lost = isinstance(error, ConnectionError) and (self._size or 0) > PART
         self._ended(lost and not self._committed)
         if not self._committed and not lost:
