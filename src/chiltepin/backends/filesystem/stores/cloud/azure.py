@@ -70,7 +70,7 @@ T = TypeVar("T")
 def azure_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
     """Open ``az://container/folder`` or ``abfs://container@account.dfs.core.windows.net/folder``.
 
-    An unknown option, or a missing account, is a ConfigError.
+    An unknown option, or a missing account, raises ConfigError.
     """
     known_options(_NAME, options, _KNOWN, _UNUSED)
     authority, root = place_in(url)
@@ -84,7 +84,7 @@ def _service(given: Mapping[str, Any]) -> BlobServiceClient:
         return str(given.get(name) or os.environ.get(_VARIABLE.format(name.upper()), ""))
 
     if text := told("connection_string"):
-        # A first client reads the text, and the second one asks; only then it is known what host is asked.
+        # The first client only parses the text: the second needs the host to choose its proxy.
         first = BlobServiceClient.from_connection_string(text)
         return _client(first.url, first.credential)
     account = told("account_name")
@@ -103,7 +103,7 @@ def _service(given: Mapping[str, Any]) -> BlobServiceClient:
 
 
 def _identity(told: Callable[[str], str]) -> Any:
-    # Only here: an account key needs no such package.
+    # Imported here: an account key does not need this package.
     from azure.identity import ClientSecretCredential, DefaultAzureCredential  # noqa: PLC0415
 
     if told("client_id") and told("client_secret"):
@@ -121,9 +121,9 @@ def _client(url: str, credential: Any) -> BlobServiceClient:
     )
     transport.open()
     for adapter in transport.session.adapters.values():
-        # A connection for each request; requests keeps 10, and warns when it drops another.
+        # One connection for each request in flight: requests keeps 10, and warns when it drops another.
         adapter.init_poolmanager(1, WIDTH)
-    # Proxies are ours to choose (`proxies`), and so are further tries: the mover's backoff is shorter.
+    # Chiltepin chooses the proxy (`proxies`), and retries itself: the mover's backoff is shorter.
     return BlobServiceClient(
         url,
         credential=credential,
@@ -167,7 +167,7 @@ def _asked(request: Callable[[], T], what: str) -> T:
 
 
 class AzureClient(RangeClient):
-    """The way to one container; see `Client`."""
+    """A client for one container; see `Client`."""
 
     store = _NAME
 
@@ -180,7 +180,7 @@ class AzureClient(RangeClient):
         return self._container.get_blob_client(key)
 
     def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
-        """Return one page of what begins with a prefix."""
+        """Return one page of the objects below a prefix."""
         listed = self._container.list_blobs if deep else self._container.walk_blobs
         given = {"name_starts_with": prefix or None, "include": ["metadata"], "results_per_page": count}
         objects: list[ObjectInfo] = []
@@ -199,13 +199,13 @@ class AzureClient(RangeClient):
         return Listing(objects, prefixes, following)
 
     def head(self, key: str) -> ObjectInfo:
-        """Return what Azure tells of a blob."""
+        """Return the description of a blob."""
         return _found(_asked(self._blob(key).get_blob_properties, key))
 
     def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
-        """Return some bytes of exactly that content, as they are stored."""
-        # Of what is encoded the SDK would compare the MD5 with that of the decoded bytes, and without decoding (12.31)
-        # it reads nothing where it compares at all.
+        """Return a range of exactly that content, as it is stored."""
+        # For encoded content, the SDK would compare the MD5 with that of the decoded bytes. Without decoding, it
+        # returns no data if it compares (12.31).
         options: dict[str, Any] = {"decompress": False} if found.encoding else {"validate_content": True}
         options |= {"etag": found.version, "match_condition": MatchConditions.IfNotModified}
         blob = self._blob(found.key)
@@ -226,23 +226,23 @@ class AzureClient(RangeClient):
         _asked(lambda: self._blob(key).delete_blob(delete_snapshots="include"), key)
 
     def folder_key(self, prefix: str) -> str:
-        """Return the name of the blob that keeps a folder: that of the folder, as Hadoop and azcopy have it."""
+        """Return the name of the blob that keeps a folder: the name of the folder, as in Hadoop and azcopy."""
         return prefix[:-1]
 
     def keep_folder(self, prefix: str) -> None:
-        """Make an empty blob that is marked as a folder; in an account with real folders, that makes one."""
+        """Make an empty blob that is marked as a folder; in an account with real folders, this makes one."""
         key = self.folder_key(prefix)
         if not key:
             return
         try:
             _asked(lambda: self._blob(key).upload_blob(b"", metadata={_FOLDER_MARKS[0]: "true"}), key)
         except CloudFault:
-            # Made by another task meanwhile, or before; or a blob has the name of the folder.
+            # The folder exists already, or a blob has its name.
             if not self.head(key).is_folder:
                 self.put(prefix, b"")
 
     def refuse_name(self, name: str) -> None:
-        """Refuse what Azure would change: it takes a backslash for a slash, and drops dots at the end of a name."""
+        """Refuse names that Azure would change: it converts backslashes to slashes, and drops dots at the end."""
         if "\\" in name or name.endswith("."):
             reason = f"Azure would store {name} under another name; use a name without '\\' and without a final '.'."
             raise Fault("INVALID_PATH_NAME", reason)
@@ -254,7 +254,7 @@ class AzureUpload(Upload):
     def __init__(self, blob: BlobClient, key: str, size: int | None) -> None:
         self._blob, self._key = blob, key
         self.part: int | None = part_size(size, _MOST_PARTS)
-        # Two writers of one blob must not take each other's blocks for their own.
+        # Two writers of one blob must not use the same block ids.
         self._token = secrets.token_hex(8)
         self._blocks: dict[int, str] = {}
 
@@ -277,7 +277,7 @@ class AzureUpload(Upload):
 
 
 def _md5(content: bytes) -> bytearray:
-    # Not for secrecy: it is the checksum that Azure keeps.
+    # Not for security: Azure stores it as the checksum.
     return bytearray(hashlib.md5(content, usedforsecurity=False).digest())
 
 

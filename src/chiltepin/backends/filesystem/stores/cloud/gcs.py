@@ -66,7 +66,7 @@ _UNUSED = frozenset(
 
 
 def gcs_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
-    """Open ``gs://bucket/folder``; a ConfigError for an unknown option, or without credentials."""
+    """Open ``gs://bucket/folder``; raise ConfigError for an unknown option or missing credentials."""
     known_options(_NAME, options, _KNOWN, _UNUSED)
     bucket, root = place_in(url)
     server = str(options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST") or _SERVER).rstrip("/")
@@ -79,7 +79,7 @@ def gcs_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
 
 
 def _credentials(token: Any, server: str) -> tuple[Any, str | None]:
-    # An emulator asks for none, and so the metadata server of a cloud is not looked for.
+    # An emulator needs no credentials; this avoids a search for a cloud's metadata server.
     if token == "anon" or (token is None and server != _SERVER):  # noqa: S105 - the name of a way
         return None, None
     failure = "those of the option token are not valid"
@@ -106,7 +106,7 @@ def _credentials(token: Any, server: str) -> tuple[Any, str | None]:
 
 
 class GcsClient(RangeClient):
-    """The way to one bucket; see `Client`."""
+    """A client for one bucket; see `Client`."""
 
     store = _NAME
 
@@ -135,7 +135,7 @@ class GcsClient(RangeClient):
             url += ("&" if "?" in url else "?") + urlencode(query)
         failure: Exception
         try:
-            # Answers are JSON, which needs no encoding, or content, which is taken as it is stored.
+            # Responses are JSON, which needs no compression, or content, which is read as stored.
             signed = self._signed(method, url, {"Accept-Encoding": "identity", **(headers or {})})
             answer = self._pool.request(
                 method, url, headers=signed, body=body, decode_content=False, redirect=False, retries=False
@@ -164,7 +164,7 @@ class GcsClient(RangeClient):
         return f"{self._objects}/{quote(key, safe='')}"
 
     def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
-        """Return one page of what begins with a prefix."""
+        """Return one page of the objects below a prefix."""
         query = {"prefix": prefix, "maxResults": str(count), "fields": f"nextPageToken,prefixes,items({_FIELDS})"}
         if not deep:
             # Empty folders of a bucket with real folders are not objects.
@@ -182,14 +182,14 @@ class GcsClient(RangeClient):
         return Listing(objects, page.get("prefixes", ()), page.get("nextPageToken", ""))
 
     def head(self, key: str) -> ObjectInfo:
-        """Return what Google tells of an object."""
+        """Return the description of an object."""
         return _found(_json(self.ask("GET", self._object(key), key, query={"fields": _FIELDS}), key))
 
     def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
-        """Return some bytes of exactly that content."""
+        """Return a range of exactly that content."""
         headers = {"Range": f"bytes={offset}-{offset + count - 1}"}
         if found.encoding == "gzip":
-            # Else Google would decode it on the way (cloud.google.com, Storage, "Transcoding").
+            # Otherwise Google would decompress it (cloud.google.com, Storage, "Transcoding").
             headers["Accept-Encoding"] = "gzip"
         url, key, query = self._object(found.key), found.key, {"alt": "media", "generation": found.version}
         try:
@@ -256,7 +256,7 @@ class GcsUpload(Upload):
             headers["X-Goog-Hash"] = f"crc32c={_text(self._crc)}"
         answer = self._client.ask("PUT", self._url, self._key, headers=headers, body=data)
         if not last:
-            # Google may keep less of a part than it got (cloud.google.com, Storage, "Perform resumable uploads").
+            # Google may store less of a part than it received (cloud.google.com, Storage, "Perform resumable uploads").
             if answer.headers.get("Range") != f"bytes=0-{end - 1}":
                 raise CloudFault("CONNECTION_RESET", f"{_NAME} stored only a part of {self._key}.", transient=True)
             return
@@ -278,7 +278,7 @@ class GcsUpload(Upload):
             self._client.ask("DELETE", self._url, self._key)
 
 
-#: What the listings and answers are to tell.
+#: The fields to request in listings and other responses.
 _FIELDS = "name,size,updated,generation,md5Hash,crc32c,contentEncoding"
 
 #: Statuses that are not errors: 308 asks for the next part, and 499 says that an upload has ended.

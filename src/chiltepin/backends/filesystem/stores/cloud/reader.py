@@ -1,4 +1,4 @@
-"""One object of Azure or Google, read by ranges."""
+"""One object of Azure or Google, read in ranges."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["ObjectReader", "RangeClient"]
 
 
 class RangeClient(Client, Protocol):
-    """A client whose objects are read by ranges."""
+    """A client whose objects are read in ranges."""
 
     def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
-        """Return some bytes of exactly that content; a `CloudFault` if the object has been replaced."""
+        """Return a range of exactly that content; a `CloudFault` if the object has been replaced."""
         ...
 
     def read(self, key: str) -> ObjectReader:
-        """Open an object; IsADirectoryError for one that only stands for a folder."""
+        """Open an object; IsADirectoryError for one that only marks a folder."""
         found = self.head(key)
         if found.is_folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key)
@@ -33,7 +33,7 @@ class RangeClient(Client, Protocol):
 
 
 class ObjectReader(NothingHeld):
-    """An object that is open for reading: the content that ``found`` describes, even if it is replaced meanwhile."""
+    """The content that ``found`` describes, open for reading; a read fails if the object has been replaced."""
 
     pinned = True
 
@@ -43,14 +43,14 @@ class ObjectReader(NothingHeld):
         self.mtime: float | None = found.mtime
         self.checksum = f"md5:{found.md5.hex()}" if found.md5 else ""
         self.content_id = f"{client.server}/{client.bucket}/{found.key}:{found.version}"
-        # Google tells no MD5 of an object that was composed of others; a CRC is computed in the order of the bytes.
+        # Google has no MD5 for a composed object, and a CRC has to be computed in the order of the bytes.
         self._crc: Any = _crc32c() if found.crc32c and not found.md5 else None
         self.parts = self._crc is None
-        # What is in memory of the object, and where it ends.
+        # The bytes in memory, and the offset of their end.
         self._window, self._end = memoryview(b""), 0
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
+        """Fill the block from ``offset``; see `Reader.read_at`."""
         data = self._get(offset, len(block))
         block[: len(data)] = data
         return len(data)
@@ -66,7 +66,7 @@ class ObjectReader(NothingHeld):
         return data
 
     def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended, a part being got at a time; see `Reader.readinto`."""
+        """Fill the block from the current position, reading a part at a time; see `Reader.readinto`."""
         if not self._window:
             data = self._get(self._end, PART)
             self._window, self._end = memoryview(data), self._end + len(data)
@@ -77,7 +77,7 @@ class ObjectReader(NothingHeld):
         return len(found)
 
     def changed(self) -> bool:
-        """Return False, because only one content was read; a ``Fault`` if all of it was read and its CRC differs."""
+        """Return False: all parts are of the same content; a ``Fault`` if all of it was read and its CRC differs."""
         if self._crc is not None and self._end == self._found.size and self._crc.digest() != self._found.crc32c:
             reason = f"The data received of {self._found.key} does not match its checksum at {self._client.store}."
             raise Fault("VERIFY_CHECKSUM", reason)
@@ -85,7 +85,7 @@ class ObjectReader(NothingHeld):
 
 
 def _crc32c() -> Any:
-    # Only a client that tells a CRC has the package.
+    # Imported here: only Google's client, which has CRCs, needs the package.
     import google_crc32c  # noqa: PLC0415
 
     return google_crc32c.Checksum()

@@ -1,1 +1,1 @@
-"""What all object stores have in common: their keys, their folders and their uploads."""
+"""The common part of all object stores: keys, folders and uploads."""

@@ -1,4 +1,4 @@
-"""What a store of objects asks of the client of one bucket, and the errors that a client raises."""
+"""The protocol of an object store's client for one bucket, and the errors that it raises."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = [
     "refusal",
 ]
 
-#: Requests that may be under way at once: files, and parts of files, of which that is 128 MiB of memory at most.
+#: Most requests in flight at once, for files and parts of files; parts then take at most 128 MiB of memory.
 WIDTH = 16
 
-#: Empty pages of a listing, one after the other, that are read past; S3 sends them where much was deleted.
+#: Most consecutive empty pages of a listing that are skipped; S3 sends them after many deletions.
 EMPTY_PAGES = 1000
 
-#: Statuses of HTTP that ask for another try (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4).
+#: HTTP statuses after which a retry may succeed (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4).
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 _CODES = {
@@ -58,7 +58,7 @@ class CloudFault(Fault):
 
 
 def refusal(store: str, status: int, word: str, what: str) -> CloudFault:
-    """Return the fault of an answer that is an error.
+    """Return the fault for an error response.
 
     ``store`` is the name of the service, ``word`` its error code, if any, and ``what`` the object or container.
     """
@@ -70,7 +70,7 @@ def refusal(store: str, status: int, word: str, what: str) -> CloudFault:
 def place_in(url: str) -> tuple[str, str]:
     """Return the part of a URL between ``://`` and the next slash, and the folder after it, without outer slashes.
 
-    If either is missing or invalid, that is a ConfigError.
+    If the former is missing, or the folder contains ``.`` or ``..``, raise ConfigError.
     """
     # Not by urlsplit, as a folder may have '#' and '?' in its name.
     authority, _, path = url.partition("://")[2].partition("/")
@@ -91,14 +91,14 @@ def known_options(
             raise ConfigError(f"{store} has no option {within + name!r}; {suggest(name, known)}")
 
 
-# Not frozen, as one is made for each line of a listing.
+# Not frozen, for speed: each line of a listing makes one.
 @dataclass(slots=True, kw_only=True)
 class ObjectInfo:
     """The description of one object.
 
     ``mtime`` is in seconds since 1970 UTC. ``version`` is an id of this content, which changes when the object is
     replaced. ``md5`` and ``crc32c`` are digests of the whole content; empty if unknown. ``is_folder`` tells whether it
-    only stands for a folder of its name. ``encoding`` is its ``Content-Encoding``.
+    only marks a folder of its name. ``encoding`` is its ``Content-Encoding``.
     """
 
     key: str
@@ -115,16 +115,16 @@ class Listing(NamedTuple):
     """One page of a listing."""
 
     objects: Sequence[ObjectInfo]
-    #: What the names of the objects further down begin with, up to the next slash.
+    #: Common prefixes of the objects further down, up to the next slash.
     prefixes: Sequence[str]
-    #: Asks for the next page; empty after the last.
+    #: The token for the next page; empty after the last page.
     token: str
 
 
 class Upload(Protocol):
-    """An object that is sent in parts; it is seen when `finish` returns."""
+    """An object that is sent in parts; it is visible when `finish` returns."""
 
-    #: Bytes of a part where parts may be sent in any order and from several threads; None: in their order only.
+    #: Part size in bytes if parts may be sent in any order and from several threads; None if only in order.
     part: int | None
 
     def send(self, offset: int, block: memoryview, *, last: bool) -> None:
@@ -132,21 +132,21 @@ class Upload(Protocol):
         ...
 
     def copy_part(self, reader: Reader, offset: int, count: int) -> bool:
-        """Have the server copy a part; False if it cannot."""
+        """Copy a part on the server; False if it cannot."""
         del reader, offset, count
         return False
 
     def finish(self) -> None:
-        """Have the object seen, in place of what has its name."""
+        """Make the object visible, replacing an existing one."""
         ...
 
     def abort(self, error: BaseException | None) -> None:
-        """Drop what was sent, because of an error if there was one."""
+        """Discard the parts sent; ``error`` is the cause, if there is one."""
         ...
 
 
 class Client(Protocol):
-    """The way to one bucket or container.
+    """Access to one bucket or container.
 
     Each method may raise `CloudFault`, and FileNotFoundError for an object that does not exist; threads may share it.
     """
@@ -158,15 +158,15 @@ class Client(Protocol):
     bucket: str
 
     def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
-        """Return one page of what begins with a prefix; ``deep`` also lists what is below the next slash."""
+        """Return one page of the objects below a prefix; ``deep`` also lists those below the next slash."""
         ...
 
     def pages(self, prefix: str, *, count: int) -> Iterator[Listing]:
-        """Yield all pages of what is in a folder."""
+        """Yield all pages of a folder."""
         return all_pages(self, prefix, count=count)
 
     def head(self, key: str) -> ObjectInfo:
-        """Return what the store tells of an object."""
+        """Return the description of an object."""
         ...
 
     def read(self, key: str) -> Reader:
@@ -174,11 +174,11 @@ class Client(Protocol):
         ...
 
     def put(self, key: str, content: Buffer) -> None:
-        """Make an object in one request; the store verifies the content before the object is seen."""
+        """Make an object in one request; the store verifies the content before the object is visible."""
         ...
 
     def upload(self, key: str, size: int | None) -> Upload:
-        """Begin an object that has more than `PART` bytes, or an unknown number."""
+        """Begin an object of more than `PART` bytes, or of unknown size."""
         ...
 
     def delete(self, key: str) -> None:
@@ -186,7 +186,7 @@ class Client(Protocol):
         ...
 
     def folder_key(self, prefix: str) -> str:
-        """Return the name of the object that keeps the empty folder ``prefix``, as most tools have it."""
+        """Return the name of the object that keeps the empty folder ``prefix``, as most tools name it."""
         return prefix
 
     def keep_folder(self, prefix: str) -> None:
@@ -195,7 +195,7 @@ class Client(Protocol):
             self.put(prefix, b"")
 
     def refuse_name(self, name: str) -> None:
-        """Raise a ``Fault`` for a name that the store cannot hold, or would change; most stores take all."""
+        """Raise a ``Fault`` for a name that the store cannot hold, or would change; most stores accept all."""
         del name
 
 

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["UNWRITABLE", "ObjectEntry", "ObjectFolder", "ObjectStore"]
 
-#: What may stand between two slashes in the name of an object, but is not a name in a path.
+#: Valid between two slashes in the name of an object, but not as a name in a path.
 _NAMELESS = frozenset({"", ".", ".."})
 
-#: Control characters, which S3 and Google advise against and XML 1.0 cannot write, and what is not UTF-8.
+#: Control characters, which S3 and Google advise against and XML 1.0 cannot represent, and bytes that are not UTF-8.
 UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
-#: How Python writes bytes of a name that are not UTF-8 (PEP 383).
+#: How Python represents bytes of a name that are not UTF-8 (PEP 383).
 _BYTES = re.compile("[\ud800-\udfff]")
 
 #: Bytes of the longest name of an object (all three services).
@@ -47,7 +47,7 @@ _LONGEST = 1024
 
 
 class ObjectEntry(Entry):
-    """An entry of a listing, with what names its content."""
+    """An entry of a listing, with an id of its content."""
 
     __slots__ = ("version",)
 
@@ -62,12 +62,12 @@ class ObjectFolder(PlainFolder):
 
     def __init__(self, store: ObjectStore, prefix: str, *, fresh: bool = False) -> None:
         self.store, self.prefix = store, prefix
-        #: Whether what is written here may take the place of something.
+        #: Whether a write here may replace an object.
         self.replaces = not fresh
         self._kept = fresh
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Keep a folder that was made and got nothing."""
+        """Keep a new folder that stayed empty."""
         if self._kept and error is None:
             self.store.client.keep_folder(self.prefix)
 
@@ -78,8 +78,7 @@ class ObjectFolder(PlainFolder):
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; names that no path can contain are of the kind ``other``.
 
-        If there are none, that is a FileNotFoundError or NotADirectoryError, because opening a folder does not check
-        it.
+        If there are none, raise FileNotFoundError or NotADirectoryError, because opening a folder does not check it.
         """
         del temp_files  # There are none: an upload has no name before it is complete.
         empty = self.replaces
@@ -92,7 +91,7 @@ class ObjectFolder(PlainFolder):
             self.store.refuse_missing(self.prefix)
 
     def entry(self, name: str) -> Entry | None:
-        """Return one entry, or None; where a file and a folder have one name, it is the file."""
+        """Return one entry, or None; if a file and a folder have the same name, the file."""
         _refuse_bytes(name)
         with suppress(FileNotFoundError):
             found = self.store.client.head(self.prefix + name)
@@ -108,13 +107,13 @@ class ObjectFolder(PlainFolder):
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> ObjectTempFile:
         """Begin an object; one with the name of a folder is refused, unless it is shared."""
-        del content_id  # What is kept of a dead upload, if anything, is known by the content of its parts.
+        del content_id  # The parts kept of a dead upload, if any, are identified by their content.
         self.begin(name)
         return ObjectTempFile(self.store.client, self.prefix + name, size)
 
     def begin(self, name: str) -> None:
-        """Refuse a name that the store cannot have, or that is only a folder, unless it is both at the source."""
-        # A folder on the way may have the odd name.
+        """Refuse a name that the store cannot hold, or that is only a folder, unless the source has both."""
+        # The invalid name may be that of a folder in the path.
         for part in (*self.prefix.split("/"), name):
             self.store.refuse_name(part)
         if len(os.fsencode(self.prefix + name)) > _LONGEST:
@@ -135,8 +134,8 @@ class ObjectFolder(PlainFolder):
             raise error
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove several; what has a name that no path can hold stays."""
-        # An empty name is that of the object that keeps this folder, and is listed where it has content.
+        """Remove several objects; those whose names are invalid in a path stay."""
+        # The empty name is that of the object that keeps this folder, which is listed if it has content.
         for name in _NAMELESS.intersection(names):
             if self.store.any_below(f"{self.prefix}{name}/"):
                 reason = f"Below {self.prefix}{name}/ are objects whose names are not valid paths; delete them."
@@ -144,7 +143,7 @@ class ObjectFolder(PlainFolder):
         yield from self.remove_keys([name for name in names if self.prefix + name])
 
     def remove_keys(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove the objects of some names, one by one; one that is not there is removed."""
+        """Remove objects one by one; a missing object counts as removed."""
         for name in names:
             key = self.prefix + name
             try:
@@ -159,7 +158,7 @@ class ObjectFolder(PlainFolder):
         prefix = f"{self.prefix}{name}/"
         if any(found.key != prefix for found in self.store.client.page(prefix, count=2, deep=True).objects):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
-        # Other programs keep a folder by the object with a slash at its end.
+        # Other programs keep a folder by an object whose name ends with a slash.
         for key in {prefix, self.store.client.folder_key(prefix)}:
             with suppress(FileNotFoundError):
                 if key == prefix or self.store.client.head(key).is_folder:
@@ -169,7 +168,7 @@ class ObjectFolder(PlainFolder):
 class ObjectStore(LinkFreeStore[ObjectFolder]):
     """The tree below a folder of a bucket; the folder is empty for the whole bucket."""
 
-    #: What its folders and entries are.
+    #: The classes of its folders and entries.
     folder_type: ClassVar[type[ObjectFolder]] = ObjectFolder
     entry_type: ClassVar[type[ObjectEntry]] = ObjectEntry
 
@@ -177,13 +176,13 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         self.client, self.root = client, root
         self.width = self.least = WIDTH
         self.times, self.writable = False, True
-        #: Entries that one page of a listing is asked for; S3 and Google send no more.
+        #: Entries requested for one page of a listing; S3 and Google send no more.
         self.page = 1000
-        #: Keys that may be an object and a folder, as they are at the source.
+        #: Keys that may be both an object and a folder, as at the source.
         self._shared: set[str] = set()
 
     def share(self, parts: Parts) -> None:
-        """Let a name be that of an object and of a folder; see `SharedNames`."""
+        """Allow a name to be both an object and a folder; see `SharedNames`."""
         self._shared.add(self.prefix(parts)[:-1])
 
     def transient(self, error: Exception) -> bool:
@@ -191,14 +190,14 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         return error.transient if isinstance(error, CloudFault) else isinstance(error, ConnectionError | TimeoutError)
 
     def prefix(self, parts: Parts) -> str:
-        """Return what the names of all objects in a folder begin with."""
+        """Return the prefix of the names of all objects in a folder."""
         names = (self.root, *parts) if self.root else parts
         prefix = "".join(f"{name}/" for name in names)
         _refuse_bytes(prefix)
         return prefix
 
     def folder(self, parts: Parts, *, create: bool = False) -> ObjectFolder:
-        """Open a folder; one that is to be made is looked for now, another one when it is listed."""
+        """Open a folder; with ``create`` it is looked up now, otherwise when it is listed."""
         prefix = self.prefix(parts)
         if not create or not parts or self.is_folder(prefix):
             return self.folder_type(self, prefix)
@@ -208,7 +207,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         return self.folder_type(self, prefix, fresh=True)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Compare the two names, if both are in one bucket of one server."""
+        """Compare the two prefixes if both are in one bucket of one server."""
         if not isinstance(other, ObjectStore) or self.client.bucket != other.client.bucket:
             return False
         if not other.prefix(other_parts).startswith(self.prefix(parts)):
@@ -223,13 +222,13 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         self.client.refuse_name(name)
 
     def refuse_missing(self, prefix: str) -> None:
-        """Raise what a folder is instead, if it is not there; the root is always there."""
+        """Raise FileNotFoundError or NotADirectoryError for a missing folder; the root always exists."""
         if prefix != self.prefix(()) and not self.is_folder(prefix):
             self._refuse_object(prefix[:-1])
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
 
     def refuse_folder(self, key: str) -> None:
-        """Raise IsADirectoryError for what is a folder only."""
+        """Raise IsADirectoryError for a key that is only a folder."""
         if key not in self._shared and self.is_folder(f"{key}/") and not self._is_object(key):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key)
 
@@ -244,14 +243,14 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
             return False
 
     def any_below(self, prefix: str) -> bool:
-        """Whether any object's name begins so."""
+        """Whether any object's name begins with the prefix."""
         return bool(self.client.page(prefix, count=1, deep=True).objects)
 
     def is_folder(self, prefix: str) -> bool:
-        """Whether a folder is there, be it an empty one."""
+        """Whether a folder exists, even an empty one."""
         if self.any_below(prefix):
             return True
-        # On Azure the object that keeps an empty folder is beside what it would hold.
+        # On Azure, the object that keeps an empty folder is outside its prefix.
         key = self.client.folder_key(prefix)
         if key == prefix:
             return False
@@ -261,7 +260,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
             return False
 
     def listed(self, prefix: str) -> Iterator[Entry]:
-        """Yield what is directly below a prefix, the object of that name included."""
+        """Yield the entries directly below a prefix, and the object of that name."""
         folders = set[str]()
         for page in self.client.pages(prefix, count=self.page):
             for found in page.objects:
@@ -273,13 +272,13 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
                     yield _unnameable(name) or Entry(name, "dir")
             for below in page.prefixes:
                 name = self._below(prefix, below[:-1])
-                # Listed as an object already, where one keeps it.
+                # The object that keeps the folder may already have been listed.
                 if name not in folders:
                     folders.add(name)
                     yield _unnameable(name) or Entry(name, "dir")
 
     def _below(self, prefix: str, key: str) -> str:
-        """Return the rest of a key after its prefix: a name, or a word that is not valid in a path."""
+        """Return the rest of a key after its prefix: a name, or one of `_NAMELESS`."""
         name = key.removeprefix(prefix)
         if not key.startswith(prefix) or (name not in _NAMELESS and not is_valid_name(name)):
             reason = f"{self.client.store} lists {key!r} below {prefix!r}, which is not its prefix."
@@ -302,7 +301,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
 
 
 def _refuse_bytes(name: str) -> None:
-    """Raise a ``Fault`` for a name that no request can carry: one with bytes that are not UTF-8."""
+    """Raise a ``Fault`` for a name that no request can contain: one with bytes that are not UTF-8."""
     if _BYTES.search(name):
         raise Fault("INVALID_PATH_NAME", f"Names of objects are UTF-8, and {name!r} is not.")
 
@@ -314,7 +313,7 @@ class _UnnamedEntry(Entry):
 
 
 def _unnameable(name: str) -> Entry | None:
-    """Return the entry of what a path or a request cannot name; None for any other name."""
+    """Return the entry for a name that is invalid in a path or a request; None for any other name."""
     if UNWRITABLE.search(name):
         return _UnnamedEntry(name, "other")
     return Entry(name, "other") if name in _NAMELESS or is_temp_name(name) else None

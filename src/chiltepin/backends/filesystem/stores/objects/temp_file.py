@@ -21,8 +21,8 @@ __all__ = ["ObjectTempFile"]
 class ObjectTempFile(InOrderFile):
     """An object that is being written; it is not visible before `commit`.
 
-    Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come. ``size`` is
-    None if unknown.
+    Up to one part is kept in memory and sent in one request. The parts of a larger object are sent as they are written.
+    ``size`` is None if unknown.
     """
 
     #: The store compares each part with a checksum that is sent with it.
@@ -38,7 +38,7 @@ class ObjectTempFile(InOrderFile):
         return self
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Have the server copy a part, if it can; it is not read back."""
+        """Copy a part on the server if it can; the part is not read back."""
         del verify
         return self.upload is not None and self.upload.copy_part(reader, offset, count)
 
@@ -46,7 +46,7 @@ class ObjectTempFile(InOrderFile):
         """Append the block; whole parts are sent."""
         self._pending += block
         part = self.part or PART
-        # The last part stays here, as the store is told which one it is.
+        # Keep the last part: `Upload.send` has to know which one it is.
         while len(self._pending) > part:
             self.upload = self.upload or self._client.upload(self._key, self._size)
             self.upload.send(self._sent, memoryview(bytes(self._pending[:part])), last=False)
@@ -54,16 +54,16 @@ class ObjectTempFile(InOrderFile):
             del self._pending[:part]
 
     def write_at(self, offset: int, block: memoryview) -> None:
-        """Send one part; only asked where parts may come in any order."""
+        """Send one part; called only if parts may be sent in any order."""
         if self.upload:
             self.upload.send(offset, block, last=offset + len(block) == self._size)
 
     def read_back(self) -> Reader:
-        """Not asked of a temporary file that proves what it writes."""
+        """Not called for a temporary file that verifies its writes."""
         raise NotImplementedError
 
     def commit(self, mtime: float | None) -> None:
-        """Send what is left, and have the object seen; the store sets its time itself."""
+        """Send the rest, and make the object visible; the store sets its modification time."""
         del mtime
         if self.upload is None:
             self._client.put(self._key, self._pending)
@@ -74,8 +74,8 @@ class ObjectTempFile(InOrderFile):
         self._committed = True
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Drop what was not committed."""
+        """Abort an upload that was not committed."""
         if self.upload is not None and not self._committed:
-            # What ended the copy is what is told.
+            # The error that ended the copy is reported, not one of the abort.
             with suppress(Fault, OSError):
                 self.upload.abort(error)
