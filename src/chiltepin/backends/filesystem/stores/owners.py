@@ -1,8 +1,8 @@
 """Names of temporary files that identify their writer, for stores without locks.
 
-A name contains the content id, the machine and the process of the writer, and when that process began. On the same
-machine it is known whether the writer is running, and one of an earlier boot is not. For a writer on another machine
-that is unknown: its temporary file is kept until there was no write to it for a day, by the clock of the store.
+A name contains the content id, the machine and process of the writer, and the start time of that process. So a process
+on the same machine knows whether the writer is running; a writer of an earlier boot is not. For a writer on another
+machine this is unknown: its temporary file is kept until it had no write for a day, by the clock of the store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from chiltepin.backends.processes import is_earlier_boot, machine_id, start_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    #: Returns the time by the clock of a store, in seconds since 1970; None if it cannot be known.
+    #: Returns the time by the clock of a store, in seconds since 1970; None if unknown.
     Clock = Callable[[], "float | None"]
 
 __all__ = [
@@ -44,13 +44,13 @@ __all__ = [
     "stands_aside",
 ]
 
-#: How the name of a file begins that made way for another one.
+#: Start of the name of a file that was set aside for its replacement.
 _ASIDE = "old"
 
-#: Fields of such a name: those of each temporary file, when it made way, the mark of its name, and the name in Base64.
+#: Fields of such a name: those of each temporary file, when it was set aside, and the mark and Base64 of its old name.
 _FIELDS = 8
 
-#: Characters of a name in Base64 that fit into another name with all that.
+#: Most characters of a name in Base64 that fit beside the other fields.
 _LONGEST = 150
 
 _ours: set[str] = set()
@@ -58,7 +58,7 @@ _lock = threading.Lock()
 
 
 def _renew() -> None:
-    """Begin without temporary files, as in a process made by ``fork``."""
+    """Start without temporary files, in a process made by ``fork``."""
     global _lock  # noqa: PLW0603 - a thread of the parent may hold it
     _lock = threading.Lock()
     _ours.clear()
@@ -68,7 +68,7 @@ forks.register(_renew)
 
 
 class Owner(NamedTuple):
-    """What the name of a temporary file tells."""
+    """The fields in the name of a temporary file."""
 
     content_id: str
     machine: str
@@ -77,14 +77,14 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> Owner | None:
-        """Read a name; None for one that is not of this kind."""
+        """Parse a name; None if it is not of this kind."""
         fields = (body_of(name) or "").split("-", 5)
         if len(fields) < 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `begun`
             return None
         return cls(fields[0], fields[1], int(fields[2]), int(fields[3]))
 
     def lives(self, name: str) -> bool | None:
-        """Whether the writer still writes; None if that cannot be known from here."""
+        """Whether the writer is still writing; None if unknown, because it is on another machine."""
         if is_earlier_boot(self.machine):
             return False
         if self.machine != machine_id():
@@ -106,12 +106,12 @@ def _began(process: int) -> int:
 
 
 def mark_of(content_id: str, name: str) -> str:
-    """Return a short word for a content under a name; ``0`` where the source does not tell its content apart."""
+    """Return a short hash of a content id and a name; ``0`` if the source has no content id."""
     return xxhash.xxh3_64_hexdigest(f"{content_id}\0{name}".encode(errors="surrogateescape")) if content_id else "0"
 
 
 def new_name(content_id: str = "0", more: str = "") -> str:
-    """Return a name for a new temporary file of ours, which lives from now on; ``more`` is said at its end."""
+    """Return a name for a new temporary file, and record it as in use; it ends with ``more``."""
     process, began = _process()
     name = temporary(f"{content_id}-{machine_id()}-{process}-{began}-{secrets.token_hex(4)}{more}")
     with _lock:
@@ -120,7 +120,7 @@ def new_name(content_id: str = "0", more: str = "") -> str:
 
 
 def aside(name: str, now: float | None) -> str:
-    """Return a name for a file that makes way for another one of this name, ``now`` by the clock of the store.
+    """Return a name to set the file ``name`` aside for its replacement; ``now`` is by the clock of the store.
 
     It is in use until its `release`.
     """
@@ -130,15 +130,15 @@ def aside(name: str, now: float | None) -> str:
 
 
 def stands_aside(temp_file: str) -> bool:
-    """Whether a temporary file made way for another one."""
+    """Whether a temporary file was set aside for its replacement."""
     return (body_of(temp_file) or "").startswith(f"{_ASIDE}-")
 
 
 def left(listed: Collection[str], now: Clock) -> tuple[list[str], dict[str, str]]:
-    """Classify files in a listing that were renamed to be replaced by writers that are gone.
+    """Classify the files in a listing that were set aside by writers that are gone.
 
-    Return those that are not needed, because the new file has its name, and those that are the only copy, with the name
-    that they had; it is empty if unknown.
+    Return those that are not needed, because the new file exists, and those that are the only copy, with their old
+    name; it is empty if unknown.
     """
     spare: list[str] = []
     only: dict[str, str] = {}
@@ -149,7 +149,7 @@ def left(listed: Collection[str], now: Clock) -> tuple[list[str], dict[str, str]
         if owner is None or len(fields) < _FIELDS or not fields[5].isdecimal():
             continue
         lives = owner.lives(temp_file)
-        # Its time is that of the old file, so the name says when it made way.
+        # The file has the old modification time, so its name tells when it was set aside.
         if lives or (lives is None and not is_old(float(fields[5]), now)):
             continue
         if fields[6] in marks:
@@ -160,7 +160,7 @@ def left(listed: Collection[str], now: Clock) -> tuple[list[str], dict[str, str]
 
 
 def _named(known: str, content_id: str) -> str:
-    """Return the name in that of a file that made way; empty if there is none, or a server has made one up."""
+    """Return the old name of a file that was set aside; empty if there is none, or a server forged it."""
     with suppress(ValueError):
         name = urlsafe_b64decode(known + "=" * (-len(known) % 4)).decode(errors="surrogateescape")
         if is_valid_name(name) and mark_of(_ASIDE, name) == content_id:
@@ -169,8 +169,8 @@ def _named(known: str, content_id: str) -> str:
 
 
 def missing(listed: Collection[str]) -> Iterator[Entry]:
-    """Yield an entry with a fault for each name of a folder that only a file has which made way for it."""
-    # Its writer on another machine may be alive, but a listing that leaves the file out would not be complete.
+    """Yield an entry with a fault for each file of a folder that exists only as a file set aside."""
+    # Its writer on another machine may be alive, but a listing without the file would be incomplete.
     for temp_file, name in left(listed, lambda: float("inf"))[1].items():
         reason = (
             f"{name or 'A file'} was renamed to {temp_file} to be replaced, in a run that was killed; "
@@ -193,8 +193,8 @@ def is_abandoned(name: str, mtime: float | None, now: Clock) -> bool:
 
 
 def is_old(mtime: float | None, now: Clock) -> bool:
-    """Whether there was no write since a time of the store for so long that the writer is given up."""
-    # Our own clock may differ from that of the store by hours.
+    """Whether the last write, at ``mtime``, is so long ago that the file counts as abandoned."""
+    # The local clock may differ from that of the store by hours.
     if mtime is None or (moment := now()) is None:
         return False
     return moment - mtime > ABANDONED_AFTER

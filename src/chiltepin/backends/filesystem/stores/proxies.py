@@ -41,7 +41,7 @@ def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> str | No
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Whether one entry of NO_PROXY means a host and port; ``host`` is without brackets and in small letters."""
+    """Whether one entry of NO_PROXY matches a host and port; ``host`` is without brackets and in lower case."""
     if entry == "*":
         return True
     name, colon, number = entry.rpartition(":")

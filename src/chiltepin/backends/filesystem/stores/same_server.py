@@ -1,4 +1,4 @@
-"""Whether two names lead to one server, so that a bucket or a folder is the same by either."""
+"""Find out whether two names lead to the same server, and thus to the same bucket or folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["AWS", "same_host", "same_server"]
 
 _PORTS = {"http": 80, "https": 443}
 
-#: An address of IPv4 in any of the forms that the C library reads, such as ``127.1`` (inet_aton(3)).
+#: An IPv4 address in any form that the C library accepts, such as ``127.1`` (inet_aton(3)).
 _SHORT = re.compile(r"(0x[0-9a-f]+|\d+)(\.(0x[0-9a-f]+|\d+)){0,3}")
 
-#: What the hosts of AWS end with: within each part of it, all hosts share one set of bucket names
+#: The domains of AWS partitions: within each, all hosts share one set of bucket names
 #: (docs.aws.amazon.com, S3, "General purpose bucket naming rules").
 AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
@@ -28,9 +28,9 @@ def same_server(one: str, other: str) -> bool:
 
 
 def same_host(one: str, other: str) -> bool:
-    """Whether two hosts are the same by their names, or one names by address what the other does by name.
+    """Whether two hosts have the same name, or one is an address of the other.
 
-    Two names with one address may be two servers behind one proxy, and are not the same.
+    Two names with the same address may be two servers behind one proxy, and are not the same.
     """
     host, other_host = (name.lower().removesuffix(".") for name in (one, other))
     if host == other_host:
@@ -48,13 +48,13 @@ def _is_address(host: str) -> bool:
 
 
 def _addresses(host: str) -> set[str]:
-    """Return the addresses of a host, those of IPv4 in IPv6 as the former; none if it is not known."""
+    """Return the addresses of a host, IPv4-mapped IPv6 addresses as IPv4; empty if the host is unknown."""
     try:
         found = {str(answer[4][0]).partition("%")[0] for answer in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return {host}
     addresses = {ip_address(address) for address in found}
-    # This machine is one place by each of its loopback addresses (RFC 1122, 3.2.1.3, and RFC 4291, 2.5.3).
+    # All loopback addresses mean this machine (RFC 1122, 3.2.1.3, and RFC 4291, 2.5.3).
     return {
         "loopback" if plain.is_loopback or plain.is_unspecified else str(plain)
         for plain in (getattr(address, "ipv4_mapped", None) or address for address in addresses)

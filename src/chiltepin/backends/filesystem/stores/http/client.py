@@ -1,4 +1,4 @@
-"""Requests to a web server: connections, proxies, redirects, and the meaning of answers that are not a file.
+"""Requests to a web server: connections, proxies, redirects, and the errors for responses that are not a file.
 
 Messages contain no URL, because it may contain a key.
 """
@@ -29,41 +29,41 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "HttpClient", "Page", "UnavailableError", "mtime_of", "time_of", "total_of"]
 
-#: Requests that are under way at once.
+#: Most requests in flight at once.
 WIDTH = 16
 
-#: Redirects in a row after which a server is taken for lost; curl's limit is 50, browsers' about 20.
+#: Most redirects in a row; curl's limit is 50, browsers' about 20.
 _REDIRECTS = 10
 
-#: Answers that ask for another try (RFC 9110, 15.5.9; RFC 6585, 4; RFC 8470, 5.2).
+#: Statuses after which a retry may succeed (RFC 9110, 15.5.9; RFC 6585, 4; RFC 8470, 5.2).
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
-#: Bytes of an answer that are read to their end, so that the connection can be used again.
+#: Most bytes of a response that are read to the end, so that its connection can be reused.
 _SHORT = 1 << 16
 
-#: What a URL may hold as it is; anything else in a redirect is escaped.
+#: Characters that a URL may contain unescaped; any other in a redirect is escaped.
 _URL = "%/:=&?~#+!$,;'@()*[]"
 
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
 class Page(NamedTuple):
-    """What is asked for."""
+    """The target of a request."""
 
     url: str
-    #: What messages call it.
+    #: Its name in messages.
     where: str
 
 
 class Answer(NamedTuple):
-    """An answer, its body not read, and the URL that it came from after all redirects."""
+    """A response, its body not read, and its URL after all redirects."""
 
     answer: urllib3.BaseHTTPResponse
     url: str
 
     @property
     def is_folder(self) -> bool:
-        """Whether it came from a URL that ends in a slash."""
+        """Whether its URL ends with a slash."""
         return urlsplit(self.url).path.endswith("/")
 
 
@@ -72,12 +72,12 @@ class UnavailableError(Fault):
 
 
 def mtime_of(answer: urllib3.BaseHTTPResponse) -> float | None:
-    """Return the time of last modification that an answer tells, in seconds since 1970 UTC; None if it tells none."""
+    """Return the time of last modification from a response, in seconds since 1970 UTC; None if it has none."""
     return time_of(answer, "Last-Modified")
 
 
 def time_of(answer: urllib3.BaseHTTPResponse, header: str) -> float | None:
-    """Return the time in a header, in seconds since 1970 UTC; None if it tells none."""
+    """Return the time in a header, in seconds since 1970 UTC; None if there is none."""
     try:
         return parsedate_to_datetime(answer.headers[header]).timestamp()
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -85,19 +85,19 @@ def time_of(answer: urllib3.BaseHTTPResponse, header: str) -> float | None:
 
 
 def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
-    """Return how many bytes the whole file has, of which an answer may be a part; None if it does not tell."""
+    """Return the bytes of the whole file, of which a response may be a part; None if unknown."""
     if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
         found = _TOTAL.fullmatch(answer.headers.get("Content-Range", "").strip())
         return int(found[1]) if found else None
     told = answer.headers.get("Content-Length", "")
-    # With both headers the length is to be ignored (RFC 9112, 6.3).
+    # With both headers, the length must be ignored (RFC 9112, 6.3).
     return int(told) if told.isdecimal() and "Transfer-Encoding" not in answer.headers else None
 
 
 class HttpClient:
     """Requests below one URL of a web server, ``https://host/path``.
 
-    The headers are sent to this server only, also after a redirect. A password in the URL is a ConfigError.
+    The headers are sent only to this server, also after a redirect. A password in the URL raises ConfigError.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
@@ -106,15 +106,15 @@ class HttpClient:
             raise ConfigError(
                 "A URL must not contain a password here; write headers: {Authorization: {env: NAME}} as an option."
             )
-        #: What the root's URL has behind its path, such as a signature; every request has it.
+        #: The query of the root's URL, such as a signature; every request has it.
         self.query = self._root.query
-        #: Connections, by the proxy that they go through.
+        #: Connection pools by proxy.
         self._pools: dict[str | None, urllib3.PoolManager] = {}
-        #: Whether HEAD is answered; some servers refuse it, and a signed URL is for one method.
+        #: Whether the server accepts HEAD; some refuse it, and a signed URL is for one method.
         self._heads = True
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        """Return the connections, through the proxy that the environment names for the host of a URL."""
+        """Return the connection pool for the proxy that the environment sets for the host of a URL."""
         proxy = proxy_for(url)
         if proxy not in self._pools:
             timeout = urllib3.Timeout(connect=30, read=60)
@@ -139,7 +139,7 @@ class HttpClient:
         return urlunsplit((self._root.scheme, self._root.netloc, path + slash, self.query, ""))
 
     def ask(self, method: str, page: Page, headers: Mapping[str, str] | None = None) -> Answer:
-        """Return the answer, after all redirects; an OSError or ``Fault`` for an answer that is not a file."""
+        """Return the response after all redirects; an OSError or ``Fault`` for a response that is not a file."""
         url = page.url
         for _ in range(_REDIRECTS + 1):
             answer = self._once(method, url, headers or {}, page.where)
@@ -154,8 +154,8 @@ class HttpClient:
         raise Fault("ENDPOINT_ERROR", f"Too many redirects from the web server for {page.where}.")
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], where: str) -> urllib3.BaseHTTPResponse:
-        """Send one request; what proves who we are goes to the server of the root only."""
-        # Not "gzip": a range, a size and a checksum are of the file as it is.
+        """Send one request; only the server of the root gets the credentials."""
+        # Not "gzip": ranges, sizes and checksums refer to the file as stored.
         given = {"Accept-Encoding": "identity", **headers}
         target = urlsplit(url)
         if (target.scheme, target.netloc) == (self._root.scheme, self._root.netloc):
@@ -170,7 +170,7 @@ class HttpClient:
 
     @staticmethod
     def _good(answer: urllib3.BaseHTTPResponse, where: str, *, ranged: bool) -> urllib3.BaseHTTPResponse:
-        """Return an answer that is one of a file; 202 and 204, for instance, are none."""
+        """Return the response if it is a file; one with status 202 or 204, for instance, is not."""
         good = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
         if ranged:
             good |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
@@ -180,7 +180,7 @@ class HttpClient:
         raise _refusal(answer.status, where)
 
     def head(self, page: Page) -> Answer:
-        """Ask for what is known of a file; by GET where the server refuses HEAD."""
+        """Request the headers of a file, with GET if the server refuses HEAD."""
         refused = False
         if self._heads:
             try:
@@ -199,10 +199,10 @@ class HttpClient:
         return got
 
     def body(self, answer: urllib3.BaseHTTPResponse, count: int, *, decode: bool = False) -> bytes:
-        """Read so much of an answer, or what is left; as it is stored, unless it is to be decoded."""
+        """Read ``count`` bytes of a response, or the rest; as stored, unless ``decode`` is set."""
         try:
             data = answer.read(count, decode_content=decode)
-            # Short of that at the end only, which has to be seen: an answer may be shorter than it said.
+            # Read until the end is reached, where urllib3 detects a body shorter than its Content-Length.
             while 0 < len(data) < count and (more := answer.read(count - len(data), decode_content=decode)):
                 data += more
         except HTTPError as err:
@@ -215,7 +215,7 @@ class HttpClient:
 def _sent_on(url: str, location: str, where: str) -> str:
     """Return the URL that a redirect leads to."""
     try:
-        # A header is bytes, which Python gives as Latin-1 (RFC 9110, 5.5); those of a URL may be in UTF-8, not escaped.
+        # Python decodes the bytes of a header as Latin-1 (RFC 9110, 5.5); a URL in it may be unescaped UTF-8.
         url = absolute(url, quote(location.encode("latin-1", "replace"), safe=_URL))
         if urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname:
             return url
@@ -238,7 +238,7 @@ def _failure(error: HTTPError, where: str) -> Exception:
     """Return our error for one of urllib3, without its URL."""
     if isinstance(error, SSLError):
         return Fault("CONNECT_FAILED", f"The certificate of the web server for {where} is not trusted.")
-    # In some versions a connection that is refused is a kind of timeout.
+    # In some versions of urllib3, a refused connection is a kind of timeout.
     if isinstance(error, UrllibTimeoutError) and not isinstance(error, NewConnectionError):
         return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     if isinstance(error, ProtocolError):
@@ -246,7 +246,7 @@ def _failure(error: HTTPError, where: str) -> Exception:
     if isinstance(error, LocationValueError):
         return Fault("ENDPOINT_ERROR", f"The web server redirects {where} to a URL that is not HTTP.")
     cause = error.__cause__
-    # An error of looking up a name has a number of its own (socket.gaierror).
+    # A failed name lookup has other error numbers (socket.gaierror).
     words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
     return ConnectionLostError(
         "CONNECT_FAILED", f"the web server for {where} could not be reached ({words}); run the transfer again."

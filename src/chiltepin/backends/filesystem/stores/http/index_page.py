@@ -2,7 +2,7 @@
 
 Web servers write the links of an index page in many ways: relative, absolute or as complete URLs, more or less escaped,
 and in any encoding. So a link is resolved as in a browser, against the final URL of the page, and paths are compared as
-decoded bytes. A link that looks like an entry of the folder and cannot be one is reported, and never skipped.
+decoded bytes. A link that looks like an entry of the folder but cannot be one is reported, never skipped.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["Listed", "absolute", "listed"]
 
 _TITLE = re.compile(rb"<title[^>]*>\s*(index of|directory listing (for|of)|directory:)", re.IGNORECASE)
 
-#: Bytes at the start of a page that hold its title, and at its end that hold the end tag.
+#: Bytes at the start of a page to search for its title, and at its end to search for the end tag.
 _HEAD, _TAIL = 4096, 1024
 
-#: Links of a page to itself that show the next part of a list; those that sort it have other keys (Apache: C, O).
+#: Query keys of links to the next page of a list; links that sort it have other keys (Apache: C, O).
 _NEXT = re.compile(
     r"(^|[?&;])(page|offset|start|marker|after|next|cursor|skip|continuation|token)[^=&;]*=", re.IGNORECASE
 )
 
-#: How Apache and nginx end a name that is too long for its column.
+#: How Apache and nginx end a name that they truncate to fit its column.
 _CUT = re.compile(r"(\.\.>|\.\.\.|\.\.|\N{HORIZONTAL ELLIPSIS})$")
 
 _PORTS = {"http": 80, "https": 443}
@@ -43,20 +43,20 @@ class Listed(NamedTuple):
     """One entry of an index page."""
 
     name: str
-    #: "file" is also what may turn out to be a folder; "other" is what cannot be followed.
+    #: "file" may turn out to be a folder; "other" is a link that cannot be followed.
     kind: str
-    #: Bytes and time of last modification, where the page tells them exactly.
+    #: Bytes and time of last modification, if the page has exact values.
     size: int | None = None
     mtime: float | None = None
-    #: Whether size and time need not be asked for.
+    #: Whether size and time need no request.
     known: bool = False
-    #: Whether it is listed as a folder, too.
+    #: Whether it is also listed as a folder.
     both: bool = False
     #: Why an "other" entry cannot be followed; empty for a device or a pipe.
     why: str = ""
 
 
-#: The target of a link as it stands in its tag.
+#: The target of a link as written in its tag.
 _TARGET = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""", re.IGNORECASE)
 
 
@@ -64,7 +64,7 @@ class _Link(NamedTuple):
     """One link of a page."""
 
     target: str
-    #: The target without its character references replaced.
+    #: The target before its character references are replaced.
     raw: str
     #: The text of the link.
     shown: str
@@ -105,9 +105,9 @@ class _Links(HTMLParser):
 def listed(page: bytes, headers: Mapping[str, str], url: str, where: str, *, told: bool) -> Iterator[Listed]:
     """Yield the entries of an index page, each name once.
 
-    ``url`` is its address, after all redirects, and ``where`` the name of the folder in messages. ``told`` tells
-    whether the length of the answer was known, so that it cannot have been cut. A page that is not an index, or not a
-    complete one, is a ``Fault``.
+    ``url`` is its address after all redirects, and ``where`` the name of the folder in messages. ``told`` tells whether
+    the length of the response was known, so that it cannot be truncated. A page that is not a complete index raises
+    ``Fault``.
     """
     kind = headers.get("Content-Type", "").lower()
     attached = headers.get("Content-Disposition", "").lower().startswith("attachment")
@@ -125,7 +125,7 @@ def _no_index(where: str) -> Fault:
 
 
 def _text(page: bytes, kind: str) -> str:
-    """Decode a page; bytes that are not of its encoding are kept, for a name may have them."""
+    """Decode a page; bytes that are invalid in its encoding are kept, because a name may contain them."""
     found = re.search(r"charset\s*=\s*[\"']?([\w-]+)", kind)
     try:
         encoding = codecs.lookup(found[1]).name if found else "utf-8"
@@ -160,7 +160,7 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
     parser = _Links()
     parser.feed(text)
     parser.close()
-    # A folder may be sent on to its index.html, say.
+    # The folder may have been redirected, say to its index.html.
     here, base = urlsplit(urljoin(url, ".")), url
     if parser.base:
         base = absolute(url, parser.base) or url
@@ -176,7 +176,7 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
         if known is None or (known.kind == "other" and entry.kind == "file"):
             found[entry.name] = entry
         elif {known.kind, entry.kind} == {"file", "dir"}:
-            # The server tells what it is when it is asked for: some write no slash in one of two links to a folder.
+            # Only a request for the entry tells its kind: some servers omit the slash in one of two links to a folder.
             found[entry.name] = known._replace(kind="file", both=True)
     if more:
         raise Fault("LIMIT_EXCEEDED", f"The index of {where} has several pages; name the files one by one.")
@@ -184,10 +184,10 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
 
 
 def _meant(link: _Link, base: str, here: SplitResult) -> str:
-    """Return the target of a link, read so that it is what its text shows.
+    """Return the target of a link, interpreted so that it matches the link's text.
 
-    Tomcat does not escape its links for HTML, only their texts: ``a&amp;b`` has the link that elsewhere ``a&b`` has.
-    Others do not escape ``#`` and ``?``, which then seem to end the path.
+    Tomcat escapes only the texts of its links for HTML: its link to ``a&amp;b`` would elsewhere mean ``a&b``. Other
+    servers do not escape ``#`` and ``?``, which then seem to end the path.
     """
     top = _names(here.path)
     readings = [link.target, link.raw]
@@ -200,11 +200,11 @@ def _meant(link: _Link, base: str, here: SplitResult) -> str:
 
 
 def _entry(target: str, shown: str, base: str, here: SplitResult) -> Listed | None:
-    """Return what a link lists; None for one that leads up, sorts the page, or belongs to its decoration."""
+    """Return the entry that a link lists; None for a link that leads up, sorts the page, or is decoration."""
     whole = absolute(base, target)
     link = urlsplit(whole) if whole else None
     if link is None or link.scheme not in _PORTS:
-        # A name with a colon, such as 12:00.nc or run:1.nc, that was not escaped.
+        # An unescaped name with a colon, such as 12:00.nc or run:1.nc.
         raw = target.partition("#")[0].partition("?")[0]
         return _named(_raw(raw), raw) if _shows(shown, _raw(raw)) else None
     top, names = _names(here.path), _names(link.path)
@@ -213,7 +213,7 @@ def _entry(target: str, shown: str, base: str, here: SplitResult) -> Listed | No
     shows = _shows(shown, names[-1])
     ours = _same_site(link, here)
     if names[: len(top)] == top and (ours or shows):
-        # Whatever a server calls itself, the entry is asked for where its index was.
+        # Whatever host the link names, the entry is requested from the server of the index.
         deeper = len(names) > len(top) + 1 or link.path.endswith("/")
         raw = [part for part in link.path.split("/") if part][-1]
         return _named(names[len(top)], raw, folder=deeper)
@@ -231,8 +231,8 @@ def _named(name: bytes, raw: str, *, folder: bool = False) -> Listed:
 
 
 def absolute(base: str, target: str) -> str:
-    """Return the URL that a link means on a page; empty for what cannot be one."""
-    # For urljoin, a semicolon begins the parameters of RFC 1808, and it drops those that are empty.
+    """Return the absolute URL of a link on a page; empty if it is invalid."""
+    # For urljoin, a semicolon begins the parameters of RFC 1808, which it drops if they are empty.
     path, content_id, rest = target.partition("?")
     try:
         return urljoin(base, path.replace(";", "%3B") + content_id + rest)
@@ -245,7 +245,7 @@ def _raw(text: str) -> bytes:
 
 
 def _names(path: str) -> list[bytes]:
-    """Return the names on a path, decoded one by one, so that an escaped slash separates nothing."""
+    """Return the names in a path, decoded one by one, so that an escaped slash is not a separator."""
     names: list[bytes] = []
     for part in map(_raw, path.split("/")):
         if part == b"..":
@@ -256,7 +256,7 @@ def _names(path: str) -> list[bytes]:
 
 
 def _shows(shown: str, name: bytes) -> bool:
-    """Whether the text of a link is a name, perhaps cut, as that of an entry is."""
+    """Whether the text of a link is a name, perhaps truncated, as for an entry."""
     text, told = shown.rstrip("/"), name.decode("utf-8", "surrogateescape")
     if text == told:
         return bool(text)
@@ -265,7 +265,7 @@ def _shows(shown: str, name: bytes) -> bool:
 
 
 def _same_site(one: SplitResult, other: SplitResult) -> bool:
-    """Whether two URLs are of one server; behind a proxy that ends TLS it may take ``https`` for ``http``."""
+    """Whether two URLs have the same server; one behind a proxy that ends TLS may use ``http`` for ``https``."""
     try:
         ends = {(end.scheme, end.port or _PORTS.get(end.scheme)) for end in (one, other)}
     except ValueError:
@@ -274,6 +274,6 @@ def _same_site(one: SplitResult, other: SplitResult) -> bool:
 
 
 def _is_next(target: str, base: str, here: SplitResult) -> bool:
-    """Whether a link leads to a further part of the same list."""
+    """Whether a link leads to another page of the same list."""
     link = urlsplit(absolute(base, target))
     return _names(link.path) == _names(here.path) and bool(_NEXT.search(link.query))

@@ -1,4 +1,4 @@
-"""A file of a web server, in ranges of one content or in order."""
+"""A file of a web server, read in ranges of the same content or in order."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpReader"]
 
-#: Bytes that are asked for at first: a smaller file needs no second request.
+#: Bytes of the first request: a smaller file needs no second one.
 _FIRST = 1 << 20
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def _validator(answer: urllib3.BaseHTTPResponse) -> str:
-    """Return what names the content for ``If-Range``: a strong ETag, else the time; empty if there is neither."""
+    """Return the validator for ``If-Range``: a strong ETag, else the time; empty if there is neither."""
     tag = answer.headers.get("ETag", "")
     if tag.startswith('"'):
         return tag
-    # A file may change twice in the second of its time, which then names both contents (RFC 9110, 8.8.2.2).
+    # A file may change twice in one second, and both contents then have the same time (RFC 9110, 8.8.2.2).
     now, then = time_of(answer, "Date"), mtime_of(answer)
     if now is None or then is None or now - then < 1:
         return ""
@@ -51,14 +51,14 @@ class HttpReader:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self.mtime = mtime_of(answer)
         self._validator, self._coding = _validator(answer), answer.headers.get("Content-Encoding")
-        # A file that was replaced may have the time of the old one, as ``cp -p`` gives it.
+        # The time is not enough: a new file may have that of the old one, as after ``cp -p``.
         self.pinned = self._validator.startswith('"')
         self.size: int | None = None
         self._stream: urllib3.BaseHTTPResponse | None = None
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
             self._begin(answer)
         elif answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            # Perhaps it is empty; perhaps the server gives no ranges of it.
+            # Either the file is empty, or the server does not serve ranges of it.
             answer.close()
             self._whole(client.ask("GET", page).answer)
         else:
@@ -67,7 +67,7 @@ class HttpReader:
         self.content_id = f"{page.url}:{self._validator}:{self.size}" if self.parts and self._validator else ""
 
     def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
-        """Take the first range; without a name for the content, only a whole file is good."""
+        """Read the first range; without a validator, it has to be the whole file."""
         first, last, total = _range_of(answer)
         self._head = self._client.body(answer, _FIRST)
         self.size = total
@@ -86,11 +86,11 @@ class HttpReader:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._stream is not None:
-            # What was not read is not waited for.
+            # This does not wait for the unread rest.
             self._stream.close()
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
+        """Fill the block from ``offset``; see `Reader.read_at`."""
         size = self.size or 0
         block = block[: max(0, size - offset)]
         if not block:
@@ -131,11 +131,11 @@ class HttpReader:
         return count
 
     def changed(self) -> bool:
-        """Every part was asked for as one of the same content, or all came in one answer."""
+        """Return False: every part was requested of the same content, or all came in one response."""
         return False
 
 
 def _range_of(answer: urllib3.BaseHTTPResponse) -> tuple[int, int, int]:
-    """Return the first and the last byte of a range, and the size of the whole; -1 each if that is not told."""
+    """Return the first and last byte of a range, and the size of the whole file; -1 each if unknown."""
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
     return (int(found[1]), int(found[2]), int(found[3])) if found else (-1, -1, -1)

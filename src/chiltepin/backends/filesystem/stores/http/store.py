@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpStore"]
 
-#: Limit of bytes of an index page.
+#: Most bytes of an index page.
 _PAGE = 64 << 20
 
 _KNOWN = ("headers",)
@@ -46,7 +46,7 @@ _PLACE = "on a web server"
 
 
 class HttpFolder(ReadOnlyFolder):
-    """What is below one URL."""
+    """The files below one URL."""
 
     place = _PLACE
 
@@ -55,18 +55,18 @@ class HttpFolder(ReadOnlyFolder):
         self._page = Page(client.url(parts, folder=True), joined(parts))
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
-        """Yield what an index page lists; sizes and times that it does not tell are asked for, file by file."""
+        """Yield the entries of an index page; each size or time that it omits takes a request."""
         del temp_files
         got = self._client.ask("GET", self._page)
         page = self._client.body(got.answer, _PAGE + 1, decode=True)
         headers, where = got.answer.headers, self._page.where
         if len(page) > _PAGE:
-            # Half of it would be taken for the whole, and what is not in it for what is not there.
+            # A truncated page would pass for a complete list, and the files missing in it for deleted ones.
             got.answer.close()
             raise Fault(
                 "LIMIT_EXCEEDED", f"The index page of {where} is longer than 64 MiB; name the files one by one."
             )
-        # Files are asked for where the index was, since a server may send on the folder alone.
+        # Request files below the final URL of the index, since a server may redirect only the folder.
         self._page = self._page._replace(url=urljoin(got.url, "."))
         told = "Content-Encoding" not in headers and ("Content-Length" in headers or "Transfer-Encoding" in headers)
         for line in listed(page, headers, got.url, where, told=told):
@@ -84,7 +84,7 @@ class HttpFolder(ReadOnlyFolder):
         try:
             asked = self._asked(line.name)
         except (Fault, FileNotFoundError):
-            # It is listed, and so it is there: opening it tells by itself what is wrong.
+            # The file is listed, so it exists: opening it raises the error.
             return Entry(line.name, "file", None)
         if line.both and asked.kind == "file":
             reason = f"The index of {self._page.where} lists {line.name} as a file and as a folder; rename one."
@@ -92,7 +92,7 @@ class HttpFolder(ReadOnlyFolder):
         return asked
 
     def _asked(self, name: str) -> Entry:
-        """Ask for an entry; what the server sends on to a URL that ends in a slash is a folder."""
+        """Request an entry; a redirect to a URL that ends with a slash means a folder."""
         got = self._client.head(self._below(name))
         if got.is_folder:
             return Entry(name, "dir")
@@ -118,8 +118,8 @@ class HttpFolder(ReadOnlyFolder):
 class HttpStore(LinkFreeStore[HttpFolder]):
     """The files below a URL of a web server, ``https://host/path``.
 
-    The option ``headers``, such as ``Authorization``, is sent to this server only. An unknown option, or a password in
-    the URL, is a ConfigError.
+    The option ``headers``, such as ``Authorization``, is sent only to this server. An unknown option, or a password in
+    the URL, raises ConfigError.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ class HttpStore(LinkFreeStore[HttpFolder]):
         return isinstance(error, ConnectionError | TimeoutError | UnavailableError)
 
     def folder(self, parts: Parts, *, create: bool = False) -> HttpFolder:
-        """Return what is below a URL, whether anything is there or not."""
+        """Return the folder at a URL, whether or not it exists."""
         if create:
             raise read_only(joined(parts), _PLACE)
         return HttpFolder(self.client, parts)
