@@ -1,9 +1,9 @@
 """A zip, tar or other archive that fsspec can open, as a read-only store.
 
-fsspec's listings of archives omit members whose names begin with ``/`` or ``./``, and contain a folder in itself if it
-has no entry. So the members are read from the table of the archive, and folders are made of their names, as ``unzip``
-and ``tar`` do it: a leading ``/`` or ``./`` is dropped, and of two members with one name the later counts. A member
-that these programs refuse is reported as a fault.
+fsspec's listings of archives omit members whose names begin with ``/`` or ``./``, and list a folder in itself if it has
+no entry. So the members are read from the table of the archive, and folders are derived from their names, as in
+``unzip`` and ``tar``: a leading ``/`` or ``./`` is dropped, and the later of two members with the same name counts. A
+member that these programs refuse is reported as a fault.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["ArchiveStore"]
 #: Where the files are, in messages.
 _PLACE = "in an archive"
 
-#: Bits of a member of a zip: its content is encrypted; its name is UTF-8 (APPNOTE.TXT, 4.4.4).
+#: Flags of a zip member: its content is encrypted; its name is UTF-8 (APPNOTE.TXT, 4.4.4).
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 
-#: What made a member of a zip, where names are bytes of any encoding and attributes hold a mode (APPNOTE.TXT, 4.4.2).
+#: Systems that made a zip member; on Unix, names may have any encoding and attributes a mode (APPNOTE.TXT, 4.4.2).
 _FAT, _UNIX = 0, 3
 
 
@@ -47,19 +47,19 @@ class Member(NamedTuple):
 
     name: str
     kind: Literal["file", "dir", "link", "other"]
-    #: Bytes; None where they are those of the file that a hard link leads to.
+    #: Bytes; None for a hard link, which has the size of its target.
     size: int | None
     mtime: float | None
     open: Callable[[], Any]
 
 
 def _zip_name(info: ZipInfo) -> str:
-    """Return the name of a member, whose bytes zipfile takes for code page 437 where they are not said to be UTF-8."""
+    """Return the name of a member, which zipfile decodes as code page 437 unless it is flagged as UTF-8."""
     if "\0" in info.orig_filename:
-        # Without what zipfile cuts off it may be the name of another member.
+        # zipfile truncates it at the NUL, which may give the name of another member.
         return info.orig_filename
     if info.create_system == _FAT and "/" not in info.filename:
-        # As unzip reads what some programs of Windows write.
+        # As unzip reads archives of some Windows programs.
         return info.filename.replace("\\", "/")
     if info.create_system != _UNIX or info.flag_bits & _UTF8:
         return info.filename
@@ -103,19 +103,20 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
         kind = "dir" if info.isdir() else "link" if info.issym() else kind
         size = None if info.islnk() else info.size
         yield Member(info.name, kind, size, info.mtime, partial(_open_tar, archive, info))
-    # A header that is cut or damaged ends the list without a word; all others end with a block of zeros (POSIX, pax).
+    # tarfile ends the list silently at a damaged or truncated header; a complete archive ends with a block of zeros
+    # (POSIX, pax).
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise Fault(
             "ENDPOINT_ERROR", "The archive is damaged or truncated: its end marker is missing; download it again."
         )
-    # What compressed it has a checksum behind that, which is compared at the end.
+    # In a compressed archive a checksum follows, which is verified at the end.
     while archive.fileobj.read(BLOCK):
         pass
 
 
 def _of_any(filesystem: Any) -> Iterator[Member]:
-    """Yield what the index of fsspec for another kind of archive holds."""
+    """Yield the members of another kind of archive, from fsspec's index."""
     filesystem.ls("", detail=True)
     for name, info in filesystem.dir_cache.items():
         kind: Literal["file", "dir"] = "dir" if info["type"] == "directory" else "file"
@@ -158,7 +159,7 @@ def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
 
 
 def _objection(member: Member, parts: Parts) -> str:
-    """Return why a member cannot be had; empty if it can."""
+    """Return why a member cannot be read; empty if it can."""
     if ".." in parts:
         return f"{member.name}, which leads out of a folder"
     if not all(map(is_valid_name, parts)):
@@ -190,7 +191,7 @@ class ArchiveReader:
             self._file.close()
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Not for a member, which is read in order."""
+        """Not supported: a member is read in order."""
         raise NotImplementedError
 
     def readinto(self, block: memoryview) -> int:
@@ -201,7 +202,7 @@ class ArchiveReader:
         return len(data)
 
     def changed(self) -> bool:
-        """Whether more comes than the archive said; at the end of a member of a zip its checksum is compared."""
+        """Whether the member is longer than stated; at the end of a zip member its checksum is verified."""
         with self._lock:
             return bool(self._file.read(1))
 
@@ -242,7 +243,7 @@ class ArchiveFolder(ReadOnlyFolder):
 class ArchiveStore(LinkFreeStore[ArchiveFolder]):
     """The members of an open archive, below a folder ``root`` in it.
 
-    An incomplete table of members is a ``Fault``.
+    An incomplete table of members raises ``Fault``.
     """
 
     times, writable = False, False
@@ -256,7 +257,7 @@ class ArchiveStore(LinkFreeStore[ArchiveFolder]):
         self._tree = _tree(_members(filesystem))
 
     def transient(self, error: Exception) -> bool:
-        """See `Store.transient`; the archive may lie on a server."""
+        """See `Store.transient`; the archive may be on a server."""
         return isinstance(error, ConnectionError | TimeoutError)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:

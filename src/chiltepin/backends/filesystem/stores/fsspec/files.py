@@ -1,8 +1,8 @@
 """Files of a store that fsspec opens: read in order, written under a temporary name, then renamed.
 
-Not every rename replaces an existing file: that of SMB and of FTP servers on Windows does not, and that of WebDAV only
-on request. In such a store the old file is renamed first, and renamed back if the new one cannot be renamed; so it is
-never lost, and no half file is visible.
+Not every rename replaces an existing file: SMB and FTP servers on Windows do not, and WebDAV servers only on request.
+In such a store the old file is renamed first, and renamed back if the new one cannot be renamed; so it is never lost,
+and no incomplete file is visible.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 __all__ = ["FsspecReader", "FsspecTempFile", "Within", "mtime_of", "renamed", "shape_of"]
 
-#: Where the filesystems that we know keep the modification time in what ``info`` returns.
+#: Keys of the modification time in ``info`` of the filesystems known to us.
 _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 
-#: What no store is known to store under another name, and what a URL would decode.
+#: Characters that every known store keeps unchanged in a name, and escapes that a URL would decode.
 _PLAIN, _ESCAPE = re.compile(r"[A-Za-z0-9_.+=@~-]+"), re.compile("%[0-9A-Fa-f]{2}")
 
-#: Characters of a temporary name that says which name it stands for; a longer one does not fit beside its checksum.
+#: Limit in characters of a real name that is appended to its temporary name.
 _LONGEST = 150
 
 
 def mtime_of(info: Mapping[str, Any]) -> float | None:
-    """Return the time of last modification in what fsspec tells, in seconds since 1970 UTC; None if there is none."""
+    """Return the time of last modification from fsspec's info, in seconds since 1970 UTC; None if there is none."""
     for key in _MTIME_KEYS:
         value = info.get(key)
         if isinstance(value, datetime):
@@ -52,31 +52,31 @@ def mtime_of(info: Mapping[str, Any]) -> float | None:
 
 
 class Within(Protocol):
-    """What a file needs of its folder."""
+    """The part of the folder that a file uses."""
 
     filesystem: Any
-    #: The shapes of names (`shape_of`) that the store is known to keep as they are.
+    #: The shapes of names (`shape_of`) that the store is known to keep unchanged.
     shapes: set[str]
 
     def path(self, name: str) -> str:
-        """Return the path that the filesystem has for a name."""
+        """Return the filesystem's path for a name."""
         ...
 
     def names(self) -> set[str]:
-        """Return all names that are listed."""
+        """Return all names in the listing."""
         ...
 
     def now(self) -> float | None:
-        """Return the time by the clock of the store; None if it does not tell."""
+        """Return the time by the clock of the store; None if unknown."""
         ...
 
 
 def shape_of(name: str) -> str:
-    """Return what may be odd about a name; names of one shape are kept alike."""
+    """Return the unusual features of a name; a store treats names of the same shape alike."""
     escaped = "%00" if _ESCAPE.search(name) else ""
     ends = "".join(f"{end}|" for end in (name[0], name[-1]) if end in " .")
     forms = [form for form in ("NFC", "NFD") if not name.isascii() and unicodedata.normalize(form, name) != name]
-    # Of letters that are not ASCII only the form matters, and whether they are letters: else they stand for bytes.
+    # Of non-ASCII characters only the normal form matters, and whether they are surrogates, which stand for bytes.
     odd = {
         char if char.isascii() else "\udc80" if "\udc80" <= char <= "\udcff" else "é" for char in _PLAIN.sub("", name)
     }
@@ -84,7 +84,7 @@ def shape_of(name: str) -> str:
 
 
 def renamed(name: str) -> Fault:
-    """Return the fault of a name that a store does not keep as it is."""
+    """Return the fault for a name that a store does not keep unchanged."""
     reason = f"The store keeps {name} under another name; use a name of letters and digits."
     return Fault("INVALID_PATH_NAME", reason)
 
@@ -114,7 +114,7 @@ class FsspecReader(_Open):
         super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
 
     def read_at(self, offset: int, block: memoryview) -> int:
-        """Not for a plain file of fsspec, which has one position."""
+        """Not supported: a plain file of fsspec has one position."""
         raise NotImplementedError
 
     def readinto(self, block: memoryview) -> int:
@@ -124,9 +124,9 @@ class FsspecReader(_Open):
         return len(data)
 
     def changed(self) -> bool:
-        """Ask the store again for size and modification time; and whether the file is longer than it said.
+        """Compare size and modification time with the store again; also return True if the file is longer than stated.
 
-        A client that undoes an encoding of HTTP gives more bytes than the store keeps.
+        A client that decodes a content encoding of HTTP returns more bytes than the store holds.
         """
         if self._file.read(1):
             return True
@@ -137,12 +137,12 @@ class FsspecReader(_Open):
 
 
 class FsspecTempFile(_Open, InOrderFile):
-    """A file that is being written beside its real name."""
+    """A file that is being written under a temporary name."""
 
     def __init__(self, folder: Within, name: str) -> None:
         self._folder, self._filesystem, self._name = folder, folder.filesystem, name
         self._shape = shape_of(name)
-        #: Whether it is still to be seen that the store keeps such a name as it is.
+        #: Whether `commit` has to check that the store keeps such a name unchanged.
         self._unsure = self._shape not in ("", *folder.shapes)
         shown = self._unsure and name.isascii() and len(name) < _LONGEST
         self._draft_name = owners.new_name(more=f"-{name}" if shown else "")
@@ -164,11 +164,11 @@ class FsspecTempFile(_Open, InOrderFile):
         return FsspecReader(self._filesystem, self._temp_file)
 
     def commit(self, mtime: float | None) -> None:
-        """Put the file in place, and see that the store calls it so."""
+        """Rename the file to its real name, and check that the store lists that name."""
         del mtime  # fsspec has no way to set one; the backend refuses preserve_timestamp before anything is submitted.
         self._file.close()
         before = self._folder.names() if self._unsure else {self._draft_name}
-        # Before anything is replaced: the name that the store makes of it may be that of another file.
+        # Before a file is replaced: the store may change the name to that of another file.
         if self._draft_name not in before:
             raise renamed(self._name)
         self._replace()
@@ -177,7 +177,7 @@ class FsspecTempFile(_Open, InOrderFile):
             self._check_name(before)
 
     def _check_name(self, before: set[str]) -> None:
-        """See that the file has its name; ``before`` are the names that were listed when it was a temporary file."""
+        """Check that the file has its name; ``before`` are the names that were listed before the rename."""
         after = self._folder.names()
         if self._name in after:
             self._folder.shapes.add(self._shape)
@@ -201,7 +201,7 @@ class FsspecTempFile(_Open, InOrderFile):
         try:
             filesystem.mv(self._temp_file, self._path)
         except Exception:
-            # Not every rename replaces, and some report that with a special error.
+            # Not every rename replaces a file, and some filesystems raise a special error.
             if not filesystem.isfile(self._path):
                 raise
         else:
@@ -223,9 +223,9 @@ class FsspecTempFile(_Open, InOrderFile):
         owners.release(self._draft_name)
         if self._committed:
             return
-        # What ended the copy is what is told, not what is left of it.
+        # The error that ended the copy is reported, not one of the cleanup.
         with suppress(Exception):
-            # The one of fsspec's own files only forgets, and uploads the rest when it is collected.
+            # discard() of fsspec's own files does not end them: they upload the rest when garbage-collected.
             buffered = isinstance(self._file, AbstractBufferedFile)
             (self._file.close if buffered else getattr(self._file, "discard", self._file.close))()
         with suppress(Exception):

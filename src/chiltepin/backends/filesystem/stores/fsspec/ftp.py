@@ -2,8 +2,8 @@
 
 fsspec's filesystem has one connection for all threads, aborts a transfer to read a part, asks vsftpd for a listing
 without hidden names, and drops lines that it cannot parse. Here each file, and each command, has a separate connection,
-which is reused. Names are bytes: they are decoded as Latin-1, which has a character for each (`FsspecStore` translates
-them), unless the option ``encoding`` is given.
+which is reused. Names are bytes: they are decoded as Latin-1, which has a character for each byte (`FsspecStore`
+converts them), unless the option ``encoding`` is given.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FtpFileSystem"]
 
-#: Seconds after which a connection that was kept is asked whether it is still one; servers end them after minutes.
+#: Seconds after which an idle connection is checked before use; servers close idle connections after minutes.
 _FRESH = 10
 
-#: Replies that say that the server does not have a command (RFC 959, 4.2).
+#: Replies to a command that the server does not support (RFC 959, 4.2).
 _UNKNOWN = ("500", "502", "504")
 
 _MLSD_KINDS = {"file": "file", "dir": "directory"}
 
-#: A line of ``ls -l``, and one of a server on Windows. One space ends what is before a name, which may begin with more.
+#: A line of ``ls -l``, and one of a server on Windows. One space precedes the name, which may begin with more.
 _UNIX = re.compile(
     r"([-bcdlpsD])[-rwxsStTlL]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+(\d+)\s+\w{3}\s+\d{1,2}\s+[\d:]{4,5} (.+)", re.DOTALL
 )
@@ -69,11 +69,11 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
 
     def __init__(self, host: str, *, encoding: str = "latin-1", **options: Any) -> None:
         self._lock = threading.Lock()
-        #: Connections that nothing uses now, each with the time when it was last used.
+        #: Idle connections, each with the time when it was last used.
         self._idle: list[tuple[float, ftplib.FTP]] = []
-        #: Whether the server has MLSD and MLST; asked for once.
+        #: Whether the server supports MLSD and MLST; tried once.
         self._machine_readable = True
-        # Not in __del__, before which the sockets may be finalized, each with a warning.
+        # Not in __del__: the sockets may be finalized before it, each with a warning.
         weakref.finalize(self, _close_all, self._idle)
         super().__init__(host, encoding=encoding, **options)
         self._idle.append((time.monotonic(), self.ftp))
@@ -97,13 +97,13 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             return made
 
     def give_back(self, ftp: ftplib.FTP) -> None:
-        """Keep a connection on which all is said, for the next."""
+        """Keep a connection for reuse, all its replies being read."""
         with self._lock:
             self._idle.append((time.monotonic(), ftp))
 
     @contextmanager
     def talking(self) -> Iterator[ftplib.FTP]:
-        """Lend a connection; what the server refuses is raised as an error of the operating system."""
+        """Lend a connection; a command that the server refuses raises an error of the operating system."""
         ftp = None
         try:
             ftp = self.lend()
@@ -125,7 +125,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        """Return a path on the server; a line end would end the command that names it."""
+        """Return a path on the server; refuse a line end, which would end the command with the path."""
         stripped: str = super()._strip_protocol(path)
         if "\r" in stripped or "\n" in stripped:
             raise Fault(
@@ -135,14 +135,14 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         return stripped
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
-        """List a folder, hidden names included; a line that cannot be read is an error."""
+        """List a folder, hidden names included; a line that cannot be parsed is an error."""
         del options
         path = self._strip_protocol(path)
         with self.talking() as ftp:
             found = self._listed(ftp, path)
         found = [info for info in found if info["type"] != "directory" or info["name"] not in (".", "..")]
         names = {info["name"] for info in found}
-        # A name with a line end is read as two entries; the first part may equal the name of another file.
+        # A name with a line end is parsed as two entries; the first part may equal the name of another file.
         if len(names) < len(found) or not all(map(is_valid_name, names)):
             reason = (
                 f"The FTP server's listing of {path} is ambiguous; rename entries with a line break or a slash in "
@@ -166,15 +166,15 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
 
     @staticmethod
     def _printed(ftp: ftplib.FTP) -> list[dict[str, Any]]:
-        """Return what LIST shows of the folder that the connection is in."""
+        """Return the entries that LIST shows of the connection's current folder."""
         listed = _printed_by(ftp, "LIST -a")
         if any(info["name"] == "." for info in listed):
             return listed
-        # It did not understand the option; where it shows hidden names nevertheless, it shows them without.
+        # The server does not know the option; if it lists hidden names at all, it lists them without.
         return _printed_by(ftp, "LIST")
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
-        """Ask for one file or folder; links are followed."""
+        """Return the info of one file or folder; links are followed."""
         del options
         path = self._strip_protocol(path)
         if path == "/":
@@ -199,13 +199,13 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> _Transfer:
-        """Open a file, to be read or written from its start to its end."""
+        """Open a file to read or write it from start to end."""
         del options
         command = {"rb": "RETR", "wb": "STOR"}[mode]
         return _Transfer(self, f"{command} {self._strip_protocol(path)}")
 
     def mv(self, path1: str, path2: str, **options: Any) -> None:
-        """Rename; whether that replaces what has the name is the server's affair."""
+        """Rename; whether that replaces an existing file depends on the server."""
         del options
         with self.talking() as ftp:
             ftp.rename(self._strip_protocol(path1), self._strip_protocol(path2))
@@ -234,14 +234,14 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             with self.talking() as ftp:
                 ftp.mkd(path)
         except OSError:
-            # Perhaps another process was faster.
+            # Another process may have made the folder first.
             if not exist_ok or not self.isdir(path):
                 raise
 
 
 @contextmanager
 def _inside(ftp: ftplib.FTP, path: str) -> Iterator[None]:
-    """Go into a folder, and out again: some servers take the argument of LIST for a pattern."""
+    """Change into a folder, and back: some servers treat the argument of LIST as a pattern."""
     ftp.cwd(path)
     yield
     ftp.cwd("/")
@@ -261,10 +261,10 @@ def _lines(ftp: ftplib.FTP, command: str) -> list[str]:
             data += piece
         if isinstance(connection, ssl.SSLSocket):
             connection.unwrap()
-    # vsftpd says of a folder that may be entered and not read: 226 Transfer done (but failed to open directory).
+    # vsftpd's reply for a folder that can be entered but not read: 226 Transfer done (but failed to open directory).
     if "but failed" in ftp.voidresp():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    # Not every server of old keeps to RFC 959, 3.4.
+    # Some old servers do not follow RFC 959, 3.4.
     end = "\r\n" if b"\r\n" in data else "\n"
     return data.decode(ftp.encoding).removesuffix(end).split(end) if data else []
 
@@ -278,7 +278,7 @@ def _facts(line: str) -> tuple[str, dict[str, str]]:
 
 
 def _printed_by(ftp: ftplib.FTP, command: str) -> list[dict[str, Any]]:
-    """Return what a LIST command shows."""
+    """Return the entries that a LIST command shows."""
     lines = _lines(ftp, command)
     return [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
 
@@ -288,7 +288,7 @@ def _unread(line: str) -> Fault:
 
 
 def _of_facts(name: str, facts: dict[str, str]) -> dict[str, Any] | None:
-    """Return what MLSD tells of an entry (RFC 3659, 7); None for the folder itself and the one above."""
+    """Return the info of an entry from MLSD (RFC 3659, 7); None for the folder itself and its parent."""
     kind, size = facts.get("type", "").lower(), facts.get("size", "")
     if kind in ("cdir", "pdir"):
         return None
@@ -301,7 +301,7 @@ def _of_facts(name: str, facts: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _of_line(line: str) -> dict[str, Any]:
-    """Return what a line of LIST tells, which has no format by the standard; its times have no zone."""
+    """Return the info of an entry from LIST, whose lines have no standard format; its times have no zone."""
     if found := _UNIX.fullmatch(line):
         kind = {"d": "directory", "-": "file", "l": "link"}.get(found[1], "other")
         name = found[3].partition(" -> ")[0] if kind == "link" else found[3]
@@ -312,7 +312,7 @@ def _of_line(line: str) -> dict[str, Any]:
 
 
 class _Transfer:
-    """A file on its way; whether it is whole is known when the server has said so."""
+    """A file in transfer; the last reply of the server tells whether it is complete."""
 
     def __init__(self, filesystem: FtpFileSystem, command: str) -> None:
         self._filesystem, self._writing = filesystem, command.startswith("STOR")
@@ -325,7 +325,7 @@ class _Transfer:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Give the connection up if the transfer fails."""
+        """Close the connection if the transfer fails."""
         try:
             yield
         except (OSError, EOFError, ftplib.Error) as err:
@@ -336,7 +336,7 @@ class _Transfer:
         raise failure
 
     def read(self, count: int) -> bytes:
-        """Read so many bytes; fewer only at the end."""
+        """Read ``count`` bytes; fewer only at the end."""
         pieces: list[bytes] = []
         with self._failing():
             while self._ftp is not None and count:
@@ -364,7 +364,7 @@ class _Transfer:
         self._filesystem.give_back(ftp)
 
     def close(self) -> None:
-        """End the file: what was written is complete; what was read may be left unread."""
+        """Complete a file that was written; abort a file that was read."""
         with self._failing():
             if self._writing:
                 self._end()
@@ -372,7 +372,7 @@ class _Transfer:
                 self.discard()
 
     def discard(self) -> None:
-        """Leave it in the middle, with its connection."""
+        """Abort the transfer by closing its connection."""
         if self._ftp is not None:
             with suppress(AttributeError, OSError):
                 self._socket.close()

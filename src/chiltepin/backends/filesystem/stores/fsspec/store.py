@@ -3,8 +3,8 @@
 This is for stores without an implementation here, unlike S3 and SFTP. Names are checked (`chiltepin.protocol.paths`)
 before they are appended to the root. If a store may have links (SMB, for example), a path through a link is refused,
 because fsspec cannot tell where it leads; a link that is created between this check and the use is still followed.
-Methods that expand patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: for them, a file called
-``a[1].txt`` is another one.
+Methods that expand patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: for them, ``a[1].txt`` is
+another file.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = ["FsspecStore", "opened"]
 _LINKLESS = frozenset({"http", "https", "memory", "oci", "oss"})
 
 
-#: What may pass by itself: a line that fails, a file server that is busy.
+#: Transient errors: a failing connection, a busy file server.
 _PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
-#: Answers of HTTP that ask for another try (RFC 9110, 15.5.9; RFC 6585, 4); so do those from 500 up.
+#: HTTP statuses after which a retry may succeed (RFC 9110, 15.5.9; RFC 6585, 4); so may it after those from 500 up.
 _BUSY, _STATUS_DIGITS = frozenset({"408", "429"}), 3
 
 
@@ -58,7 +58,7 @@ def _kind(info: Mapping[str, Any]) -> Literal["file", "dir", "link", "other"]:
 def _entry(info: Mapping[str, Any], name: str) -> Entry:
     kind, size, fault = _kind(info), info.get("size"), None
     if not info.get("type"):
-        # A WebDAV server tells nothing of what it does not let us see.
+        # A WebDAV server sends no type for an entry that this user may not read.
         fault = Fault("PERMISSION_DENIED", f"The store lists {name} without its type.")
     return Entry(name, kind, size if kind == "file" else 0, mtime_of(info), fault)
 
@@ -87,19 +87,19 @@ class FsspecFolder(PlainFolder):
         self._parts, self._path = parts, store.path(parts)
 
     def path(self, name: str) -> str:
-        """Return the path that the filesystem has for a name."""
+        """Return the filesystem's path for a name."""
         return self._store.path((*self._parts, name))
 
     def names(self) -> set[str]:
-        """Return all names that are listed."""
+        """Return all names in the listing."""
         return {entry.name for entry in self.entries(temp_files=True)}
 
     def now(self) -> float | None:
-        """Return the time by the clock of the store: when a new file was made; None if it does not tell."""
+        """Return the time by the clock of the store, from a new file; None if unknown."""
         name = owners.new_name()
         path = self.path(name)
         made = None
-        # What the store cannot do is told where it matters.
+        # A store that cannot write a file reports that when a transfer writes one.
         with suppress(Exception):
             file = self.filesystem.open(path, "wb")
             file.write(b"0")
@@ -126,7 +126,7 @@ class FsspecFolder(PlainFolder):
             yield from owners.missing(listed)
 
     def put_back(self, names: Mapping[str, str]) -> None:
-        """Rename files that made way to the names that they had."""
+        """Rename files that were set aside back to their old names."""
         for old, new in names.items():
             self.filesystem.mv(self.path(old), self.path(new))
 
@@ -138,7 +138,7 @@ class FsspecFolder(PlainFolder):
         """Return one entry, or None."""
         try:
             if self._store.may_link:
-                # Where there are links, info mostly follows them, and ls tells them.
+                # In most filesystems with links, info follows them, and ls reports them.
                 return next((entry for entry in self.entries(temp_files=True) if entry.name == name), None)
             return _entry(self.filesystem.info(self.path(name)), name)
         except FileNotFoundError:
@@ -149,7 +149,7 @@ class FsspecFolder(PlainFolder):
         return FsspecReader(self.filesystem, self.path(name))
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> FsspecTempFile:
-        """Begin a file; one that ends in a folder's name is refused."""
+        """Begin a file; the name of a folder is refused."""
         del size, content_id
         self._store.sweep_once(self, self._path)
         if self.filesystem.isdir(self.path(name)):
@@ -161,21 +161,21 @@ class FsspecFolder(PlainFolder):
         self.filesystem.rm_file(self.path(name))
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove them one by one."""
+        """Remove the files one by one."""
         for name in names:
             try:
                 self.remove(name)
-            except Exception as err:  # noqa: BLE001, PERF203 - whatever a filesystem raises is told
+            except Exception as err:  # noqa: BLE001, PERF203 - any error is yielded
                 yield name, err
 
     def remove_folder(self, name: str) -> None:
-        """Remove an empty folder, where the store has folders at all."""
+        """Remove an empty folder, if the store has folders."""
         with suppress(FileNotFoundError):
             self.filesystem.rmdir(self.path(name))
 
 
 def opened(url: str, options: Mapping[str, Any]) -> Store:
-    """Open what fsspec opens, with its storage options; archives are read by their own tables."""
+    """Open a URL that fsspec supports, with its storage options; archives are read from their tables."""
     store = FsspecStore(url, options)
     if isinstance(store.filesystem, AbstractArchiveFileSystem):
         return ArchiveStore(store.filesystem, store.root)
@@ -183,20 +183,20 @@ def opened(url: str, options: Mapping[str, Any]) -> Store:
 
 
 def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return a separate instance, and the path of the root in it: our settings must not reach that of the user."""
+    """Return a separate instance, so that our settings do not affect the user's, and the path of its root."""
     scheme = urlsplit(url).scheme
     kind: Any = None
     if scheme == "ftp":
         kind = FtpFileSystem
     elif scheme in ("webdav", "dav"):
-        # Here, as webdav4 need not be installed.
+        # Imported here: webdav4 may not be installed.
         from chiltepin.backends.filesystem.stores.fsspec.webdav import DavFileSystem  # noqa: PLC0415
 
         kind = DavFileSystem
     if kind is None:
         filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
         return filesystem, root
-    # What url_to_fs does for one that is registered.
+    # As url_to_fs does for a registered filesystem.
     return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
 
 
@@ -207,23 +207,23 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         self.filesystem, root = _filesystem(url, options)
         protocol = self.filesystem.protocol
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        #: How names are written for the filesystem, and read in its listings.
+        #: How to encode names for the filesystem, and to decode those in its listings.
         self._write_name, self.read_name = _same, _same
         if "webdav" in protocols:
-            # Its client takes what is escaped in a name for that of a URL, and lists names that are not.
+            # Its client decodes escapes in a name as in a URL, and lists names without escapes.
             self._write_name = _escaped
         elif isinstance(self.filesystem, FtpFileSystem) and "encoding" not in options:
             self._write_name, self.read_name = _bytes_as_latin, _latin_as_bytes
         self.root = str(root)
-        #: The folders that were swept.
+        #: The folders already swept.
         self._swept: set[str] = set()
         self._lock = threading.Lock()
-        #: Shapes of names that this store has been seen to keep as they are; see `FsspecTempFile`.
+        #: Shapes of names that this store has kept unchanged; see `FsspecTempFile`.
         self.shapes: set[str] = set()
         #: Whether an entry may be a link.
         self.may_link = _LINKLESS.isdisjoint(protocols)
-        # A cached listing shows the contents before a change by others (s3fs never drops it).
-        # Set here and not as an option, because some hand every option to their connection.
+        # A cached listing misses changes by other processes (s3fs never drops it).
+        # Set here and not as an option, because some filesystems pass every option to their connection.
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
         self.times, self.writable = False, True
@@ -235,7 +235,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
             return True
         if isinstance(error, OSError) and error.errno in _PASSING:
             return True
-        # The clients of object stores tell the status of the answer by one of these names, as a number or as text.
+        # The clients of object stores put the status in one of these attributes, as a number or as text.
         names = ("status", "status_code", "code")
         told = str(next((value for name in names if (value := getattr(error, name, None))), ""))
         # A failed connection in httpx, which is not an error of the operating system.
@@ -257,7 +257,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         return parts
 
     def path(self, parts: Parts) -> str:
-        """Return the name that fsspec has for a place."""
+        """Return fsspec's path for a place."""
         if not parts:
             return self.root
         # Some filesystems, such as those of archives, have paths without a slash at their start.
@@ -269,7 +269,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
 
     def folder(self, parts: Parts, *, create: bool = False) -> FsspecFolder:
         """Open a folder; a file or a link on the way to it is an error."""
-        # Also within a tree: what is a folder at its origin may be a link here.
+        # Also within a tree: a folder at the source may be a link here.
         self.resolve(parts, follow=True)
         path = self.path(parts)
         if create:
@@ -277,37 +277,37 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         if parts and not self.filesystem.isdir(path):
             if self.filesystem.exists(path):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            # Object stores make no folder before there is something in it.
+            # In object stores, a folder does not exist before it contains a file.
             if not create:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self._folder(parts)
 
     def _make(self, parts: Parts) -> None:
-        """Make a folder and those above it, and see that the store calls each as it was told."""
+        """Make a folder and its parents, and check that the store keeps each name unchanged."""
         if self.filesystem.isdir(self.path(parts)) and all(shape_of(name) in ("", *self.shapes) for name in parts):
             return
         for depth, name in enumerate(parts):
             place, shape = parts[: depth + 1], shape_of(name)
-            with suppress(FileExistsError):  # A file: told by `folder`, in the same words by every filesystem.
+            with suppress(FileExistsError):  # A file: `folder` raises the same error for every filesystem.
                 self.filesystem.makedirs(self.path(place), exist_ok=True)
             if shape in ("", *self.shapes) or not self.filesystem.isdir(self.path(place)):
                 continue
             listed = self._folder(parts[:depth]).names()
             if name in listed:
                 self.shapes.add(shape)
-            # Object stores list no folder that is empty.
+            # Object stores do not list empty folders.
             elif listed:
                 with suppress(Exception):
                     self.filesystem.rmdir(self.path(place))
                 raise renamed(name)
 
     def sweep_once(self, folder: FsspecFolder, path: str) -> None:
-        """Remove what dead writers left in a folder, the first time that this store writes there, and put back."""
+        """Before this store's first write to a folder, remove or put back files that dead writers left there."""
         with self._lock:
             if path in self._swept:
                 return
             self._swept.add(path)
-        # What cannot be swept now is swept by another run, and may be written to all the same.
+        # A folder that cannot be swept may still be writable; a later run sweeps it.
         with suppress(Exception):
             entries = list(folder.entries(temp_files=True))
             now = cache(folder.now)

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["DavFileSystem"]
 
 
-class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not be there
+class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 may not be installed
     """The files of a WebDAV server; for options see ``webdav4.fsspec.WebdavFileSystem``."""
 
     cachable = False
 
     def __init__(self, base_url: str, **options: Any) -> None:
         super().__init__(base_url, **{"follow_redirects": True, **options})
-        # Not left to the collector, which may finalize the sockets first, each with a warning.
+        # Not left to garbage collection, which may finalize the sockets first, each with a warning.
         weakref.finalize(self, self.client.http.close)
         self.client.propfind = partial(_found, self.client.propfind)
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
-        """List a folder; an entry that is not directly in it is an error, as its name would be read in it."""
+        """List a folder; an entry outside it is an error, because its name would be used in the folder."""
         found: list[Any] = super().ls(path, detail=True, **options)
         above = unquote(self._strip_protocol(path)).strip("/")
         if any(info["name"].strip("/").rpartition("/")[0] != above for info in found):
@@ -48,16 +48,16 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not 
         return found if detail else [info["name"] for info in found]
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        """Open a file, to be read or written from its start to its end."""
+        """Open a file to read or write it from start to end."""
         return _Download(self.client, path) if mode == "rb" else super().open(path, mode, **options)
 
     def mv(self, path1: str, path2: str, **options: Any) -> None:
-        """Rename, in place of what has the name."""
+        """Rename, replacing an existing file."""
         del options
         try:
             self.client.move(path1, path2)
         except ResourceAlreadyExists:
-            # Some servers cut the new name, say at a question mark: that may be another file, which is not replaced.
+            # Some servers truncate the new name, say at a question mark. It may then be another file, which must stay.
             replacing = self.exists(path2)
         else:
             return
@@ -67,17 +67,17 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not 
 
 
 def _found(propfind: Callable[..., Any], *asked: Any, **options: Any) -> Any:
-    """Return what a server knows of a path, all of it.
+    """Return the complete PROPFIND response for a path.
 
     Raises
     ------
     Fault
-        If it says that it leaves something out (RFC 6578, 3.6, and the servers that do so for PROPFIND).
+        If the server reports that it omits entries (RFC 6578, 3.6; some servers do so for PROPFIND).
     """
     found = propfind(*asked, **{"follow_redirects": True, **options})
     told = [status.text or "" for status in found.tree.findall("{DAV:}response/{DAV:}status")]
     hrefs = {href.text for href in found.tree.findall("{DAV:}response/{DAV:}href")}
-    # Of two that webdav4 takes for one it keeps the last.
+    # webdav4 keeps only the last of two entries that it takes for the same.
     if any(" 507 " in f"{status} " for status in told) or len(hrefs) > len(found.responses):
         raise Fault("LIMIT_EXCEEDED", "The WebDAV server lists only a part of a folder; name the files one by one.")
     return found
@@ -96,7 +96,7 @@ class _Download:
         self._pieces = response.iter_raw(BLOCK)
 
     def read(self, count: int) -> bytes:
-        """Read so many bytes; fewer only at the end."""
+        """Read ``count`` bytes; fewer only at the end."""
         while len(self._rest) < count and (piece := next(self._pieces, b"")):
             self._rest += piece
         data, self._rest = self._rest[:count], self._rest[count:]
