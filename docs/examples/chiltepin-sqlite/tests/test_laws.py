@@ -1,4 +1,4 @@
-"""The backend keeps the laws of Chiltepin."""
+"""The backend satisfies the laws of Chiltepin."""
 
 import pytest
 from chiltepin_sqlite import SqliteBackend
@@ -8,7 +8,7 @@ from chiltepin.testing.conformance import BackendLaws, Rig
 
 
 class SqliteRig(Rig):
-    """Two databases, and hands that reach into them."""
+    """Two databases, with direct access to them."""
 
     def __init__(self, folder):
         places = {
@@ -22,7 +22,7 @@ class SqliteRig(Rig):
         }
 
     def put(self, endpoint, path, content, *, modified=None):
-        """Write a file; there are no times."""
+        """Write a file; the databases store no times."""
         if modified is not None:
             self.lacks("modification times", "put")
         self.databases[endpoint].write(path, content)
@@ -32,10 +32,10 @@ class SqliteRig(Rig):
         return self.databases[endpoint].read(path)
 
     def mkdir(self, endpoint, path):
-        """Make nothing: a folder is there when a file is in it."""
+        """Do nothing: a folder exists if it contains a file."""
 
     def tree(self, endpoint):
-        """Return all paths, those of folders with a slash."""
+        """Return all paths; those of folders end with a slash."""
         found = set(self.databases[endpoint].below("/"))
         for path in list(found):
             names = path.split("/")[1:-1]

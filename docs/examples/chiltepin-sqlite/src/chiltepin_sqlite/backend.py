@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Request, TransferRequest
 
-    #: Does something, and returns how many files and bytes that were.
+    #: Does one part of a task; returns its numbers of files and bytes.
     Step = Callable[[], tuple[int, int]]
 
 
 class Failure(Exception):  # noqa: N818 - it never leaves this module
-    """What is wrong with one path: a word of Globus's vocabulary and a sentence."""
+    """The fault of one path: a Globus fault code and a sentence."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(code, reason)
@@ -49,7 +49,7 @@ class Failure(Exception):  # noqa: N818 - it never leaves this module
 
 
 class Task:
-    """One request at work."""
+    """One request that is being processed."""
 
     def __init__(self, handle: TaskHandle, request: Request) -> None:
         self.handle, self.request = handle, request
@@ -58,7 +58,7 @@ class Task:
         self.failures: list[Failure] = []
 
     def run(self, steps: Sequence[Step]) -> None:
-        """Take each step, one that fails beside the others, until it has to stop."""
+        """Run all steps, even if one fails, until the task has to stop."""
         state = TaskState.SUCCEEDED
         for step in steps:
             if stopped := self._stopped():
@@ -69,7 +69,7 @@ class Task:
                 files, size = step()
             except Failure as failure:
                 self.failures.append(failure)
-            except Exception as error:  # noqa: BLE001 - after submit all is a state
+            except Exception as error:  # noqa: BLE001 - status reports it
                 self.failures.append(Failure("INTERNAL_ERROR", f"{error}."))
             else:
                 self.files, self.bytes = self.files + files, self.bytes + size
@@ -85,8 +85,8 @@ class Task:
 
     @property
     def status(self) -> TaskStatus:
-        """What is known now."""
-        # First the state: what is final is read after it has become so.
+        """The current status."""
+        # The state first: once it is final, the other values are final too.
         state, failures = self.state, list(self.failures)
         return TaskStatus(
             handle=self.handle,
@@ -100,7 +100,7 @@ class Task:
 
 
 class SqliteBackend:
-    """Moves files between SQLite databases, in the process that asks for it."""
+    """Moves files between SQLite databases, in the calling process."""
 
     name = "sqlite"
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -118,7 +118,7 @@ class SqliteBackend:
     def from_config(
         cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]
     ) -> SqliteBackend:
-        """Make it from what stands under ``sqlite:`` in the settings."""
+        """Make a backend from the section ``sqlite:`` of the settings."""
         for option in options:
             raise ConfigError(
                 f"Backend 'sqlite' has no option {option!r}; remove it."
@@ -142,7 +142,7 @@ class SqliteBackend:
         return str(uuid.uuid4())
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
-        """Check the request, and leave the rest to a thread."""
+        """Check the request, and process it in a thread."""
         if why := unsupported(request, self.capabilities):
             raise UnsupportedOptionError(why, backend=self.name)
         steps = self._steps(request)
@@ -157,7 +157,7 @@ class SqliteBackend:
         return handle
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
-        """Return when the task has ended, and after some seconds at the latest."""
+        """Return when the task has ended, or after ``seconds`` at the latest."""
         if handle.task_id in self._tasks:
             wait([self._tasks[handle.task_id][1]], timeout=seconds)
 
@@ -174,7 +174,7 @@ class SqliteBackend:
         )
 
     def cancel(self, handle: TaskHandle) -> None:
-        """Let the task stop before its next file."""
+        """Ask the task to stop before its next file."""
         if handle.task_id in self._tasks:
             self._tasks[handle.task_id][0].cancelled.set()
 
@@ -200,7 +200,7 @@ class SqliteBackend:
         return list(entries.values())
 
     def close(self) -> None:
-        """Ask live tasks to stop, and let the threads go."""
+        """Ask running tasks to stop, without waiting for their threads."""
         for task, _ in list(self._tasks.values()):
             task.cancelled.set()
         self._pool.shutdown(wait=False)
@@ -221,7 +221,7 @@ class SqliteBackend:
         return self._copies(request)
 
     def _copies(self, request: TransferRequest) -> list[Step]:
-        """Refuse what the capabilities do not claim; return a step for each item."""
+        """Refuse options not in the capabilities; return a step for each item."""
         can_not = {
             "sync_level": request.sync_level,
             "include and exclude": request.filters,
@@ -267,7 +267,7 @@ def _step(deed: Callable[..., tuple[int, int]], *arguments: object) -> Step:
 def copy_file(
     origin: tuple[Database, str], goal: tuple[Database, str]
 ) -> tuple[int, int]:
-    """Copy one file to its whole new path."""
+    """Copy one file to its full new path."""
     (source, path), (target, new_path) = origin, goal
     content = source.read(path)
     if content is None:
@@ -292,7 +292,7 @@ def copy_file(
 def copy_folder(
     origin: tuple[Database, str], goal: tuple[Database, str]
 ) -> tuple[int, int]:
-    """Copy what is in a folder into another one."""
+    """Copy the content of a folder into another folder."""
     (source, folder), (target, new_folder) = origin, goal
     if source.read(folder) is not None:
         raise Failure("NOT_A_DIRECTORY", f"{folder} is a file; give recursive=False.")
@@ -316,7 +316,7 @@ def copy_folder(
 
 
 def remove(place: tuple[Database, str], request: DeleteRequest) -> tuple[int, int]:
-    """Remove a file, or a folder with all that is in it."""
+    """Remove a file, or a folder and its content."""
     database, path = place
     doomed = [path] if database.read(path) is not None else list(database.below(path))
     if not doomed and not request.ignore_missing:

@@ -1,4 +1,4 @@
-"""The files of one database; a folder is what the paths of files have in common."""
+"""The files of one database; a folder is a common prefix of their paths."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ TABLE = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, content BLOB)"
 
 
 class Database:
-    """Files by their whole paths, such as ``/project/input.csv``."""
+    """Files by their full paths, such as ``/project/input.csv``."""
 
     def __init__(self, file: str) -> None:
         self.file = file
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        # A connection belongs to one thread, so that each call has its own; a block
-        # is a transaction: a file is there whole, or not at all.
+        # A connection belongs to one thread, so each call opens a new one; a block
+        # is a transaction, so no file is stored in part.
         with (
             closing(sqlite3.connect(self.file, timeout=60)) as connection,
             connection,
@@ -30,7 +30,7 @@ class Database:
             yield connection
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file; None where there is none."""
+        """Return the content of a file; None if it does not exist."""
         with self._opened() as connection:
             row = connection.execute(
                 "SELECT content FROM files WHERE path = ?", (path,)
@@ -38,7 +38,7 @@ class Database:
         return None if row is None else row[0]
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file anew."""
+        """Write a file, replacing an existing one."""
         with self._opened() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?)", (path, content)
@@ -50,9 +50,9 @@ class Database:
             connection.execute("DELETE FROM files WHERE path = ?", (path,))
 
     def below(self, folder: str) -> dict[str, int]:
-        """Return the files in a folder and in those in it, each with its size."""
+        """Return all files below a folder, each with its size."""
         top = folder.rstrip("/") + "/"
-        # Not LIKE, to which '%' and '_' are patterns.
+        # Not LIKE, for which '%' and '_' are wildcards.
         query = "SELECT path, length(content) FROM files WHERE substr(path, 1, ?) = ?"
         with self._opened() as connection:
             return dict(connection.execute(query, (len(top), top)))
