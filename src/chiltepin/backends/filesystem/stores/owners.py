@@ -79,12 +79,12 @@ class Owner(NamedTuple):
     def of(cls, name: str) -> Owner | None:
         """Parse a name; None if it is not of this kind."""
         fields = (body_of(name) or "").split("-", 5)
-        if len(fields) < 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `begun`
+        if len(fields) < 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `new_name`
             return None
         return cls(fields[0], fields[1], int(fields[2]), int(fields[3]))
 
     def lives(self, name: str) -> bool | None:
-        """Whether the writer is still writing; None if unknown, because it is on another machine."""
+        """Whether the writer is still writing; None if it is on another machine."""
         if is_earlier_boot(self.machine):
             return False
         if self.machine != machine_id():

@@ -261,7 +261,7 @@ class ArchiveStore(LinkFreeStore[ArchiveFolder]):
         return isinstance(error, ConnectionError | TimeoutError)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return the same place, or refuse it if it is a link."""
+        """Return the same path, or refuse it if it is a link."""
         member = self._tree.get((*self._root, *parts[:-1]), {}).get(parts[-1]) if parts else None
         if follow and isinstance(member, Member) and member.kind == "link":
             raise Fault("PERMISSION_DENIED", f"{joined(parts)} is a link in an archive; name its target.")

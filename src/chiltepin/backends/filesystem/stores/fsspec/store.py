@@ -244,7 +244,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         return told in _BUSY or (len(told) == _STATUS_DIGITS and told.isdecimal() and told.startswith("5"))
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return the same place, or refuse it if a link is on the way."""
+        """Return the same path, or refuse it if it contains a link."""
         for depth in range(len(parts) if follow else len(parts) - 1) if self.may_link else ():
             entry = self._folder(parts[:depth]).entry(parts[depth])
             if entry is None:

@@ -61,7 +61,7 @@ class HttpFolder(ReadOnlyFolder):
         page = self._client.body(got.answer, _PAGE + 1, decode=True)
         headers, where = got.answer.headers, self._page.where
         if len(page) > _PAGE:
-            # A truncated page would pass for a complete list, and the files missing in it for deleted ones.
+            # A truncated page would pass for a complete list, and the files missing from it for deleted files.
             got.answer.close()
             raise Fault(
                 "LIMIT_EXCEEDED", f"The index page of {where} is longer than 64 MiB; name the files one by one."

@@ -84,7 +84,7 @@ class Written:
 class SftpTempFile:
     """A file that is being written under a temporary name.
 
-    Digests of its parts follow the last byte, each written after its part. A process that continues the file after its
+    Digests of its parts follow its last byte, each written after its part. A process that continues the file after its
     writer died reads each part back and compares; `commit` truncates the digests.
 
     ``size`` is None if unknown. An ``adopted`` file was left by a dead writer. ``ended`` is called at the end; its
