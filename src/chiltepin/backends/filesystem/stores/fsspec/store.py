@@ -45,7 +45,7 @@ _LINKLESS = frozenset({"http", "https", "memory", "oci", "oss"})
 #: Transient errors: a failing connection, a busy file server.
 _PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
-#: HTTP statuses after which a retry may succeed (RFC 9110, 15.5.9; RFC 6585, 4); so may it after those from 500 up.
+#: HTTP statuses after which a retry may succeed (RFC 9110, 15.5.9; RFC 6585, 4), as after all from 500 up.
 _BUSY, _STATUS_DIGITS = frozenset({"408", "429"}), 3
 
 
