@@ -85,7 +85,13 @@ class Content:
     def __init__(
         self, reader: Reader, temp_file: TempFile, options: CopyOptions, name: str, passed: Callable[[int], object]
     ) -> None:
-        self._reader, self._temp_file, self._wish, self._name, self._passed = reader, temp_file, options, name, passed
+        self._reader, self._temp_file, self._options, self._name, self._passed = (
+            reader,
+            temp_file,
+            options,
+            name,
+            passed,
+        )
         proofs = {options.checksum, reader.checksum if options.verify else ""} - {""}
         self._proofs = [ExpectedChecksum(checksum) for checksum in proofs]
         self._turns = _Turns()
@@ -128,7 +134,7 @@ class Content:
         while (known is None or size < known) and (count := self._reader.readinto(block)):
             self._temp_file.write(block[:count])
             self._passed(count)
-            if self._wish.verify and not self._temp_file.verifies_writes:
+            if self._options.verify and not self._temp_file.verifies_writes:
                 digest.update(block[:count])
             for checksum in self._proofs:
                 checksum.update(block[:count])
@@ -138,7 +144,7 @@ class Content:
         if not self._temp_file.verifies_writes:
             with self._temp_file.read_back() as written:
                 right = written.size in (size, None)
-                if self._wish.verify:
+                if self._options.verify:
                     right = right and digest_of(written, partial(self._passed, 0)) == (digest.digest(), size)
             if not right:
                 raise not_what_was_sent(self._name)
@@ -151,7 +157,7 @@ class Content:
             self._passed(count)
 
     def _copy_part(self, offset: int, count: int) -> None:
-        if self._wish.verify and self._is_kept(offset, count):
+        if self._options.verify and self._is_kept(offset, count):
             self._pass_written(offset, count)
         elif not self._copied_at_once(offset, count):
             self._copy_through_memory(offset, count)
@@ -171,14 +177,14 @@ class Content:
             raise self._has_changed()
         self._pass_proofs(offset, block)
         self._temp_file.write_at(offset, block)
-        if self._wish.verify and not self._temp_file.verifies_writes:
+        if self._options.verify and not self._temp_file.verifies_writes:
             sent = xxhash.xxh3_128_digest(block)
             with self._temp_file.read_back() as written:
                 self._compare(offset, sent, xxhash.xxh3_128_digest(block[: written.read_at(offset, block)]))
 
     def _copied_at_once(self, offset: int, count: int) -> bool:
         """Have the store copy a part in its fastest way; False if it has none."""
-        if self._wish.verify and not self._proofs:
+        if self._options.verify and not self._proofs:
             digests = self._temp_file.copy_compared(self._reader, offset, count)
             if digests is not None:
                 self._compare(offset, *digests)
@@ -189,10 +195,10 @@ class Content:
         """Have the store copy a part by itself, and compare it with the source; False if it cannot."""
         # A store that verifies a part itself does not return it, so a checksum has to read the part here.
         if (self._proofs and self._temp_file.verifies_writes) or not self._temp_file.copy_part(
-            self._reader, offset, count, verify=self._wish.verify
+            self._reader, offset, count, verify=self._options.verify
         ):
             return False
-        if self._wish.verify and not self._temp_file.verifies_writes:
+        if self._options.verify and not self._temp_file.verifies_writes:
             with self._temp_file.read_back() as written:
                 found = self._digest(written, offset, count)
             self._compare(offset, self._digest(self._reader, offset, count), found)

@@ -198,7 +198,7 @@ class TaskGroup:
     """Operations that are awaited together at the end of the ``with``, which raises their first error."""
 
     def __init__(self, pool: AdaptivePool) -> None:
-        self._crew = pool
+        self._pool = pool
         self._under_way = 0
         self._changed = threading.Condition(threading.Lock())
         self._error: BaseException | None = None
@@ -210,7 +210,7 @@ class TaskGroup:
 
     def free(self) -> bool:
         """Whether a thread is idle; see `AdaptivePool.free`."""
-        return self._crew.free()
+        return self._pool.free()
 
     def offer(self, operation: Callable[[], None]) -> bool:
         """Have an idle thread run an operation; see `AdaptivePool.offer`."""
@@ -218,7 +218,7 @@ class TaskGroup:
             self._under_way += 1
         handed = False
         try:
-            handed = self._crew.offer(partial(self._do, operation))
+            handed = self._pool.offer(partial(self._do, operation))
         finally:
             if not handed:
                 self._end()
@@ -238,7 +238,7 @@ class TaskGroup:
             operation()
 
     def _help(self, operations: _Shared) -> None:
-        while self._crew.begins() and (operation := self._next(operations)) is not None:
+        while self._pool.begins() and (operation := self._next(operations)) is not None:
             operation()
 
     def _next(self, operations: _Shared) -> Callable[[], None] | None:

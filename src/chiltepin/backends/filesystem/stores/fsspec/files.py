@@ -145,13 +145,13 @@ class FsspecTempFile(_Open, InOrderFile):
         #: Whether `commit` has to check that the store keeps such a name unchanged.
         self._unsure = self._shape not in ("", *folder.shapes)
         shown = self._unsure and name.isascii() and len(name) < _LONGEST
-        self._draft_name = owners.new_name(more=f"-{name}" if shown else "")
-        self._temp_file, self._path = folder.path(self._draft_name), folder.path(name)
+        self._temp_name = owners.new_name(more=f"-{name}" if shown else "")
+        self._temp_file, self._path = folder.path(self._temp_name), folder.path(name)
         self._committed = False
         try:
             super().__init__(self._filesystem.open(self._temp_file, "wb"))
         except BaseException:
-            owners.release(self._draft_name)
+            owners.release(self._temp_name)
             raise
 
     def write(self, block: memoryview) -> None:
@@ -167,9 +167,9 @@ class FsspecTempFile(_Open, InOrderFile):
         """Rename the file to its real name, and check that the store lists that name."""
         del mtime  # fsspec has no way to set one; the backend refuses preserve_timestamp before anything is submitted.
         self._file.close()
-        before = self._folder.names() if self._unsure else {self._draft_name}
+        before = self._folder.names() if self._unsure else {self._temp_name}
         # Before a file is replaced: the store may change the name to that of another file.
-        if self._draft_name not in before:
+        if self._temp_name not in before:
             raise renamed(self._name)
         self._replace()
         self._committed = True
@@ -220,7 +220,7 @@ class FsspecTempFile(_Open, InOrderFile):
             owners.release(old)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        owners.release(self._draft_name)
+        owners.release(self._temp_name)
         if self._committed:
             return
         # The error that ended the copy is reported, not one of the cleanup.

@@ -320,7 +320,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
                 and owners.is_abandoned(entry.name, entry.mtime, now)
             ]
             for _ in folder.remove_all(spare):
-                """What stays is another run's to remove."""
+                pass  # Another run removes the rest.
             folder.put_back({temp_file: name for temp_file, name in only.items() if name})
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:

@@ -125,9 +125,9 @@ class Bucket:
 
         S3 compares the content with the SHA-256 in the signature.
         """
-        if self.settings.wishes or self._is_for_boto(key):
+        if self.settings.object_options or self._is_for_boto(key):
             # obstore has no ACL, and sets the other options only for a whole store.
-            answer = self.call("put_object", key, Body=content, **self.settings.wishes)
+            answer = self.call("put_object", key, Body=content, **self.settings.object_options)
             return str(answer["ETag"]).strip('"')
         sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), self._what("put", key))
         return (sent["e_tag"] or "").strip('"')

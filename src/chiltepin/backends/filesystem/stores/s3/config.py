@@ -41,7 +41,7 @@ _CONFIG = ("connect_timeout", "proxies", "read_timeout", "s3", "use_dualstack_en
 _CONFIG_TUNING = frozenset({"max_pool_connections", "retries", "tcp_keepalive", "user_agent_extra"})
 
 #: Options for new objects, as boto3 names them.
-_WISHES = ("ACL", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass")
+_OBJECT_OPTIONS = ("ACL", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class S3Settings:
 
     None, or empty ``keys``, means to use the environment and the AWS configuration files. ``keys`` are never shown.
     ``verify`` tells whether certificates are checked, or is a file of trusted ones. ``config`` is for botocore, and
-    ``wishes`` are options of boto3 for every new object.
+    ``object_options`` are options of boto3 for every new object.
     """
 
     bucket: str
@@ -62,7 +62,7 @@ class S3Settings:
     payer: bool = False
     verify: bool | str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-    wishes: Mapping[str, str] = field(default_factory=dict)
+    object_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def who(self) -> str:
@@ -90,7 +90,7 @@ def settings_of(url: str, options: Mapping[str, Any]) -> tuple[S3Settings, str]:
         payer=bool(given.get("requester_pays")),
         verify=given.get("verify"),
         config=config,
-        wishes={name: str(value) for name, value in given.get("s3_additional_kwargs", {}).items()},
+        object_options={name: str(value) for name, value in given.get("s3_additional_kwargs", {}).items()},
     )
     return settings, root
 
@@ -106,7 +106,7 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     known_options("S3", inner, (*_CLIENT, "verify"), ("use_ssl",), within="client_kwargs.")
     given |= {_CLIENT.get(name, name): value for name, value in inner.items()}
     known_options("S3", given, _KNOWN, ("verify",))
-    known_options("S3", given.get("s3_additional_kwargs", {}), _WISHES, within="s3_additional_kwargs.")
+    known_options("S3", given.get("s3_additional_kwargs", {}), _OBJECT_OPTIONS, within="s3_additional_kwargs.")
     config = dict(given.get("config_kwargs", {}))
     # The only signature version that both libraries use; s3fs needs the option for some servers.
     if config.get("signature_version") == "s3v4":

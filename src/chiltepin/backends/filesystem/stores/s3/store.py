@@ -57,7 +57,7 @@ class S3Folder(ObjectFolder):
         self.begin(name)
         tag = entry.version if isinstance(entry, S3Entry) else ""
         bucket, key = self.store.bucket, self.prefix + name
-        given = {**bucket.settings.wishes, **({"CopySourceIfMatch": f'"{tag}"'} if tag else {})}
+        given = {**bucket.settings.object_options, **({"CopySourceIfMatch": f'"{tag}"'} if tag else {})}
         source = {"Bucket": origin.store.bucket.name, "Key": origin.prefix + entry.name}
         try:
             answer = bucket.call("copy_object", key, CopySource=source, **given)

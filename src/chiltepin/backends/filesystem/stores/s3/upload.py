@@ -111,8 +111,8 @@ class S3Upload(Upload):
                 self._abort(record.upload)
                 record.remove()
         if not self._upload:
-            wishes = self._bucket.settings.wishes
-            self._upload = self._bucket.call("create_multipart_upload", self._key, **wishes)["UploadId"]
+            object_options = self._bucket.settings.object_options
+            self._upload = self._bucket.call("create_multipart_upload", self._key, **object_options)["UploadId"]
             self._record = begin(where, self._key, self._upload, self.part)
 
     def _listed(self, record: Record) -> bool:

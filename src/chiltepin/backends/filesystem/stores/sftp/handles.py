@@ -54,20 +54,19 @@ def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) 
 
     The kind is added to the attributes. It stays unknown if a server does not support links.
     """
-    has_unknown_sizes = [(path, facts) for path, facts in found if facts.mode is None]
-    if not has_unknown_sizes:
+    of_unknown_kind = [(path, facts) for path, facts in found if facts.mode is None]
+    if not of_unknown_kind:
         return
-    links = [Request(MessageType.READLINK, pack_string(path)) for path, _ in has_unknown_sizes]
-    folders = [Request(MessageType.OPENDIR, pack_string(path)) for path, _ in has_unknown_sizes]
+    links = [Request(MessageType.READLINK, pack_string(path)) for path, _ in of_unknown_kind]
+    folders = [Request(MessageType.OPENDIR, pack_string(path)) for path, _ in of_unknown_kind]
     connection.ask(*links)
-    for (_, facts), link, folder in zip(has_unknown_sizes, links, folders, strict=True):
+    for (_, facts), link, folder in zip(of_unknown_kind, links, folders, strict=True):
         if link.status is None:
             facts.mode = stat.S_IFLNK
         elif link.failed:
             connection.ask(folder)
             if folder.status is None:
                 connection.close_file(folder.body)
-            if folder.status is None:
                 facts.mode = stat.S_IFDIR
             # If permission is denied, the kind stays unknown.
             elif folder.status not in _UNCLEAR:

@@ -320,11 +320,11 @@ class SftpStore:
         doomed: list[str] = []
         # A folder that cannot be listed may still be writable; a later run sweeps it.
         with suppress(OSError, Fault):
-            self._sort_drafts(folder, path, doomed)
+            self._sort_temp_files(folder, path, doomed)
         for _ in folder.remove_all(doomed):
-            """What stays is another one's to remove."""
+            pass  # Another run removes the rest.
 
-    def _sort_drafts(self, folder: SftpFolder, path: str, doomed: list[str]) -> None:
+    def _sort_temp_files(self, folder: SftpFolder, path: str, doomed: list[str]) -> None:
         """Find the temporary files of dead writers: those to remove, and those to continue."""
         now = cache(partial(server_time, self.connection(), path))
         found = [entry for entry in folder.entries(temp_files=True) if is_temp_name(entry.name)]
