@@ -85,13 +85,8 @@ class Content:
     def __init__(
         self, reader: Reader, temp_file: TempFile, options: CopyOptions, name: str, passed: Callable[[int], object]
     ) -> None:
-        self._reader, self._temp_file, self._options, self._name, self._passed = (
-            reader,
-            temp_file,
-            options,
-            name,
-            passed,
-        )
+        self._reader, self._temp_file, self._options = reader, temp_file, options
+        self._name, self._passed = name, passed
         proofs = {options.checksum, reader.checksum if options.verify else ""} - {""}
         self._proofs = [ExpectedChecksum(checksum) for checksum in proofs]
         self._turns = _Turns()
