@@ -1,4 +1,4 @@
-"""A real HTTP proxy between a client and an S3 server, which does to what passes what a bad line or server would."""
+"""An HTTP proxy between a client and an S3 server that imitates a faulty network or server."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class BadWire:
-    """Passes requests on to a server.
+    """Forwards requests to a server and can change the requests and responses.
 
     Parameters
     ----------
     url : str
-        The server.
+        URL of the server.
     trouble : callable
-        Gets the handler and the request's body before anything is sent on, and returns the body to send, or None if it
-        has answered itself.
+        Gets the handler and the request's body before forwarding, and returns the body to send, or None if it has
+        responded itself.
     answer : callable
-        Gets the handler and the answer's body, and returns the one to pass back, or None to hang up in the middle.
+        Gets the handler and the response's body, and returns the body to pass back, or None to disconnect halfway.
     status : dict of int to int
-        What is said instead of a status.
+        Statuses to replace, with their replacements.
     headers : dict of str to str
-        What every answer gets.
+        Headers to set in every response.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BadWire:
             disable_nagle_algorithm = True
 
             def handle_one_request(self) -> None:
-                """Do one request of any method."""
+                """Handle one request of any method."""
                 self.raw_requestline = self.rfile.readline(65537)
                 if not self.raw_requestline or not self.parse_request():
                     self.close_connection = True
@@ -86,7 +86,7 @@ class BadWire:
                 self.close_connection = self.close_connection or back is None
 
             def refuse(self, refusal: int, word: str) -> None:
-                """Answer with an error of S3."""
+                """Respond with an S3 error."""
                 body = f"<Error><Code>{word}</Code></Error>".encode()
                 self.send_response(refusal)
                 self.send_header("Content-Length", str(len(body)))
@@ -95,7 +95,7 @@ class BadWire:
                     self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Three kinds of endpoints."""
+"""Fixtures for three kinds of endpoints and for failing disks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def world(request, tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """Two endpoints on the disk, where there are links and permissions."""
+    """Two endpoints on the disk, which supports links and permissions."""
     return file_world(tmp_path)
 
 
@@ -37,7 +37,7 @@ def machine():
 
 @pytest.fixture(scope="session")
 def faulty(tmp_path_factory):
-    """The program of a disk that fails."""
+    """The program of the failing disk."""
     try:
         return compiled(tmp_path_factory.mktemp("faulty"))
     except NoDiskError as err:

@@ -1,6 +1,6 @@
-"""A process with separate disks, in its mount namespace: they disappear with it, however it ends.
+"""A process with separate disks in its mount namespace: the disks disappear when it ends, for whatever reason.
 
-Run as a program, this file is that process: it does the functions that are sent to it.
+Run as a program, this file is that process: it calls the functions that are sent to it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-#: Smallest size of a disk of each kind, in MiB; what makes them is ``mkfs.KIND``.
+#: Smallest size of a disk of each kind, in MiB; ``mkfs.KIND`` makes the disk.
 SMALLEST = {"ext4": 4, "ext2": 1, "xfs": 300, "btrfs": 120, "vfat": 1, "exfat": 1}
 
-#: What mounts a disk of a kind that the kernel need not know.
+#: Options of ``mount`` for kinds that the kernel may not support.
 _FUSE = {"exfat": ("-t", "exfat-fuse")}
 
 
 class NoDiskError(Exception):
-    """There can be no such disk here; its text says why."""
+    """The disk cannot be made on this machine; the message says why."""
 
 
 class Elsewhere:
-    """The process, seen from the tests: call it with a function of a test module and its arguments.
+    """The process, as a callable for the tests: call it with a function of a test module and its arguments.
 
-    What the function returns or raises comes back; it is found by the name of its module, and has to be pickled.
+    The call returns or raises what the function does. The function is pickled by name, everything else by value.
     """
 
     def __init__(self) -> None:
@@ -50,46 +50,46 @@ class Elsewhere:
         )
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Have it do something."""
+        """Call a function in the process."""
         pipes = self._process.stdin, self._process.stdout
         assert pipes[0] is not None
         assert pipes[1] is not None
-        # The path first: what comes next is looked for in it.
+        # The path first: unpickling the function requires it.
         pickle.dump(sys.path, pipes[0])
         pickle.dump((function, arguments), pipes[0])
         pipes[0].flush()
-        returned, outcome = pickle.load(pipes[1])  # noqa: S301 - it is ours
+        returned, outcome = pickle.load(pipes[1])  # noqa: S301 - our own data
         if returned:
             return outcome
         raise outcome
 
     def close(self) -> None:
-        """End it, and with it its disks."""
+        """End the process, which removes its disks."""
         self._process.communicate()
 
 
 @contextmanager
 def mounted(kind: str, size: int, *options: str) -> Iterator[str]:
-    """Mount an empty disk; to be called in the process only.
+    """Mount an empty disk; call this in the process only.
 
     Parameters
     ----------
     kind : str
-        ``tmpfs``, or what ``mkfs`` can make.
+        ``tmpfs``, or a kind that ``mkfs`` can make.
     size : int
-        MiB; at least `SMALLEST` of its kind.
+        MiB; at least that of its kind in `SMALLEST`.
     options : str
-        Options of ``mkfs``, of ``mount`` for ``tmpfs``.
+        Options of ``mkfs``, or of ``mount`` for ``tmpfs``.
 
     Yields
     ------
     str
-        Where it is.
+        Path of the disk.
 
     Raises
     ------
     NoDiskError
-        If there can be none.
+        If the disk cannot be made or mounted.
     """
     with tempfile.TemporaryDirectory() as folder:
         disk = f"{folder}/disk"
@@ -103,8 +103,8 @@ def mounted(kind: str, size: int, *options: str) -> Iterator[str]:
             _run(f"mkfs.{kind}", *options, f"{folder}/image")
             _run("mount", *_FUSE.get(kind, ()), "-o", "loop", f"{folder}/image", disk)
         try:
-            os.chmod(disk, 0o777)  # noqa: S103 - the user of the test may write there
-            os.chmod(folder, 0o755)  # noqa: S103 - and come there
+            os.chmod(disk, 0o777)  # noqa: S103 - the test's user must be able to write there
+            os.chmod(folder, 0o755)  # noqa: S103 - and to reach it
             yield disk
         finally:
             subprocess.run(["umount", "--lazy", disk], check=False)
@@ -121,16 +121,16 @@ def _run(*command: str) -> None:
 
 
 class Faulty:
-    """A folder that is seen through a disk which fails when it is told to; see faulty.c.
+    """A folder mounted through a disk that fails on command; see faulty.c.
 
     Parameters
     ----------
     program : str
-        What was compiled from there.
+        Path of the compiled faulty.c.
     folder : str
-        The folder behind, and beside it the disk: ``FOLDER-disk``.
+        The folder behind the disk, which is mounted at ``FOLDER-disk``.
     modes : str
-        Of the disk.
+        Modes of the disk.
     """
 
     def __init__(self, program: str, folder: str, *modes: str) -> None:
@@ -154,16 +154,16 @@ class Faulty:
         return self._answer()
 
     def plan(self, first: int = 0, times: int = 1, error: int = 0, *operations: str) -> None:
-        """Let some operations fail; without arguments, none."""
+        """Make some operations fail; without arguments, none."""
         self._say(" ".join(map(str, ("plan", first, times, error, *operations))))
 
     def count(self) -> tuple[int, int, str]:
-        """Return how many operations there were since the plan, how many failed, and of what kind the first was."""
+        """Return the numbers of operations and failures since the plan, and the kind of the first failure."""
         count, failed, kind = self._say("count").split()
         return int(count), int(failed), kind
 
     def close(self) -> None:
-        """Unmount it."""
+        """Unmount the disk."""
         self._process.communicate()
 
     def __enter__(self) -> Self:
@@ -174,12 +174,12 @@ class Faulty:
 
 
 def compiled(folder: Path) -> str:
-    """Return the program of the disk that fails, made from its source.
+    """Compile the failing disk and return the path of its program.
 
     Raises
     ------
     NoDiskError
-        If it cannot be made.
+        If it cannot be compiled, or FUSE is missing.
     """
     flags = ["pkg-config", "--cflags", "--libs", "fuse3"]
     if not os.access("/dev/fuse", os.W_OK):
@@ -194,19 +194,19 @@ def compiled(folder: Path) -> str:
 
 
 def _serve() -> None:
-    """Do what comes, until nothing comes any more."""
+    """Call the functions that arrive, until the input ends."""
     commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    # Other output is not an answer.
+    # Output of the functions must not mix with the results.
     os.dup2(2, 1)
     while True:
         try:
-            sys.path[:] = pickle.load(commands)  # noqa: S301 - it is ours
+            sys.path[:] = pickle.load(commands)  # noqa: S301 - our own data
             function, arguments = pickle.load(commands)  # noqa: S301 - the same
         except EOFError:
             return
         try:
             outcome = pickle.dumps((True, function(*arguments)))
-        except Exception as err:  # noqa: BLE001 - it is raised where the function was called
+        except Exception as err:  # noqa: BLE001 - the caller raises it again
             outcome = pickle.dumps((False, err))
         answers.write(outcome)
         answers.flush()

@@ -1,6 +1,6 @@
-"""A transfer, deletion or listing on a disk that fails at one of its operations, and what has to be so then.
+"""A transfer, deletion or listing on a disk that fails at one of its operations, and checks of the outcome.
 
-All of it runs in the process of `elsewhere`.
+Everything here runs in the process of `elsewhere`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ KINDS = ("file", "tree", "sync", "mirror", "delete", "ls")
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ESTALE, 0)
 MODES = ((), ("direct",), ("nocopy",), ("direct", "nocopy"), ("late",), ("late", "nocopy"))
 SIZES = (0, 1, 4000, 4000, 4000, 300_000)
-#: After these no other file of a task is tried.
+#: Errors after which a task tries no other file.
 FULL = (errno.ENOSPC, errno.EDQUOT)
-#: Operations that are about one file.
+#: Operations on a single file.
 OF_FILES = frozenset({"create", "read", "write", "rename", "copy", "truncate", "utimens", "lseek"})
 
 Tree = dict[str, bytes]
@@ -44,14 +44,14 @@ Tree = dict[str, bytes]
 
 @dataclass
 class Plan:
-    """What is done, on which disk, and how it fails; all of it by chance, from one number."""
+    """A call, a disk and a failure, all chosen at random from one seed."""
 
     seed: int
     source: Tree = field(default_factory=dict)
     before: Tree = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        chance = random.Random(self.seed)  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(self.seed)  # noqa: S311 - reproducible, not secret
         self.kind, self.modes = chance.choice(KINDS), chance.choice(MODES)
         self.error, self.times = chance.choice(ERRORS), chance.choice((1, 1, 0))
         sizes = (*SIZES, (8 << 20) + 5) if chance.random() < 0.1 else SIZES
@@ -70,7 +70,7 @@ class Plan:
             self.options["delete_destination_extra"] = True
 
     def wanted(self) -> Tree:
-        """What is at the destination when all is well."""
+        """The files at the destination after a successful run."""
         if self.kind == "ls":
             return self.before
         if self.kind == "delete":
@@ -80,7 +80,7 @@ class Plan:
         return self.source if self.kind == "mirror" else {**self.before, **self.source}
 
     def run(self, world: World) -> TaskStatus | set[str]:
-        """Do it."""
+        """Run the plan."""
         if self.kind == "file":
             return world.move("/d/f", "/d/f", **self.options)
         if self.kind == "delete":
@@ -91,7 +91,7 @@ class Plan:
 
 
 def fill(top: str, tree: Tree) -> None:
-    """Make a tree anew, of a time long ago."""
+    """Recreate a tree, with old modification times."""
     shutil.rmtree(f"{top}/d", ignore_errors=True)
     os.mkdir(f"{top}/d")
     for path, content in tree.items():
@@ -103,7 +103,7 @@ def fill(top: str, tree: Tree) -> None:
 
 
 def tree_of(top: str) -> tuple[Tree, list[str]]:
-    """Read a tree: what is data, and the names of what is none."""
+    """Return the files of a tree, and the paths of its temporary files."""
     files, temp_files = {}, []
     for folder, _, names in os.walk(top):
         for name in names:
@@ -117,28 +117,28 @@ def tree_of(top: str) -> tuple[Tree, list[str]]:
 
 
 def open_files() -> Counter[str]:
-    """What this process has open."""
+    """The files that this process has open."""
     places = []
     for descriptor in os.listdir("/proc/self/fd"):
-        # The listing itself is not open any more.
+        # The descriptor of the listing itself is already closed.
         with suppress(OSError):
             places.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return Counter(places)
 
 
 class Trial:
-    """One plan on one disk, with a fault at one operation after the other."""
+    """One plan on one disk, run with a failure at one operation after another."""
 
     def __init__(self, faulty: Faulty, plan: Plan) -> None:
         self.faulty, self.plan = faulty, plan
         self.world = file_world(Path(self.faulty.disk))
-        #: Operations of a run in which nothing fails.
+        #: Number of operations in the latest run.
         self.operations = 0
         self.behind = f"{self.faulty.folder}/scratch"
         fill(self.world.roots["laptop"], plan.source)
 
     def at(self, number: int) -> str:
-        """Let operation ``number`` fail; return its kind, or "none" if there are not so many."""
+        """Run the plan and make operation ``number`` fail; return its kind, or "none" if nothing failed."""
         fill(self.world.roots["scratch"], self.plan.before)
         descriptors = open_files()
         self.faulty.plan(number, self.plan.times, self.plan.error)
@@ -183,7 +183,7 @@ class Trial:
             assert outcome.files_done == len(self.plan.before) - len(files)
             return
         new = {path for path, content in self.plan.source.items() if files.get(path) == content}
-        # What a mirror removes is counted as well.
+        # Files that a mirror deletes are counted as well.
         removed = len(self.plan.before.keys() - files.keys())
         counts = (outcome.files_done, len(new) + removed)
         assert counts[0] == counts[1], f"{counts[0]} counted of {counts[1]}: {outcome.reason}"
@@ -199,9 +199,9 @@ class Trial:
 
 
 def faults_of(program: str, seed: int, most: int) -> Counter[str]:
-    """Let each operation of a plan fail in turn, or ``most`` of them by chance; return how many of each kind did."""
+    """Make each operation of a plan fail in turn, or ``most`` of them at random; return the failures by kind."""
     plan = Plan(seed)
-    chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - to be repeated, not to be secret
+    chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - reproducible, not secret
     with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *plan.modes) as faulty:
         trial = Trial(faulty, plan)
         trial.at(0)
@@ -211,6 +211,6 @@ def faults_of(program: str, seed: int, most: int) -> Counter[str]:
         for number in positions:
             try:
                 seen[trial.at(number)] += 1
-            except AssertionError as err:  # noqa: PERF203 - it says which one
+            except AssertionError as err:  # noqa: PERF203 - to name the operation
                 raise AssertionError(f"{plan.kind} {plan.modes} errno {plan.error} at {number}: {err}") from err
     return seen

@@ -1,22 +1,22 @@
-/* A folder over FUSE that fails when it is told to; it is unmounted when its standard input ends.
+/* A FUSE mount of a folder that fails on command; it is unmounted when its standard input ends.
  *
  * cc -o faulty faulty.c $(pkg-config --cflags --libs fuse3)
  * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime]
  *
- *   direct  nothing is kept by the kernel: each read comes here
- *   late    the kernel keeps what is written, and tells what becomes of it when the file is closed (as with NFS)
- *   nocopy  there is no copy_file_range
- *   fold    names are kept in small letters, and found in any
- *   utf8    names that are no UTF-8 are refused; colon: names with a colon are; names=: longer ones are
- *   order   files are written from start to end, and cannot be read while they are open for writing (rclone mount)
+ *   direct  the kernel caches nothing: each read is an operation here
+ *   late    the kernel caches writes, and reports their errors when the file is closed (as with NFS)
+ *   nocopy  copy_file_range is not supported
+ *   fold    names are stored in lower case and found in any case
+ *   utf8    names that are not UTF-8 are refused; colon: names with a colon; names=: names longer than COUNT bytes
+ *   order   files are written sequentially, and cannot be read while they are open for writing (rclone mount)
  *   wronly  files cannot be opened for reading and writing at once (Mountpoint for Amazon S3)
- *   keep    a rename does not replace; noname: there is no rename; notime: times cannot be set
- *   bad     files whose names begin with "bad" cannot be looked at, and those with "torn" not read beyond 4096 bytes
+ *   keep    a rename does not replace; noname: rename is not supported; notime: times cannot be set
+ *   bad     files named "bad..." cannot be accessed, and files named "torn..." cannot be read beyond 4096 bytes
  *
- * Commands, a line each, answered by a line:
- *   plan FIRST TIMES ERRNO [OPERATION ...]   of these operations (none: all), counted from 1, that one and the next
- *                                            TIMES - 1 fail (TIMES 0: all from then on); ERRNO 0: half of the bytes
- *   count                                    how many there have been since, how many failed, and the first that did
+ * Commands, one per line, each with a one-line response:
+ *   plan FIRST TIMES ERRNO [OPERATION ...]   of these operations (none: all), counted from 1, FIRST and the next
+ *                                            TIMES - 1 fail (TIMES 0: all from FIRST on); ERRNO 0: half of the bytes
+ *   count                                    numbers of operations and failures since, and the first failed operation
  */
 #define FUSE_USE_VERSION 312
 #define _GNU_SOURCE
@@ -42,7 +42,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static long count, failed, first, times;
 static int error, kinds = -1, first_kind = -1;
 
-/* Whether an operation fails now: its errno below 0; 1 for half of the bytes; else 0. */
+/* Whether an operation fails now: -errno; 1 for half of the bytes; else 0. */
 static int planned(int kind) {
   int answer = 0;
   pthread_mutex_lock(&mutex);
@@ -63,7 +63,7 @@ static int is_utf8(const unsigned char *s) {
   return 1;
 }
 
-/* Put the path below the folder behind into a buffer; an errno below 0 if the disk does not take the name. */
+/* Write the path relative to the folder behind into a buffer; return -errno if the disk refuses the name. */
 static int where(const char *path, char *to) {
   const char *name = strrchr(path, '/') + 1;
   if ((int)strlen(name) > longest) return -ENAMETOOLONG;
@@ -129,7 +129,7 @@ static int opened(struct fuse_file_info *fi, int fd) {
   fi->direct_io = direct;
   return fd < 0 ? -errno : 0;
 }
-/* To fill up its pages, a kernel that keeps what is written also reads files that were opened for writing. */
+/* A kernel that caches writes also reads files that were opened for writing, to fill its pages. */
 static int mode_of(int flags) { return late && (flags & O_ACCMODE) == O_WRONLY ? (flags & ~O_ACCMODE) | O_RDWR : flags; }
 static int f_create(const char *p, mode_t m, struct fuse_file_info *fi) {
   GATE(CREATE); AT(p, r);
@@ -144,14 +144,14 @@ static int f_read(const char *p, char *buf, size_t n, off_t at, struct fuse_file
   GATE(READ);
   if (order && (fcntl(fi->fh, F_GETFL) & O_ACCMODE) != O_RDONLY) return -EPERM;
   if (bad_ones && at + n > 4096 && !strncmp(strrchr(p, '/') + 1, "torn", 4)) return -EIO;
-  /* To a kernel that keeps what was read, fewer bytes are the end of the file. */
+  /* A kernel that caches reads takes a short read for the end of the file. */
   BYTES(pread(fi->fh, buf, bad && direct && n > 1 ? n / 2 : n, at));
 }
 static int f_write(const char *p, const char *buf, size_t n, off_t at, struct fuse_file_info *fi) {
   GATE(WRITE);
   struct stat st;
   if (order && (fstat(fi->fh, &st) || at != st.st_size)) return -ESPIPE;
-  /* A kernel that keeps what is written does not ask twice. */
+  /* A kernel that caches writes does not retry a short write. */
   BYTES(pwrite(fi->fh, buf, bad && !late && n > 1 ? n / 2 : n, at));
 }
 static ssize_t f_copy(const char *a, struct fuse_file_info *from, off_t at, const char *b, struct fuse_file_info *to, off_t there,
@@ -242,6 +242,6 @@ int main(int argc, char **argv) {
   if (!fuse || fuse_mount(fuse, argv[2])) return 1;
   pthread_t commands;
   pthread_create(&commands, NULL, obey, argv[2]);
-  /* One operation at a time, so that the same run has the same count of them. */
+  /* One operation at a time, so that repeated runs count the same operations. */
   return fuse_loop(fuse);
 }

@@ -1,4 +1,4 @@
-"""Trees and paths that try to get out of the root of an endpoint, and a look at what lies outside."""
+"""Trees and paths that try to leave the root of an endpoint, and a check of the files outside."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Outside", "Swapper", "Tally", "ask_all", "link_target", "odd_path", "plant"]
 
-#: In every file outside, and in the names of some: it is in no path that is asked for and in no link.
+#: Contained in every file outside and in some of their names, but in no requested path and no link.
 MARK = "marrow-of-the-outside"
 
 NAMES = ("a", "b", "c", "d")
 
-#: What a link inside may say; each is filled with the folder of the roots, and the name of the root.
+#: Targets of links inside, formatted with the folder of the roots and the names of both roots.
 TARGETS = (
     *("{base}/outside", "{base}/outside/folder", "{base}/outside/key", "{base}/{root}-twin/key", "{base}/{root}-twin"),
     *("/", "/proc/self/root{base}/outside", "/proc/self/cwd", "/etc", "/etc/passwd", "//{base}/outside/key"),
@@ -42,7 +42,7 @@ TARGETS = (
     *("a", "b", "c", "d", "a/b", "b/../a", "../a", "../b/c", "./c", "a/../../outside/key", "../{root}/a", "d/", "a//b"),
 )
 
-#: Names in a path, most of them plain.
+#: Components of a path, most of them plain names.
 STEPS = (
     *NAMES * 6,
     "..",
@@ -61,7 +61,7 @@ STEPS = (
     "..;",
 )
 
-#: What is no path of a file, or leads above the root.
+#: Whole paths that are odd or invalid, or lead above the root.
 WHOLE = (
     *("", "/", "//", ".", "./", "/.", "~", "~/", "~/.", "..", "/..", "../", "~/..", "/a/..", "a/..", "/a/../", "/./."),
     *("\0", "/a\0b", "/../outside/key", "../outside/key", "~/../outside", "/a/../../outside/key", "/proc/self/cwd"),
@@ -70,12 +70,12 @@ WHOLE = (
 
 
 def link_target(chance: Random, base: str, root: str, other: str) -> str:
-    """A text for a link in one of two roots that lie side by side."""
+    """A target for a link in one of two roots in the same folder."""
     return chance.choice(TARGETS).format(base=base, root=root, other=other)
 
 
 def odd_path(chance: Random, root: str = "") -> str:
-    """A path for a request; usually one in a tree, with links followed or not."""
+    """A path for a request, usually within the tree."""
     if chance.random() < 0.1:
         return chance.choice(WHOLE)
     if root and chance.random() < 0.7:
@@ -88,7 +88,7 @@ def _way(chance: Random, root: str) -> str:
     """A path to something in the tree."""
     path, place = "", root
     for _ in range(chance.randint(1, 4)):
-        # Where a link leads is not looked at, as that would be a look outside.
+        # The target of a link is not listed, because that could read a folder outside.
         names = os.listdir(place) if place == root or (os.path.isdir(place) and not os.path.islink(place)) else NAMES
         if not names:
             break
@@ -117,7 +117,7 @@ def plant(chance: Random, folder: str, base: str, root: str, other: str, depth: 
 
 
 class LinkedFileSystem(LocalFileSystem):
-    """A store with links that says so: fsspec's own way to the disk, which follows them out of any folder."""
+    """A store that reports links: fsspec's local filesystem, which follows them out of any folder."""
 
     protocol = "hostile"
 
@@ -137,7 +137,7 @@ class Outside:
     base : path
         The folder of the roots.
     roots : sequence of str
-        Their names.
+        The names of the roots.
     """
 
     def __init__(self, base: Path | str, roots: tuple[str, ...]) -> None:
@@ -151,14 +151,14 @@ class Outside:
             os.symlink("key", os.path.join(place, "link"))
         found = [path for place in places for path in _below(place)]
         for path in found:
-            # So old that any read is noted, also where times of access are noted only now and then ("relatime").
+            # So old that any read updates the access time, even on a disk mounted with ``relatime``.
             os.utime(path, (1000, 1000), follow_symlinks=False)
         self._before = {path: _facts(path) for path in found}
         self._roots = {root: os.stat(os.path.join(self.base, root)).st_ino for root in roots}
         self._top = sorted(os.listdir(self.base))
 
     def check(self) -> None:
-        """See that nothing was read, written, added or removed."""
+        """Check that nothing was read, written, added or removed."""
         for path, before in self._before.items():
             now = _facts(path)
             assert now == before, f"{path} was touched: {before} {now}"
@@ -182,14 +182,14 @@ def _facts(path: str) -> tuple[int, ...]:
         facts.st_size,
         facts.st_mtime_ns,
         facts.st_ctime_ns,
-        # Reading a link changes its time of access; only the links inside are followed.
+        # Reading a link changes its access time; only the links inside are followed.
         0 if os.path.islink(path) else facts.st_atime_ns,
     )
 
 
 @dataclass
 class Tally:
-    """What was tried."""
+    """Counts of the calls and their outcomes."""
 
     tries: int = 0
     asked: int = 0
@@ -201,7 +201,7 @@ class Tally:
 
 
 def ask_all(chance: Random, transfers: Transfers, tally: Tally, path: str, goal: str) -> None:
-    """Transfer, delete and list at a path of the endpoints ``laptop`` and ``scratch``; nothing outside is told of."""
+    """Transfer, delete and list paths of ``laptop`` and ``scratch``; check that no message reveals files outside."""
     tally.tries += 1
     for made in (
         lambda: _transfer(chance, path, "/got", recursive=False),
@@ -252,7 +252,7 @@ def _clean(words: str) -> None:
 
 
 def nothing_came_in(root: str) -> None:
-    """See that no file below a root has a name or a byte from outside; it is emptied by that."""
+    """Check that no file below a root has a name or content from outside, then empty the root."""
     for above, folders, files in os.walk(root):
         for name in (*folders, *files):
             _clean(name)
@@ -267,16 +267,16 @@ def nothing_came_in(root: str) -> None:
 
 
 class Swapper:
-    """A process that replaces folders and files by links, and back again, as fast as possible.
+    """Threads that replace folders and files by links, and back again, as fast as possible.
 
     Parameters
     ----------
     chance : Random
-        Where and how.
+        Chooses the targets of the links.
     base : str
         The folder of the roots.
     roots : tuple of str
-        Their names.
+        The names of the roots.
     """
 
     def __init__(self, chance: Random, base: str, roots: tuple[str, ...]) -> None:
@@ -306,7 +306,7 @@ class Swapper:
                 if self._over.is_set():
                     return
                 above, _, name = place.rpartition("/")
-                # Held open, so that a swap in /a/a is not redirected by /a.
+                # Held open, so that a link at /a cannot redirect a swap in /a/a.
                 with suppress(OSError):
                     folder = os.open(
                         os.path.join(self._base, root, above), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

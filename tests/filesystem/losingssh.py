@@ -1,6 +1,6 @@
-"""A command `ssh` in front of OpenSSH's SFTP server, whose first connection is lost after some bytes.
+"""An `ssh` command that runs OpenSSH's SFTP server and loses its first connection after some bytes.
 
-It is run as ``losingssh.py FOLDER WORDS-OF-SSH...``; `Losing` puts it on the PATH.
+It is run as ``losingssh.py FOLDER SSH-ARGUMENTS...``; `Losing` makes it a command.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/libexec/sftp-server")
-#: OpenSSH's server, which speaks over its own input and output; None if it is not here.
+#: OpenSSH's SFTP server, which uses standard input and output; None if it is not installed.
 SERVER = next((path for path in SERVERS if os.path.exists(path)), None)
 
 
@@ -31,14 +31,14 @@ class Losing:
         self.lose()
 
     def lose(self, *, replies: int = -1, requests: int = -1, status: int = 255, words: str = "") -> None:
-        """Lose the next connection after so many bytes of replies or requests; words are what ssh says of it."""
+        """Lose the next connection after so many bytes of replies or requests; ``words`` is the message of ssh."""
         for file in self.folder.glob("[0-9]*"):
             file.unlink()
         loss = {"replies": replies, "requests": requests, "status": status, "words": words}
         (self.folder / "loss").write_text(json.dumps(loss))
 
     def passed(self, stream: str) -> int:
-        """Return how many bytes of ``replies`` or ``requests`` the first connection passed on."""
+        """Return how many bytes of ``replies`` or ``requests`` the first connection forwarded."""
         return int((self.folder / stream).read_text())
 
 
@@ -50,11 +50,11 @@ def _is_first(folder: Path) -> bool:
 
 
 def _pass(source: int, goal: int, limit: int, counted: Path) -> None:
-    """Pass bytes on, until the end or the limit."""
+    """Forward bytes until the end or the limit."""
     count, counter = 0, os.open(counted, os.O_WRONLY | os.O_CREAT)
     while count != limit and (block := os.read(source, 65536 if limit < 0 else min(limit - count, 65536))):
         count += len(block)
-        # First: the one who reads the bytes may kill this process at once.
+        # Counted first, because the reader of the bytes can kill this process at once.
         os.pwrite(counter, b"%20d" % count, 0)
         view = memoryview(block)
         while view:
@@ -68,14 +68,14 @@ def main(folder: Path) -> None:
         lost = threading.Lock()
 
         def lose() -> None:
-            # Once: the other thread, if it comes here too, waits for the end of the process.
+            # Never released: if the other thread gets here too, it waits for the process to end.
             lost.acquire()
             server.kill()
             os.write(2, loss["words"].encode())
             os._exit(loss["status"])
 
         def requests() -> None:
-            # The server is killed when enough has been answered.
+            # The main thread kills the server at the limit of replies.
             with contextlib.suppress(BrokenPipeError):
                 _pass(0, server.stdin.fileno(), loss["requests"], folder / "requests")
             lose()

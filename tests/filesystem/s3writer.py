@@ -1,4 +1,4 @@
-"""A process that sends the parts of an object one by one, says so, and waits to be killed or told to go on."""
+"""A process that uploads parts of an object, prints a line, and waits for a line of input or to be killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chiltepin.backends.filesystem.stores.s3.store import S3Store
 
 
 def main() -> None:
-    """Send the parts that are named; end the upload if told so by a line."""
+    """Upload the given parts, and complete the upload after a line of input."""
     url, options, name, size, parts = json.loads(sys.argv[1])
     store = S3Store(url, options)
     with store.folder((), create=True) as folder, folder.temp_file(name, size=size) as temp_file:

@@ -1,4 +1,4 @@
-"""Endpoints that behave like a disk with latency, one whose connection breaks, or one that goes away."""
+"""Endpoints with latency, with reads that fail, or with folders that vanish."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.locations import Place
 from chiltepin.transfers.runner import Transfers
 
-#: Never set: who waits for it waits for its whole limit.
+#: Never set, so that a wait always lasts for its full timeout.
 NEVER = threading.Event()
 
-#: Seconds that a step takes on a disk with latency.
+#: Seconds that an operation takes on a disk with latency.
 LATENCY = 0.03
 
 
 class SlowFolder(LocalFolder):
-    """A folder in which reading and writing a file take a while; it notes who does it."""
+    """A folder with latency, which records the threads that write to it."""
 
     workers: set[int]
 
@@ -36,20 +36,20 @@ class SlowFolder(LocalFolder):
         return super().read(name)
 
     def take_small(self, *arguments: Any) -> Any:
-        """Get a file, slowly."""
+        """Copy a small file, slowly."""
         self.workers.add(threading.get_ident())
         NEVER.wait(LATENCY)
         return super().take_small(*arguments)
 
     def temp_file(self, *arguments: Any, **options: Any) -> Any:
-        """Begin a file, slowly."""
+        """Create a temporary file, slowly."""
         self.workers.add(threading.get_ident())
         NEVER.wait(LATENCY)
         return super().temp_file(*arguments, **options)
 
 
 class SlowStore(LocalStore):
-    """A tree of such folders."""
+    """A store whose folders have latency."""
 
     def __init__(self, root: str, workers: set[int]) -> None:
         super().__init__(root)
@@ -64,7 +64,7 @@ class SlowStore(LocalStore):
 
 
 def slow_world(tmp_path: Path | str) -> tuple[World, set[int]]:
-    """Two endpoints with latency, and the threads that have worked there."""
+    """Two endpoints with latency, and the ids of the threads that have written there."""
     workers: set[int] = set()
     roots = folders(Path(tmp_path))
 
@@ -76,7 +76,7 @@ def slow_world(tmp_path: Path | str) -> tuple[World, set[int]]:
 
 
 class Flaky(MemoryFileSystem):
-    """A filesystem in memory whose reading fails as often as it is told."""
+    """A filesystem in memory that raises each error in ``trouble`` once when it opens a file to read."""
 
     protocol = "flaky"
     store: dict[str, Any] = {}  # noqa: RUF012 - fsspec's way
@@ -95,13 +95,13 @@ class Flaky(MemoryFileSystem):
         return super().open(path, mode, **options)
 
     def info(self, path: str, **options: Any) -> Any:
-        """Look at a file, and note it."""
+        """Query a file, and record its name."""
         self.asked.append(os.path.basename(path))
         return super().info(path, **options)
 
 
 class Vanishing(Flaky):
-    """A filesystem in memory whose source folder is listed once, and is empty from then on."""
+    """A filesystem in memory whose source folders are listed once and then appear empty."""
 
     protocol = "vanishing"
     listed: set[str] = set()  # noqa: RUF012 - one for all instances, as the store is
@@ -111,7 +111,7 @@ class Vanishing(Flaky):
         return super()._strip_protocol(path.removeprefix("vanishing:"))
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - fsspec's signature
-        """List a folder, if it is still there."""
+        """List a folder; a source folder is empty after the first time."""
         if "/laptop/" not in path:
             return super().ls(path, detail=detail, **options)
         gone = path in self.listed
@@ -120,7 +120,7 @@ class Vanishing(Flaky):
 
 
 def vanishing_world() -> World:
-    """Two endpoints; what is listed at the laptop is gone the next time."""
+    """Two endpoints; the folders of ``laptop`` appear empty after their first listing."""
     fsspec.register_implementation("vanishing", Vanishing, clobber=True)
     top = f"/{uuid.uuid4().hex}"
     roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}

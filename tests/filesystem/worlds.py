@@ -1,4 +1,4 @@
-"""Pairs of endpoints of three kinds, and a look behind the backend's back at each."""
+"""Pairs of endpoints of three kinds, with direct access to their files."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ class World:
     roots: dict[str, str]
 
     def path(self, endpoint: str, path: str) -> str:
-        """Where a path of an endpoint really is."""
+        """The real path for a path of an endpoint."""
         return f"{self.roots[endpoint]}/{path.strip('/')}".rstrip("/")
 
     def put(self, endpoint: str, path: str, content: bytes = b"data") -> None:
-        """Write a file behind the backend's back."""
+        """Write a file without the backend."""
         place = self.path(endpoint, path)
         self.filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
         self.filesystem.pipe_file(place, content)
 
     def get(self, endpoint: str, path: str) -> bytes:
-        """Read a file behind the backend's back."""
+        """Read a file without the backend."""
         return self.filesystem.cat_file(self.path(endpoint, path))
 
     def files(self, endpoint: str) -> set[str]:
-        """All files of an endpoint, hidden ones and leftovers included."""
+        """All files of an endpoint, including hidden and temporary files."""
         root = self.roots[endpoint]
         if not self.filesystem.exists(root):
             return set()
         return {"/" + name[len(root) :].strip("/") for name in self.filesystem.find(root)}
 
     def exists(self, endpoint: str, path: str) -> bool:
-        """Whether anything is there."""
+        """Whether the path exists."""
         return self.filesystem.exists(self.path(endpoint, path))
 
     def move(self, src_path: str, dst_path: str, timeout: float = 30, **options: Any) -> TaskStatus:
@@ -82,19 +82,19 @@ def local_world(tmp_path: Path) -> World:
 
 
 def file_world(tmp_path: Path) -> World:
-    """Endpoints that are ``file:`` URLs; what is tried again there is tried at once."""
+    """Endpoints with ``file:`` URLs, where retries start at once."""
     return world_of(folders(tmp_path))
 
 
 def world_of(roots: dict[str, str]) -> World:
-    """Do the same with folders that are there."""
+    """Endpoints like those of `file_world`, in existing folders."""
     places = {name: place_of(name, {"url": f"file://{root}"}) for name, root in roots.items()}
     backend = FilesystemBackend(places, pause=lambda *_: None)
     return World(Transfers(backend), fsspec.filesystem("file"), roots)
 
 
 def memory_world() -> World:
-    """Endpoints that are in memory."""
+    """Endpoints in memory."""
     top = f"/{uuid.uuid4().hex}"
     roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
     filesystem = fsspec.filesystem("memory")
