@@ -1,4 +1,4 @@
-"""Archives that fsspec opens: what they hold arrives, whatever the names of the members, or it is an error."""
+"""Archives that fsspec opens: all members arrive, whatever their names, or the transfer fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def zip_of(path, *members, kind="w"):
 
 
 def tar_of(path, *members, mode="w"):
-    """Write a tar; a member is a name, a name and its content, or a name, its type and what it links to."""
+    """Write a tar; a member is a name, a name and its content, or a name, its type and its link target."""
     with tarfile.open(path, mode) as archive:
         for member in members:
             name, *more = (member, f"in {member}") if isinstance(member, str) else member
@@ -47,7 +47,7 @@ def tar_of(path, *members, mode="w"):
 
 
 def moved(url, folder, **options):
-    """Copy an archive to a folder that is made for it."""
+    """Copy an archive to the folder ``got``."""
     endpoints = {"archive": {"url": url}, "disk": {"url": str(folder)}}
     transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
     told = {"src_path": "/", "dst_path": "/got", "recursive": True, **options}
@@ -55,7 +55,7 @@ def moved(url, folder, **options):
 
 
 def arrived(folder):
-    """What came, by its name."""
+    """The contents of the files that arrived, by name."""
     return {os.fsdecode(name): content.decode() for name, content in files_of(folder / "got").items()}
 
 
@@ -65,7 +65,7 @@ MAKERS = {"zip": zip_of, "tar": tar_of}
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("names", [NAMES, [f"./{name}" for name in NAMES], [f"/{name}" for name in NAMES], ["a//b"]])
 def test_folders_without_an_entry_are_folders(tmp_path, kind, names):
-    """Folders that only the names of members tell are copied; a leading slash or point is dropped, as by its tool."""
+    """Folders without an entry are copied; a leading ``/`` or ``./`` is dropped, as ``tar`` and ``unzip`` do."""
     MAKERS[kind](tmp_path / "x", *names)
     assert moved(f"{kind}://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
     wanted = {name.removeprefix(".").lstrip("/").replace("//", "/"): f"in {name}" for name in names}
@@ -74,7 +74,7 @@ def test_folders_without_an_entry_are_folders(tmp_path, kind, names):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_part_of_an_archive_is_copied(tmp_path, kind):
-    """One folder, one file, and a folder that is the endpoint's root are found where they are."""
+    """A single folder or file of an archive is copied, and a folder of it can be the endpoint's root."""
     MAKERS[kind](tmp_path / "x", *NAMES)
     url = f"{kind}://::{tmp_path}/x"
     assert moved(url, tmp_path, src_path="/run/deep").files_done == 1
@@ -95,7 +95,7 @@ def test_an_empty_archive_is_an_empty_folder(tmp_path, kind):
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("name", ["../x", "run/../../x", "/../x"])
 def test_a_member_that_leads_out_fails_and_the_others_come(tmp_path, kind, name):
-    """A member whose name leads upwards is reported, and nothing is removed; the others arrive."""
+    """A member whose name contains ``..`` fails, the rest arrives, and no extra file is deleted."""
     MAKERS[kind](tmp_path / "x", *NAMES, name)
     (tmp_path / "got").mkdir()
     (tmp_path / "got" / "extra").write_text("stays")
@@ -107,9 +107,9 @@ def test_a_member_that_leads_out_fails_and_the_others_come(tmp_path, kind, name)
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_of_two_members_of_one_name_the_later_counts(tmp_path, kind):
-    """A member that was written again is that of the last time, as its tool unpacks it."""
+    """Of members with the same name, the last is copied, as ``tar`` and ``unzip`` do."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # zipfile's, of the second one
+        warnings.simplefilter("ignore", UserWarning)  # zipfile warns of duplicate names
         MAKERS[kind](tmp_path / "x", ("a", "first"), ("b", "other"), ("./a" if kind == "tar" else "a", "last"))
     assert moved(f"{kind}://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
     assert arrived(tmp_path) == {"a": "last", "b": "other"}
@@ -117,7 +117,7 @@ def test_of_two_members_of_one_name_the_later_counts(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_name_that_is_file_and_folder_fails(tmp_path, kind):
-    """A file in whose name other members lie cannot be had; the others arrive."""
+    """A name that is both a file and a folder fails; the rest arrives."""
     MAKERS[kind](tmp_path / "x", "a", "a/b", "c")
     status = moved(f"{kind}://::{tmp_path}/x", tmp_path)
     assert status.state is TaskState.FAILED
@@ -126,7 +126,7 @@ def test_a_name_that_is_file_and_folder_fails(tmp_path, kind):
 
 
 def test_links_and_devices_of_a_tar_are_what_they_are(tmp_path):
-    """A symbolic link and a pipe are skipped, as in a folder; a hard link is the content that it names."""
+    """Symbolic links and pipes are skipped, as in a folder; a hard link is copied as the file that it links to."""
     hard, soft, pipe = tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE
     tar_of(tmp_path / "x", "a", ("hard", hard, "a"), ("soft", soft, "a"), ("pipe", pipe, ""), ("d", soft, "/etc"))
     status = moved(f"tar://::{tmp_path}/x", tmp_path)
@@ -140,7 +140,7 @@ def test_links_and_devices_of_a_tar_are_what_they_are(tmp_path):
 
 
 def test_a_link_in_a_zip_is_a_link(tmp_path):
-    """A symbolic link that a zip of Unix keeps is skipped, and not a file with the text of its target."""
+    """A symbolic link in a Unix zip is skipped, not copied as a file that contains its target."""
     info = zipfile.ZipInfo("soft")
     info.create_system, info.external_attr = 3, 0o120777 << 16
     zip_of(tmp_path / "x", "a", (info, "a"))
@@ -150,14 +150,14 @@ def test_a_link_in_a_zip_is_a_link(tmp_path):
 
 
 def with_raw_name(path, name):
-    """Write a zip whose one name is these bytes, not said to be UTF-8, as zip programs of Unix do."""
+    """Write a zip with a name of these bytes and without the UTF-8 flag, as Unix zip programs do."""
     zip_of(path, ("N" * len(name), "raw"), "ok")
     path.write_bytes(path.read_bytes().replace(b"N" * len(name), name))
 
 
 @pytest.mark.parametrize("name", ["é".encode(), b"caf\xe9", "日本".encode(), b"plain"])
 def test_a_name_of_a_zip_of_unix_is_its_bytes(tmp_path, name):
-    """Where a zip does not say how a name is encoded, and was made on Unix, the file gets these bytes, as by unzip."""
+    """A name without the UTF-8 flag in a Unix zip is copied byte for byte, as ``unzip`` does."""
     with_raw_name(tmp_path / "x", name)
     assert moved(f"zip://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
     assert files_of(tmp_path / "got") == {name: b"raw", b"ok": b"in ok"}
@@ -169,7 +169,7 @@ def test_a_name_of_a_zip_of_unix_is_its_bytes(tmp_path, name):
     ids=["cut at a NUL", "content of a folder"],
 )
 def test_a_member_that_zipfile_reads_as_another_one_fails(tmp_path, name, reason):
-    """A member whose name is cut at a NUL, or is that of a folder, fails; it hides no other, nor is it left out."""
+    """A member with a NUL in its name, or a folder with content, fails and does not hide another member."""
     info = zipfile.ZipInfo("N" * len(name))
     zip_of(tmp_path / "x", "a", (info, "data"), "folder/f")
     (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes().replace(b"N" * len(name), name.encode()))
@@ -183,7 +183,7 @@ def test_a_member_that_zipfile_reads_as_another_one_fails(tmp_path, name, reason
 
 @pytest.mark.parametrize(("system", "wanted"), [(0, "run/deep/a.nc"), (3, "run\\deep\\a.nc")])
 def test_a_backslash_is_read_as_unzip_reads_it(tmp_path, system, wanted):
-    """In a name that a zip of Windows holds without a slash a backslash separates folders; on Unix it does not."""
+    """A backslash separates folders in a name without slashes in a Windows zip, but not in a Unix zip."""
     info = zipfile.ZipInfo("run\\deep\\a.nc")
     info.create_system = system
     zip_of(tmp_path / "x", (info, "data"), "b")
@@ -195,7 +195,7 @@ def test_a_backslash_is_read_as_unzip_reads_it(tmp_path, system, wanted):
 
 
 def encrypt(path):
-    """Say of the first member of a zip that it is encrypted."""
+    """Mark the first member of a zip as encrypted."""
     data = bytearray(path.read_bytes())
     for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + at] |= 1
@@ -211,7 +211,7 @@ def damage(path):
 
 @pytest.mark.parametrize("spoil", [encrypt, damage])
 def test_a_member_that_cannot_be_read_fails_alone(tmp_path, spoil):
-    """An encrypted or damaged member of a zip fails, and its neighbours arrive."""
+    """An encrypted or damaged member of a zip fails; the rest arrives."""
     zip_of(tmp_path / "x", "a", "b", "c")
     spoil(tmp_path / "x")
     assert moved(f"zip://::{tmp_path}/x", tmp_path).state is TaskState.FAILED
@@ -220,7 +220,7 @@ def test_a_member_that_cannot_be_read_fails_alone(tmp_path, spoil):
 
 @pytest.mark.parametrize("kept", [512, 1024, 1100, 1536, 2048 + 300, 3072])
 def test_a_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kept):
-    """Wherever a tar was cut, in a header, in a content or between two, it is an error and not a shorter list."""
+    """A tar truncated in a header, in a file or between members is an error, not a shorter list."""
     tar_of(tmp_path / "x", "a", "b", "c")
     os.truncate(tmp_path / "x", kept)
     with pytest.raises(BackendError, match="cannot be opened"):
@@ -230,7 +230,7 @@ def test_a_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kept):
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
 @pytest.mark.parametrize("lost", [0, 4, 12, 60])
 def test_a_compressed_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kind, lost):
-    """A compressed tar arrives; one whose compressed form was cut, if only in its checksum, is an error."""
+    """A compressed tar arrives; a truncated one is an error, even if only its checksum is incomplete."""
     tar_of(tmp_path / f"x.tar.{kind}", "a", "b", mode=f"w:{kind}")
     os.truncate(tmp_path / f"x.tar.{kind}", os.path.getsize(tmp_path / f"x.tar.{kind}") - lost)
     if lost:
@@ -242,7 +242,7 @@ def test_a_compressed_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kind, lost
 
 
 def test_a_tar_with_a_damaged_header_is_not_a_shorter_one(tmp_path):
-    """A header that does not read as one ends no list."""
+    """A damaged header is an error, not the end of the list."""
     tar_of(tmp_path / "x", "a", "b", "c")
     data = bytearray((tmp_path / "x").read_bytes())
     data[1024 + 148] ^= 1
@@ -252,7 +252,7 @@ def test_a_tar_with_a_damaged_header_is_not_a_shorter_one(tmp_path):
 
 
 def test_an_archive_can_only_be_read(tmp_path):
-    """What would write into an archive or delete there is refused before anything is tried."""
+    """A transfer to an archive is refused before it starts."""
     zip_of(tmp_path / "x", "a")
     (tmp_path / "f").write_text("f")
     endpoints = {"archive": {"url": f"zip://::{tmp_path}/x"}, "disk": {"url": str(tmp_path)}}
@@ -263,7 +263,7 @@ def test_an_archive_can_only_be_read(tmp_path):
 
 
 def test_two_transfers_from_one_archive_do_not_disturb_each_other(tmp_path):
-    """Members of one open archive are read by several tasks at once, each whole."""
+    """Several tasks read members of one open archive at once, and all members arrive whole."""
     large = {f"f{number}": str(number) * 3_000_000 for number in range(4)}
     tar_of(tmp_path / "x", *large.items())
     endpoints = {"archive": {"url": f"tar://::{tmp_path}/x"}, "disk": {"url": str(tmp_path)}}
@@ -292,13 +292,13 @@ TOOLS = {
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", TOOLS)
 def test_what_the_tool_packs_is_what_arrives(tmp_path, kind):
-    """Of archives that ``tar`` and ``zip`` make of generated trees, all arrives, byte for byte."""
+    """A generated tree that ``tar`` or ``zip`` packs arrives byte for byte."""
     if shutil.which(kind) is None:
         pytest.skip(f"There is no {kind} here.")
     for seed in seeds(12):
         work = tmp_path / str(seed)
         (work / "tree").mkdir(parents=True)
-        odd_tree(random.Random(f"{kind} {seed}"), work / "tree")  # noqa: S311 - to be repeated, not to be secret
+        odd_tree(random.Random(f"{kind} {seed}"), work / "tree")  # noqa: S311 - reproducible, not secret
         (work / "tree" / "always").write_text("there")
         subprocess.run(TOOLS[kind], cwd=work / "tree", check=True)
         packed = next(name for name in ("x", "x.zip") if (work / name).exists())
@@ -310,9 +310,9 @@ def test_what_the_tool_packs_is_what_arrives(tmp_path, kind):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", MAKERS)
 def test_all_members_of_generated_archives_arrive(tmp_path, kind):
-    """Whatever prefixes, doubled slashes and missing folders the names of an archive have, all members arrive."""
+    """All members arrive, whatever prefixes, repeated slashes and missing folders their names have."""
     for seed in seeds(40):
-        chance, wanted = random.Random(seed), {}  # noqa: S311 - to be repeated, not to be secret
+        chance, wanted = random.Random(seed), {}  # noqa: S311 - reproducible, not secret
         for _ in range(8):
             names = [odd_name(chance).decode("utf-8", "replace") for _ in range(chance.randint(1, 3))]
             if ".." in names or any(key.startswith("/".join(names)) for key in wanted):

@@ -1,4 +1,4 @@
-"""Disks that misbehave: what the task says, and what it leaves."""
+"""Failing disks, special files and odd names: what the task reports, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chiltepin.model import TaskState
 
 
 def test_a_file_that_is_larger_than_files_may_be_is_named(tmp_path):
-    """Of a limit on the size of files a file fails with LIMIT_EXCEEDED and leaves nothing; smaller ones arrive."""
+    """A file above the limit on file sizes fails with LIMIT_EXCEEDED and leaves nothing; smaller files arrive."""
     for name in ("laptop/d", "scratch"):
         (tmp_path / name).mkdir(parents=True)
     for number, size in enumerate((9_000_000, 10, 2_000_000, 10, 10)):
@@ -52,7 +52,7 @@ for path in ("/d/0", "/d"):
     ],
 )
 def test_a_disk_that_fails_in_the_middle_is_named(disk, monkeypatch, number, code):
-    """An error of the disk while it is written becomes a code and a sentence, and no half file stays."""
+    """A disk error during a write fails the task with a code and a reason, and leaves no partial file."""
     disk.put("laptop", "/f", b"x" * 10)
     write = os.write
 
@@ -75,13 +75,13 @@ def test_a_name_that_is_too_long_is_named(disk):
 
 
 def test_a_name_of_the_longest_length_fits(disk):
-    """The temporary name is no longer than the real one may be."""
+    """A file whose name has the maximum length can be copied through a temporary file."""
     disk.put("laptop", "/f")
     assert disk.move("/f", "/" + "n" * 255).state is TaskState.SUCCEEDED
 
 
 def test_names_that_are_no_utf8_travel_in_a_tree(disk):
-    """Names whose bytes are not UTF-8, and names with newlines, arrive as they are."""
+    """Names that are not UTF-8, and names with newlines, arrive unchanged."""
     top = os.fsencode(disk.path("laptop", "/d"))
     os.mkdir(top)
     names = {b"latin-\xe9", b"two\nlines", b"\xff\xfe"}
@@ -94,10 +94,10 @@ def test_names_that_are_no_utf8_travel_in_a_tree(disk):
 
 
 def test_a_tree_deeper_than_the_limit_of_descriptors_is_moved_and_deleted(disk, request):
-    """A tree deeper than there are descriptors needs two at a time, not two for each level."""
+    """A tree with more levels than available descriptors is copied and deleted."""
     depth = 100
     few, many = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # What other tests keep open counts, too.
+    # Descriptors that other tests keep open count, too.
     limit = max(map(int, os.listdir("/proc/self/fd"))) + 50
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, many))
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (few, many)))
@@ -118,16 +118,16 @@ def test_a_tree_deeper_than_the_limit_of_descriptors_is_moved_and_deleted(disk, 
 
 
 def special(folder: str) -> set[str]:
-    """Make everything in a folder that is neither a file nor a folder nor a link; return the names."""
+    """Make a pipe, a socket and, if permitted, devices in a folder; return the names."""
     os.makedirs(folder, exist_ok=True)
     os.mkfifo(f"{folder}/pipe")
-    # The path of a socket may have 108 bytes (unix(7)).
+    # The path of a socket is limited to 108 bytes (unix(7)).
     place = os.getcwd()
     os.chdir(folder)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("socket")
     os.chdir(place)
-    # Numbers that are for experiments (devices.txt of Linux): there is no driver.
+    # Device numbers reserved for experiments (devices.txt of Linux), which have no driver.
     for kind, name in ((stat.S_IFCHR, "characters"), (stat.S_IFBLK, "blocks")):
         with suppress(PermissionError):
             os.mknod(f"{folder}/{name}", kind | 0o666, os.makedev(240, 255))
@@ -135,7 +135,7 @@ def special(folder: str) -> set[str]:
 
 
 def test_what_is_no_file_is_never_opened(disk):
-    """Pipes, sockets and devices are refused alone, skipped and counted in a tree, listed, replaced and deleted."""
+    """Pipes, sockets and devices fail alone, count as skipped in a tree, and can be listed, replaced and deleted."""
     names = special(disk.path("laptop", "/d"))
     special(disk.path("scratch", "/d"))
     disk.put("laptop", "/d/f")
@@ -155,7 +155,7 @@ def test_what_is_no_file_is_never_opened(disk):
 
 
 def test_links_that_lead_in_a_circle(disk):
-    """A circle of links is INVALID_SYMLINK wherever it is in a path; in a tree it is skipped, and it can be deleted."""
+    """A loop of links anywhere in a path fails with INVALID_SYMLINK; in a tree, it is skipped or deleted."""
     disk.put("laptop", "/d/f")
     for name, target in (("d/self", "self"), ("d/a", "b"), ("d/b", "a"), ("d/up", ".."), ("d/far", "up/d/far")):
         os.symlink(target, disk.path("laptop", name))
@@ -169,7 +169,7 @@ def test_links_that_lead_in_a_circle(disk):
     with pytest.raises(BackendError, match="links form a circle"):
         disk.transfers.ls("laptop", "/d/self")
     assert disk.move("/d", "/d", recursive=True).files_skipped == 5
-    # A link is replaced, and deleted, itself.
+    # Replacing and deleting act on the link itself.
     assert disk.move("/d/f", "/self").state is TaskState.SUCCEEDED
     assert disk.remove("/d/self", "laptop").state is TaskState.SUCCEEDED
     assert disk.remove("/d", "laptop", recursive=True).state is TaskState.SUCCEEDED
@@ -177,7 +177,7 @@ def test_links_that_lead_in_a_circle(disk):
 
 
 def test_any_bytes_are_a_name(disk):
-    """Names with newlines, escapes and bytes that are no UTF-8 are moved, listed and deleted alone, as they are."""
+    """A file with newlines, escapes or bytes that are not UTF-8 in its name is copied, listed and deleted."""
     large = b"x" * ((8 << 20) + 1)
     for name in ("two\nlines", "latin-\udce9", "\x1b[31m", " ", "-rf", "*", "\\", "\udcff\udcfe"):
         for content in (large, b"one"):
@@ -193,7 +193,7 @@ def test_any_bytes_are_a_name(disk):
 
 
 def test_a_path_of_4_000_bytes_alone(disk):
-    """A file whose path is longer than the kernel takes at once is moved, listed and deleted by its path."""
+    """A file whose path exceeds the kernel's limit is copied, listed and deleted by its path."""
     names = ["x" * 199] * 21
     path = "/" + "/".join(names)
     disk.put("laptop", "/f", b"deep")
@@ -207,7 +207,7 @@ def test_a_path_of_4_000_bytes_alone(disk):
 
 
 def test_files_that_vanish_while_their_folder_is_copied(disk):
-    """A file or folder that was listed, and is gone when its turn comes, fails and is told; the others arrive."""
+    """A file or folder that is removed after it was listed fails and is reported; the rest arrives."""
     for number in range(30):
         disk.put("laptop", f"/d/{number}")
     disk.put("laptop", "/d/sub/f")
@@ -228,7 +228,7 @@ def test_files_that_vanish_while_their_folder_is_copied(disk):
 
 
 def test_a_destination_that_is_removed_meanwhile(disk):
-    """A folder that is removed while files go to it fails them, and says which end it was; a re-run completes it."""
+    """If the destination folder is removed during a transfer, the reason says so, and a second run completes it."""
     for number in range(10):
         disk.put("laptop", f"/d/{number}")
     disk.transfers.backend.witness = lambda *_: shutil.rmtree(disk.path("scratch", "/d"))

@@ -1,4 +1,4 @@
-"""Disks that do not take every name, and files that cannot be read: the others arrive, and the task tells."""
+"""Disks that refuse some names, and files that cannot be read: the rest arrives, and the task reports the faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD = [f"good{number}" for number in range(30)]
 
 @contextmanager
 def worlds(program, *modes, bad="scratch"):
-    """Two endpoints, of which one is on a disk that fails; yield them and the folder behind that disk."""
+    """Yield two endpoints, one of them on a failing disk, and the folder behind that disk."""
     with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *modes) as faulty:
         os.mkdir(f"{top}/good")
         roots = dict.fromkeys(("laptop", "scratch"), f"{top}/good") | {bad: faulty.disk}
@@ -26,7 +26,7 @@ def worlds(program, *modes, bad="scratch"):
 
 
 def filled(folder, names, content=b"data"):
-    """Make files, and folders on the way to them."""
+    """Make files and their parent folders."""
     for name in names:
         path = os.path.join(os.fsencode(folder), os.fsencode(name))
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -35,12 +35,12 @@ def filled(folder, names, content=b"data"):
 
 
 def outcome(status):
-    """What of a status is compared."""
+    """The fields of a status to compare."""
     return status.state.name, status.code, status.files_done, status.faults, status.reason
 
 
 def found(folder):
-    """All names below a folder, those of folders with a slash at the end."""
+    """All paths below a folder, with a slash at the end of folders."""
     names = set()
     for above, folders, files in os.walk(folder):
         names |= {os.path.relpath(f"{above}/{name}", folder) for name in files}
@@ -49,7 +49,7 @@ def found(folder):
 
 
 def with_bad_files(program, level, size):
-    """Copy and delete a tree on a disk on which one file cannot be looked at, and one not be read to its end."""
+    """Copy and delete a tree in which one file cannot be accessed and one cannot be read to its end."""
     with worlds(program, "bad", "direct", bad="laptop") as (world, behind):
         filled(behind, [f"d/{name}" for name in (*GOOD, "bad", "torn")], b"x" * size)
         moved = outcome(world.move("/d", "/d", recursive=True, sync_level=level))
@@ -62,7 +62,7 @@ def with_bad_files(program, level, size):
 @pytest.mark.parametrize("size", [5000, 300_000])
 @pytest.mark.parametrize("level", [None, "size", "mtime", "checksum"])
 def test_bad_files_do_not_keep_the_others(machine, faulty, level, size):
-    """A file that cannot be looked at, and one that ends in an I/O error, fail alone: moved, listed or deleted."""
+    """Files that cannot be accessed or read do not keep the rest from being copied, listed and deleted."""
     moved, there, listed, removed, left = machine(with_bad_files, faulty, level, size)
     assert moved[:4] == ("FAILED", "ENDPOINT_ERROR", 30, 2)
     for name in ("bad", "torn"):
@@ -77,7 +77,7 @@ def test_bad_files_do_not_keep_the_others(machine, faulty, level, size):
 
 
 def with_names(program, mode, names):
-    """Copy a tree to a disk that does not take all names."""
+    """Copy a tree to a disk that refuses some of its names, and again after they are changed."""
     with worlds(program, mode) as (world, behind):
         filled(world.roots["laptop"], [f"d/{name}" for name in (*GOOD, *names)])
         first = outcome(world.move("/d", "/d", recursive=True))
@@ -99,7 +99,7 @@ def with_names(program, mode, names):
     ],
 )
 def test_names_that_the_disk_does_not_take(machine, faulty, mode, names):
-    """A name that is too long, no UTF-8 or of forbidden characters fails alone; renamed, it arrives by the next run."""
+    """Only names that are too long, not UTF-8 or forbidden fail; after a rename, the next run copies the files."""
     first, alone, there, left, again = machine(with_names, faulty, mode, names)
     assert first[:4] == ("FAILED", "INVALID_PATH_NAME", 30, 2)
     assert alone[:4] == ("FAILED", "INVALID_PATH_NAME", 0, 1)
@@ -110,7 +110,7 @@ def test_names_that_the_disk_does_not_take(machine, faulty, mode, names):
 
 
 def with_twins(program, mode):
-    """Copy a tree with names that differ in letters alone, twice, and once more when the twins were renamed."""
+    """Copy a tree with names that differ only in case, twice, and twice more after renaming the duplicates."""
     with worlds(program, *mode) as (world, behind):
         filled(world.roots["laptop"], ["d/0", "d/data", "d/Data", "d/DATA", "d/other", "d/run/f", "d/Run/f"])
         statuses = [outcome(world.move("/d", "/d", recursive=True, sync_level=level)) for level in (None, "size")]
@@ -124,7 +124,7 @@ def with_twins(program, mode):
 
 @pytest.mark.parametrize("mode", [("fold",), ()])
 def test_twins_of_a_disk_that_folds(machine, faulty, mode):
-    """Of names that are one at the destination one arrives, the others fail and are named; elsewhere all arrive."""
+    """If names differ only in case, a case-insensitive disk gets one and the rest fail; other disks get all."""
     statuses, there, again, left = machine(with_twins, faulty, mode)
     if not mode:
         assert [status[:4] for status in statuses] == [("SUCCEEDED", "", 7, 0), ("SUCCEEDED", "", 0, 0)]
@@ -140,7 +140,7 @@ def test_twins_of_a_disk_that_folds(machine, faulty, mode):
 
 
 def without_a_change(program):
-    """Sync an unchanged tree; return the times of the destination folder before and after."""
+    """Sync an unchanged tree; return the destination folder's modification time before and after."""
     with worlds(program) as (world, behind):
         filled(world.roots["laptop"], ["d/data"])
         world.move("/d", "/d", recursive=True)
@@ -150,13 +150,13 @@ def without_a_change(program):
 
 
 def test_whether_a_disk_folds_is_seen_of_what_is_there(machine, faulty):
-    """A tree that is in place already is not written to."""
+    """Syncing an unchanged tree does not modify the destination folder."""
     before, after = machine(without_a_change, faulty)
     assert before == after
 
 
 def told_late(program, size):
-    """Copy to a disk that tells of a lack of room only when a file is closed, over what is there; then make room."""
+    """Replace a file on a disk that reports only on close that it is full; then make room and repeat."""
     with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", "late", "nocopy") as faulty:
         os.mkdir(f"{top}/good")
         world = world_of({"laptop": f"{top}/good", "scratch": faulty.disk})
@@ -172,7 +172,7 @@ def told_late(program, size):
 
 @pytest.mark.parametrize("size", [5000, 300_000, (8 << 20) + 5])
 def test_what_a_disk_tells_only_when_a_file_is_closed(machine, faulty, size):
-    """A disk that takes what is written, and says only at the end that it has no room (NFS), is heard."""
+    """A full disk that accepts writes and reports the error only on close, as NFS does, fails the transfer."""
     first, there, again, right, left = machine(told_late, faulty, size)
     assert [status[:4] for status in first] == [("FAILED", "NO_SPACE_LEFT", 0, 1)] * 2
     assert there == {"f": 3}
