@@ -16,8 +16,8 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
 
-# A store of zeros: a file is a length, what is written is counted, what is read is zeros. It takes no room, so that
-# whatever room the process takes is the copy's own.
+# A store that keeps only the length of a file and returns zeros for its content. It needs no memory, so that the test
+# measures the memory of the copy.
 LARGE = """
 import io, resource, sys
 import fsspec
@@ -73,7 +73,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.fixture
 def both(tmp_path):
-    """A folder of the disk and a place in memory."""
+    """Endpoints for a folder on the disk and a folder in memory."""
     memory = f"/{uuid.uuid4().hex}"
     fsspec.filesystem("memory").makedirs(memory)
     endpoints = {"disk": {"url": str(tmp_path)}, "memory": {"url": f"memory:/{memory}"}}
@@ -103,7 +103,7 @@ def test_a_tree_goes_from_the_disk_to_another_store_and_back(both, tmp_path):
 
 
 def test_a_large_file_needs_little_memory(tmp_path):
-    """A file of 256 MiB goes to another store and back in less than 64 MiB more than nothing takes."""
+    """Copying a file of 256 MiB to another store and back needs less than 64 MiB of additional memory."""
     with open(tmp_path / "f.dat", "wb") as file:
         file.truncate(1 << 28)
     ended = subprocess.run(
@@ -115,7 +115,7 @@ def test_a_large_file_needs_little_memory(tmp_path):
 
 
 def test_mtime_leaves_alone_what_is_not_older(disk):
-    """Sync level mtime copies what is newer than its destination, and nothing else."""
+    """Sync level ``mtime`` copies only files that are newer than their destination."""
     disk.put("laptop", "/f", b"new!")
     disk.put("scratch", "/f", b"old!")
     os.utime(disk.path("laptop", "/f"), (2000, 2000))
@@ -136,7 +136,7 @@ def test_mtime_leaves_alone_what_is_not_older(disk):
     ],
 )
 def test_a_place_that_cannot_be_opened_is_named(place, error, words):
-    """A store that cannot be opened is an error that names its endpoint and what is wrong."""
+    """A store that cannot be opened raises an error that names its endpoint and the cause."""
     with pytest.raises(error) as caught:
         Transfers(FilesystemBackend.from_config({"odd": place}, {})).ls("odd", "/")
     assert words in str(caught.value)
@@ -144,7 +144,7 @@ def test_a_place_that_cannot_be_opened_is_named(place, error, words):
 
 
 def test_a_secret_comes_from_the_environment_and_stays_there(monkeypatch):
-    """An option that names an environment variable has its value only in the store itself."""
+    """The value of an option that names an environment variable is kept only in the store itself."""
     monkeypatch.setenv("CHILTEPIN_TEST_KEY", "hush")
     places = {"odd": {"url": "memory://x", "options": {"client": {"keys": [{"env": "CHILTEPIN_TEST_KEY"}]}}}}
     backend = FilesystemBackend.from_config(places, {})
@@ -154,7 +154,7 @@ def test_a_secret_comes_from_the_environment_and_stays_there(monkeypatch):
 
 @pytest.mark.parametrize("backend", [FilesystemBackend, LocalBackend])
 def test_an_option_that_a_backend_does_not_have_is_refused(backend, tmp_path):
-    """An unknown option of a backend is an error that names it, and not ignored."""
+    """An unknown option of a backend raises an error that names it."""
     root = {"root": str(tmp_path)} if backend is LocalBackend else {}
     with pytest.raises(ConfigError, match=f"Backend '{backend.name}' has no option 'rot'") as caught:
         backend.from_config({}, {**root, "rot": "x"})

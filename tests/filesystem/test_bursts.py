@@ -1,4 +1,4 @@
-"""Many small files over SFTP at the cost of few: each is whole or not there, and has its own fate."""
+"""Bursts of small files over SFTP: each file arrives whole or not at all, and fails alone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: More than go into one burst, by their number and by their bytes.
+#: More files and more bytes than fit into one burst.
 MANY = {f"{number:03}": os.urandom(number * 700) for number in range(120)} | {"large": os.urandom(1_500_000)}
 
 
 @pytest.fixture
 def server(ssh_server):  # noqa: F811 - that fixture
-    """The server; connections that a test left go."""
+    """The server; connections that a test leaves open are cut."""
     yield ssh_server
     ssh_server.cut()
 
@@ -43,7 +43,7 @@ def roots(tmp_path):
 
 @pytest.fixture
 def transfers(server, roots):
-    """The endpoints; what is tried again there is tried at once."""
+    """The endpoints, where retries start at once."""
     settings = {name: server.endpoint(folder) for name, folder in roots.items()} | {"disk": {"url": str(roots["disk"])}}
     places = {name: place_of(name, where) for name, where in settings.items()}
     return Transfers(FilesystemBackend(places, pause=lambda *_: None))
@@ -57,18 +57,18 @@ def fill(folder, files=MANY):
 
 
 def stop(server):
-    """Let the connections stay, and their processes do nothing any more."""
+    """Stop the processes of all connections without closing the connections."""
     for session in server.sessions():
         session.send_signal(signal.SIGSTOP)
 
 
 def held(folder):
-    """What is in a folder."""
+    """The contents of the files in a folder, by name."""
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def move(transfers, source, goal, **options):
-    """Transfer a tree from one endpoint to the other."""
+    """Transfer a tree from one endpoint to another."""
     request = transfer_request(src_ep=source, dst_ep=goal, src_path="/d", dst_path="/d", recursive=True, **options)
     return transfers.run(request, timeout=60, polling_interval=1)
 
@@ -76,7 +76,7 @@ def move(transfers, source, goal, **options):
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize(("source", "goal"), [("disk", "server"), ("server", "disk"), ("server", "other")])
 def test_many_files_arrive_as_they_are(transfers, roots, source, goal, verify):
-    """Files of many sizes arrive whole, are counted exactly, keep their times, and replace what was there."""
+    """Files of many sizes arrive whole, are counted exactly, keep their times, and replace existing files."""
     fill(roots[source] / "d")
     os.utime(roots[source] / "d" / "007", (1e9, 1e9))
     fill(roots[goal] / "d", {"007": b"old"})
@@ -90,7 +90,7 @@ def test_many_files_arrive_as_they_are(transfers, roots, source, goal, verify):
 @pytest.mark.parametrize(("source", "goal"), [("disk", "server"), ("server", "disk")])
 @pytest.mark.parametrize("level", ["exists", "size", "mtime", "checksum"])
 def test_a_sync_level_counts_in_bursts_too(transfers, roots, source, goal, level):
-    """What is in place is skipped, and what is not is copied, by each level."""
+    """With each sync level, existing files are skipped and missing files are copied."""
     fill(roots[source] / "d")
     for file in (roots[source] / "d").iterdir():
         os.utime(file, (1e9, 1e9))
@@ -102,7 +102,7 @@ def test_a_sync_level_counts_in_bursts_too(transfers, roots, source, goal, level
 
 
 def test_one_that_is_in_the_way_holds_up_no_other(transfers, roots):
-    """A folder that has the name of a file fails that file only, and nothing half done is left."""
+    """A folder with the name of a file fails only that file, and no temporary file is left."""
     fill(roots["disk"] / "d")
     (roots["server"] / "d" / "055").mkdir(parents=True)
     status = move(transfers, "disk", "server")
@@ -112,7 +112,7 @@ def test_one_that_is_in_the_way_holds_up_no_other(transfers, roots):
 
 
 def test_what_became_a_link_is_refused(server, roots):
-    """A file that is a link by the time that it is read is not followed, and those beside it are read."""
+    """A file that is replaced by a link before it is read is refused; the files beside it are read."""
     (roots["other"] / "secret").write_bytes(b"secret")
     fill(roots["server"] / "d", {"a": b"1", "b": b"secret", "c": b"3"})
     store = SftpStore(server.url(roots["server"]), server.options)
@@ -130,7 +130,7 @@ def test_what_became_a_link_is_refused(server, roots):
 
 
 def test_a_connection_that_is_cut_is_tried_again_file_by_file(transfers, server, roots):
-    """After the loss of all connections the files of the burst are copied by new ones, and all are there."""
+    """After all connections are lost, the files of a burst are copied over new connections, and all arrive."""
     fill(roots["disk"] / "d")
     store = transfers.backend._places["server"].store()
     folder, here = store.folder(()), transfers.backend._places["disk"].store().folder(("d",))
@@ -138,7 +138,7 @@ def test_a_connection_that_is_cut_is_tried_again_file_by_file(transfers, server,
     assert [outcome for _, outcome in folder.copy_all_from(here, some, CopyOptions())] == [700, 1400]
     server.cut()
     outcomes = [outcome for _, outcome in folder.copy_all_from(here, some, CopyOptions())]
-    # Which of the two depends on whether ssh has ended before the burst.
+    # The outcome depends on whether ssh ends before the burst.
     assert outcomes == [700, 1400] or [store.transient(outcome) for outcome in outcomes] == [True, True]
     server.cut()
     assert move(transfers, "disk", "server").state is TaskState.SUCCEEDED
@@ -146,7 +146,7 @@ def test_a_connection_that_is_cut_is_tried_again_file_by_file(transfers, server,
 
 
 def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
-    """A cancelled task ends, what is seen is whole, and no draft stays."""
+    """A cancelled task ends between bursts and leaves only whole files and no temporary file."""
     fill(roots["disk"] / "d", {str(number): os.urandom(20_000) for number in range(1000)})
     backend = transfers.backend
     request = transfer_request(src_ep="disk", dst_ep="server", src_path="/d", dst_path="/d", recursive=True)
@@ -165,7 +165,7 @@ def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
 
 
 def test_a_server_that_is_silent_is_given_up(server, roots):
-    """A server that is connected and does nothing is a transient fault after the seconds of ``silence``."""
+    """A connected server that does not respond for ``silence`` seconds causes a transient fault."""
     store = SftpStore(server.url(roots["server"]), server.options | {"silence": 2})
     folder = store.folder(())
 
@@ -188,8 +188,8 @@ def test_a_server_that_is_silent_is_given_up(server, roots):
 
 
 def test_a_connection_that_is_shared_is_used(server, roots, tmp_path_factory):
-    """If the user has opened a connection, transfers use it and do not log in."""
-    # Short: the path of a socket has some hundred bytes at most.
+    """If the user has opened an SSH connection to share, transfers use it and do not log in."""
+    # Short, because the path of a socket is limited to about 100 bytes.
     control = tmp_path_factory.mktemp("c") / "s"
     words = ["ssh", "-M", "-N", "-F", "none", "-i", server.options["key_filename"], "-S", str(control)]
     words += ["-o", f"UserKnownHostsFile={server.options['known_hosts']}", "-p", str(server.port)]
@@ -205,13 +205,13 @@ def test_a_connection_that_is_shared_is_used(server, roots, tmp_path_factory):
             store.close()
             assert shared.poll() is None
         finally:
-            # SIGTERM would be lost now and then: OpenSSH 9.2 misses one that comes just before it waits.
+            # Not SIGTERM: OpenSSH 9.2 loses one that arrives just before it waits.
             shared.kill()
 
 
 @pytest.mark.parametrize("path", ["/link", "/second", "/d"])
 def test_a_link_that_leads_to_a_root_stays(server, roots, path):
-    """No link on the way to the root of another endpoint of the server is deleted, nor the folder that it lies in."""
+    """No link on the path to the root of another endpoint of the server is deleted, nor is the folder of the link."""
     (roots["server"] / "d").mkdir()
     (roots["server"] / "d" / "third").symlink_to(roots["other"])
     (roots["server"] / "second").symlink_to("d/third")
@@ -230,7 +230,7 @@ def test_a_link_that_leads_to_a_root_stays(server, roots, path):
 
 
 def test_a_root_inside_a_deleted_folder_stays(server, roots, tmp_path):
-    """Another endpoint's root on the same server is not removed with the folder that it lies in."""
+    """Deleting a folder does not delete another endpoint's root in it on the same server."""
     (roots["server"] / "d" / "inner").mkdir(parents=True)
     (roots["server"] / "d" / "f").write_bytes(b"data")
     (roots["server"] / "d" / "inner" / "kept").write_bytes(b"data")
