@@ -1,4 +1,4 @@
-"""Azure Blob Storage and Google Cloud Storage, on servers of the loopback."""
+"""Azure Blob Storage and Google Cloud Storage, on loopback servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chiltepin.transfers.runner import Transfers
 
 KINDS = ("azure", "gcs")
 
-#: Names that a URL, a shell or a client could take for something else.
+#: Names that a URL, a shell or a client could misinterpret.
 NAMES = [
     *("a b", " lead", "trail ", "p%41", "%2e%2e", "h#h", "q?q", "é", "e\u0301", "a+b", "star*[x]", "col:on", "x;y=1&z"),
     *("\U0001f600", 'quo"te', "<x>&y", "~t", "..x", "http:", "versionid=1", "#1#"),
@@ -33,18 +33,18 @@ NAMES = [
 
 @pytest.fixture(params=KINDS)
 def cloud(request, monkeypatch):
-    """A bucket or container, looked at behind the backend's back."""
+    """A bucket or container, with access to its objects without the backend."""
     monkeypatch.setenv("NO_PROXY", "*")
     return cloud_bucket(request.param)
 
 
 def only(kind):
-    """Only this service."""
+    """Run a test with this service only."""
     return pytest.mark.parametrize("cloud", [kind], indirect=True)
 
 
 def move(transfers, source, target, path, **options):
-    """Copy from one endpoint to another one, to the same path unless another is given."""
+    """Copy from one endpoint to another, by default to the same path."""
     told = {"src_path": path, "dst_path": path, **options}
     request = transfer_request(src_ep=source, dst_ep=target, **told)
     return transfers.run(request, timeout=60, polling_interval=1)
@@ -57,18 +57,18 @@ def remove(transfers, endpoint, path, **options):
 
 
 def files_below(top):
-    """All files below a folder."""
+    """The contents of all files below a folder, by path."""
     return {str(file.relative_to(top)): file.read_bytes() for file in top.rglob("*") if file.is_file()}
 
 
 def small_pages(transfers, count):
-    """Have listings come in pages of so many entries."""
+    """Limit the pages of listings to this number of entries."""
     for name in ("cloud", "other", "whole"):
         transfers.backend._place(name).store().page = count
 
 
 def test_a_tree_of_odd_names_goes_there_and_back(cloud, tmp_path):
-    """Files and folders of any names arrive under their names and come back, however short pages are."""
+    """Files and folders with odd names keep them on a round trip, even with short pages of listings."""
     here, back = tmp_path / "t", tmp_path / "back"
     for name in NAMES:
         (here / name).mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_a_tree_of_odd_names_goes_there_and_back(cloud, tmp_path):
     status = move(transfers, "cloud", "disk", "/t", dst_path="/back", recursive=True)
     assert status.state is TaskState.SUCCEEDED, status.reason
     assert files_below(back) == files_below(here)
-    # A mirror of what is equal copies and deletes nothing.
+    # A mirror deletes a file that only the destination has.
     extra = {"recursive": True, "delete_destination_extra": True, "sync_level": "checksum"}
     status = move(transfers, "cloud", "other", "/t", **extra)
     assert status.state is TaskState.SUCCEEDED, status.reason
@@ -95,9 +95,9 @@ def test_a_tree_of_odd_names_goes_there_and_back(cloud, tmp_path):
 
 @pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 2 * PART + 5])
 def test_a_file_of_any_size_arrives_and_is_replaced(cloud, tmp_path, size):
-    """Files around the size of a part arrive whole, in place of a longer or shorter one, and come back whole."""
+    """Files around the part size replace a longer or shorter object, and arrive whole in both directions."""
     transfers = cloud.backend(tmp_path)
-    content = random.Random(size).randbytes(size)  # noqa: S311 - to be repeated
+    content = random.Random(size).randbytes(size)  # noqa: S311 - reproducible
     cloud.put("cloud/f", b"an older and longer content" if size < 9 else b"")
     (tmp_path / "f").write_bytes(content)
     status = move(transfers, "disk", "cloud", "/f")
@@ -109,7 +109,7 @@ def test_a_file_of_any_size_arrives_and_is_replaced(cloud, tmp_path, size):
 
 
 def test_an_object_with_the_name_of_a_folder_is_not_left_out_silently(cloud, tmp_path):
-    """Content under a name that ends in a slash is an error: the others arrive, and a mirror deletes nothing."""
+    """An object with content whose name ends in a slash is an error: the rest arrives, and a mirror deletes nothing."""
     transfers = cloud.backend(tmp_path)
     for key in ("cloud/d/one", "cloud/d/s/", "cloud/d/s/two"):
         cloud.put(key, b"content")
@@ -122,7 +122,7 @@ def test_an_object_with_the_name_of_a_folder_is_not_left_out_silently(cloud, tmp
 
 
 def test_an_object_beside_a_folder_of_its_name(cloud, tmp_path):
-    """Of an object and a folder of one name, a disk can hold one: the transfer says so, a mirror deletes nothing."""
+    """If an object and a folder have the same name, the transfer reports it, and a mirror deletes nothing."""
     transfers = cloud.backend(tmp_path)
     for key in ("cloud/d/a", "cloud/d/a/x", "cloud/d/b"):
         cloud.put(key, key.encode())
@@ -138,7 +138,7 @@ def test_an_object_beside_a_folder_of_its_name(cloud, tmp_path):
 
 
 def test_names_that_no_path_can_hold_are_counted(cloud, tmp_path):
-    """Objects such as ``a//b`` are counted as skipped, the others arrive, and a mirror then removes nothing."""
+    """Objects such as ``a//b`` count as skipped, the rest arrives, and a mirror deletes nothing."""
     transfers = cloud.backend(tmp_path)
     for key in ("cloud/d/good", "cloud/d//bad", "cloud/d/x//bad"):
         cloud.put(key, b"content")
@@ -152,7 +152,7 @@ def test_names_that_no_path_can_hold_are_counted(cloud, tmp_path):
 
 
 def test_an_empty_folder_is_kept_and_deleted(cloud, tmp_path):
-    """An empty folder arrives, is listed, comes back, takes files, and goes with all that keeps it."""
+    """An empty folder is copied both ways and listed, can be filled, and is deleted with its marker objects."""
     transfers = cloud.backend(tmp_path)
     (tmp_path / "t" / "empty").mkdir(parents=True)
     assert move(transfers, "disk", "cloud", "/t", recursive=True).state is TaskState.SUCCEEDED
@@ -165,14 +165,14 @@ def test_an_empty_folder_is_kept_and_deleted(cloud, tmp_path):
     assert (status.state, status.code) == (TaskState.FAILED, "IS_A_DIRECTORY")
     assert move(transfers, "disk", "cloud", "/f", dst_path="/t/empty/f").state is TaskState.SUCCEEDED
     assert [(entry.name, entry.kind) for entry in transfers.backend.ls("cloud", "/t")] == [("empty", "dir")]
-    # What another program has made to keep it.
+    # Another program's marker object for the folder.
     cloud.put("cloud/t/empty/", b"")
     assert remove(transfers, "cloud", "/t", recursive=True).state is TaskState.SUCCEEDED
     assert cloud.keys() == set()
 
 
 def test_many_small_files_move_without_a_warning(cloud, tmp_path, caplog):
-    """As many connections are kept as requests are under way at once: no library warns that it drops one."""
+    """The connection pools are large enough for all concurrent requests: no library warns of a dropped connection."""
     transfers = cloud.backend(tmp_path)
     (tmp_path / "t").mkdir()
     for number in range(100):
@@ -183,7 +183,7 @@ def test_many_small_files_move_without_a_warning(cloud, tmp_path, caplog):
 
 
 def test_deletion_stays_below_its_path(cloud, tmp_path):
-    """Deleting a folder leaves what only begins alike, and what is outside the root; a root is not deleted."""
+    """Deleting a folder keeps objects that only share a prefix or are outside the root; a root is never deleted."""
     transfers = cloud.backend(tmp_path)
     beside = {"cloud/d-x", "cloud/d2/f", "cloud/e", "cloudy/d/f", "d/f", "other/d/f"}
     for key in (*beside, "cloud/d/f", "cloud/d/g/h", "cloud/d/%2F"):
@@ -199,7 +199,7 @@ def test_deletion_stays_below_its_path(cloud, tmp_path):
 
 
 def test_a_wrong_checksum_of_the_store_is_noticed(cloud, tmp_path):
-    """What comes down is compared with the checksum that the store keeps, and nothing is left of what differs."""
+    """A download that does not match the checksum kept by the store fails and leaves no file."""
     transfers = cloud.backend(tmp_path)
     for key, content in (("cloud/f", b"content"), ("cloud/long", bytes(PART + 1))):
         cloud.put(key, content)
@@ -210,7 +210,7 @@ def test_a_wrong_checksum_of_the_store_is_noticed(cloud, tmp_path):
 
 
 def test_what_is_kept_compressed_arrives_as_it_is_kept(cloud, tmp_path):
-    """The content of an object whose store says that it is encoded is not decoded on the way."""
+    """An object that the store marks as encoded is copied without decoding."""
     transfers = cloud.backend(tmp_path)
     stored = gzip.compress(b"text" * 100_000)
     cloud.put_encoded("cloud/t.gz", stored)
@@ -219,7 +219,7 @@ def test_what_is_kept_compressed_arrives_as_it_is_kept(cloud, tmp_path):
 
 
 def test_nothing_is_seen_of_an_upload_that_ends_early(cloud, tmp_path):
-    """An upload in parts that is not committed shows nothing, and leaves the old object as it was."""
+    """An upload in parts that is not committed is not visible and leaves the old object unchanged."""
     store = cloud.backend(tmp_path).backend._place("cloud").store()
     cloud.put("cloud/f", b"old")
     for size in (None, 3 * PART):
@@ -233,7 +233,7 @@ def test_nothing_is_seen_of_an_upload_that_ends_early(cloud, tmp_path):
 
 
 def test_two_contents_are_never_put_together(cloud, tmp_path):
-    """An object that is replaced while it is read is a fault, of the same size or not."""
+    """Replacing an object while it is read causes a fault, whether or not the size changes."""
     store = cloud.backend(tmp_path).backend._place("cloud").store()
     for content in (b"n" * (PART + 5), b"short"):
         cloud.put("cloud/f", b"o" * (PART + 5))
@@ -248,7 +248,7 @@ def test_two_contents_are_never_put_together(cloud, tmp_path):
 
 @only("azure")
 def test_a_name_that_azure_would_change_is_refused(cloud, tmp_path):
-    """A backslash, which Azure takes for a slash, and a dot at the end, which it drops, are refused before anything."""
+    """A name with a backslash, which Azure reads as a slash, or a final dot, which it drops, is refused."""
     transfers = cloud.backend(tmp_path)
     for name in ("a\\b", "dot.", "..."):
         (tmp_path / name).write_text(name)
@@ -257,12 +257,12 @@ def test_a_name_that_azure_would_change_is_refused(cloud, tmp_path):
         (tmp_path / f"t{len(name)}" / name).mkdir(parents=True)
         (tmp_path / f"t{len(name)}" / name / "f").write_text("x")
         assert move(transfers, "disk", "cloud", f"/t{len(name)}", recursive=True).state is not TaskState.SUCCEEDED
-    # Nothing but the folders above.
+    # At most the parent folders were created.
     assert cloud.keys() <= {"cloud/t3/", "cloud/t4/"}
 
 
 def test_a_name_with_control_characters_is_refused(cloud, tmp_path):
-    """A file with a line end or a byte that is not UTF-8 in its name is refused, and leaves nothing."""
+    """A name with a control character, or one that is not UTF-8, is refused and leaves no object."""
     transfers = cloud.backend(tmp_path)
     for name in ("line\nend", "tab\t", os.fsdecode(b"caf\xe9")):
         (tmp_path / name).write_text("x")
@@ -272,7 +272,7 @@ def test_a_name_with_control_characters_is_refused(cloud, tmp_path):
 
 
 def test_an_endpoint_inside_another_is_known(cloud, tmp_path):
-    """A transfer from a bucket into a folder of itself by another endpoint is refused, and one to the same file too."""
+    """A transfer into its source folder or onto its source file by another endpoint of the bucket is refused."""
     transfers = cloud.backend(tmp_path)
     cloud.put("cloud/f", b"content")
     assert move(transfers, "whole", "cloud", "/", dst_path="/copy", recursive=True).state is not TaskState.SUCCEEDED
@@ -282,7 +282,7 @@ def test_an_endpoint_inside_another_is_known(cloud, tmp_path):
 
 
 def test_a_missing_bucket_is_told(cloud, tmp_path):
-    """A bucket that does not exist is an error that names it, both to list and to write."""
+    """Reading from or writing to a bucket that does not exist fails with FILE_NOT_FOUND."""
     settings = cloud.settings("cloud")
     settings["url"] = settings["url"].replace(cloud.name, "no-such-bucket")
     here = {"url": str(tmp_path)}
@@ -295,7 +295,7 @@ def test_a_missing_bucket_is_told(cloud, tmp_path):
 
 
 def test_a_server_that_is_not_there_is_a_fault_that_passes(cloud):
-    """A refused connection is worth another try, and its message holds no key."""
+    """A refused connection is a transient fault without the client library's exception as its context."""
     settings = cloud.settings("cloud")
     text = json.dumps(settings).replace(cloud.url, f"http://127.0.0.1:{free_port()}")
     store = place_of("x", json.loads(text)).store()
@@ -307,7 +307,7 @@ def test_a_server_that_is_not_there_is_a_fault_that_passes(cloud):
 
 @only("azure")
 def test_a_wrong_key_is_told_and_not_shown(cloud, monkeypatch, tmp_path):
-    """A key that is refused is PERMISSION_DENIED; the key, named by a variable, is in no message."""
+    """A rejected key from an environment variable fails with PERMISSION_DENIED and is not shown."""
     key = "d3Jvbmcga2V5" * 7 + "d3Jv"
     text = cloud.settings()["options"]["connection_string"]
     wrong = ";".join(f"AccountKey={key}" if part.startswith("AccountKey") else part for part in text.split(";"))
@@ -331,7 +331,7 @@ def test_a_wrong_key_is_told_and_not_shown(cloud, monkeypatch, tmp_path):
     ],
 )
 def test_a_mistake_in_the_settings_is_told(url, options, match, monkeypatch):
-    """An unknown option, a missing account or key file, and a URL without a bucket each end in a sentence."""
+    """An invalid option or URL, or a missing account or key file, raises a ConfigError that names the mistake."""
     for name in [name for name in os.environ if name.startswith(("AZURE_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     with pytest.raises(ConfigError, match=match):
@@ -375,7 +375,7 @@ print([entry.name for entry in store.folder(("d",)).entries()], sorted(asked))
 
 
 def test_only_the_server_that_is_named_is_asked(cloud):
-    """No metadata server of a cloud and no other host is looked for where the settings name a server."""
+    """If the settings name a server, no cloud metadata server or other host is contacted."""
     settings = cloud.settings("cloud")
     settings["options"].pop("token", None)
     words = [sys.executable, "-W", "error", "-c", OFFLINE, json.dumps(settings)]
@@ -384,7 +384,7 @@ def test_only_the_server_that_is_named_is_asked(cloud):
 
 
 def test_a_forked_process_has_a_client_of_its_own(cloud, tmp_path):
-    """A child of ``fork`` moves files as its parent does, and ends."""
+    """A forked process accesses the store as its parent does, and exits."""
     transfers = cloud.backend(tmp_path)
     (tmp_path / "f").write_text("x")
     assert move(transfers, "disk", "cloud", "/f").state is TaskState.SUCCEEDED
@@ -397,9 +397,9 @@ def test_a_forked_process_has_a_client_of_its_own(cloud, tmp_path):
 
 @only("gcs")
 def test_an_object_composed_of_others_is_compared_with_its_crc(cloud, tmp_path):
-    """An object of which Google tells no MD5 is compared with its CRC32C, and one that differs does not arrive."""
+    """An object without an MD5 is verified by its CRC32C, and does not arrive if the CRC32C differs."""
     transfers = cloud.backend(tmp_path)
-    content = random.Random(1).randbytes(PART + 3)  # noqa: S311 - to be repeated
+    content = random.Random(1).randbytes(PART + 3)  # noqa: S311 - reproducible
     cloud.put("cloud/f", content)
     cloud.patch("cloud/f", md5Hash="")
     assert move(transfers, "cloud", "disk", "/f").state is TaskState.SUCCEEDED

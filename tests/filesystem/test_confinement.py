@@ -32,17 +32,17 @@ def secret(tmp_path):
 
 
 def untouched(secret) -> bool:
-    """Whether the folder is as it was."""
+    """Whether the folder is unchanged."""
     return os.listdir(secret) == ["key"] and (secret / "key").read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("names", [("data", "Data"), ("caf\u00e9", "CAF\u00c9"), ("data", "data.")])
 def test_two_endpoints_do_not_share_a_folder_on_a_disk_without_case(tmp_path, names):
-    """Where a disk takes the folder of one endpoint for that of another, the second one is refused with both names."""
+    """If a disk treats the names of two endpoints as one folder, an error names the second endpoint and the first."""
     (tmp_path / names[0]).mkdir()
     backend = LocalBackend.from_config({name: {} for name in names}, {"root": str(tmp_path)})
     assert backend.ls(names[0], "/") == []
-    # Such a disk finds the one folder by both names.
+    # Such a disk finds one folder under both names.
     (tmp_path / names[1]).symlink_to(names[0])
     with pytest.raises(ConfigError, match=f"{names[1]!r} and {names[0]!r} share the folder"):
         backend.ls(names[1], "/")
@@ -50,7 +50,7 @@ def test_two_endpoints_do_not_share_a_folder_on_a_disk_without_case(tmp_path, na
 
 @pytest.mark.parametrize("target", ["{secret}", "../secret", "a/../../secret", "./../secret/."])
 def test_a_link_that_leads_out_is_not_read(disk, secret, target):
-    """A path through a link out of the root fails for a file, for a folder and for ls, and says why."""
+    """Copying or listing a path through a link out of the root fails with an error that says why."""
     disk.put("laptop", "/a/f")
     os.symlink(target.format(secret=secret), disk.path("laptop", "/out"))
     for status in (disk.move("/out/key", "/got"), disk.move("/out", "/got", recursive=True)):
@@ -62,7 +62,7 @@ def test_a_link_that_leads_out_is_not_read(disk, secret, target):
 
 
 def test_a_link_that_leads_out_is_not_written_through(disk, secret):
-    """A destination below a link out of the root fails; one that is such a link is replaced by the file."""
+    """A destination below a link out of the root fails; a destination that is such a link is replaced."""
     os.symlink(secret, disk.path("scratch", "/out"))
     os.symlink(secret / "key", disk.path("scratch", "/key"))
     disk.put("laptop", "/f", b"new")
@@ -81,7 +81,7 @@ def test_a_link_that_leads_out_is_not_deleted_through(disk, secret):
 
 
 def test_links_that_stay_inside_are_followed_at_the_top_only(disk):
-    """A link on the way to a path is followed inside the root; links in a tree are skipped."""
+    """A link in a requested path is followed inside the root; links in a tree are skipped."""
     disk.put("laptop", "/real/sub/f", b"here")
     os.symlink("real/sub", disk.path("laptop", "/relative"))
     os.symlink(disk.path("laptop", "/real"), disk.path("laptop", "/absolute"))
@@ -96,14 +96,14 @@ def test_links_that_stay_inside_are_followed_at_the_top_only(disk):
 
 
 def test_a_loop_of_links_ends(disk):
-    """Links that lead to each other fail with a specific code."""
+    """Links that point to each other fail with INVALID_SYMLINK."""
     os.symlink("b", disk.path("laptop", "/a"))
     os.symlink("a", disk.path("laptop", "/b"))
     assert disk.move("/a", "/x").code == "INVALID_SYMLINK"
 
 
 def test_pipes_and_sockets_are_refused_alone_and_skipped_in_a_tree(disk):
-    """A pipe does not block: it is refused as a file and skipped in a folder."""
+    """A pipe does not block a transfer: it fails alone and is skipped in a tree."""
     disk.put("laptop", "/d/f")
     os.mkfifo(disk.path("laptop", "/d/pipe"))
     assert disk.move("/d/pipe", "/x").code == "NOT_A_FILE"
@@ -112,7 +112,7 @@ def test_pipes_and_sockets_are_refused_alone_and_skipped_in_a_tree(disk):
 
 
 def test_a_link_swapped_in_between_look_and_use_leads_nowhere(disk, secret):
-    """While another process swaps a folder for a link out of the root, not one read, write or deletion gets out."""
+    """While a folder is repeatedly swapped for a link out of the root, no read, write or deletion leaves the root."""
     for endpoint in ("laptop", "scratch"):
         disk.put(endpoint, "/spare/key", b"inside")
         os.rename(disk.path(endpoint, "/spare"), disk.path(endpoint, "/swap"))
@@ -122,7 +122,7 @@ def test_a_link_swapped_in_between_look_and_use_leads_nowhere(disk, secret):
     def swap(endpoint: str) -> None:
         place, aside = disk.path(endpoint, "/swap"), disk.path(endpoint, "/aside")
         while not over.is_set():
-            # Any step may fail, as a transfer may make the folder anew at any moment.
+            # Any step can fail, because a transfer can recreate the folder at any moment.
             for step in (
                 lambda: os.rename(place, aside),
                 lambda: (os.symlink(secret, place), swaps.append(endpoint)),
@@ -156,7 +156,7 @@ def test_a_link_swapped_in_between_look_and_use_leads_nowhere(disk, secret):
 
 
 class LinkedFileSystem(LocalFileSystem):
-    """A store with links, as an SFTP server is: fsspec's own way to the disk, which follows them out of any folder."""
+    """A store with links, like an SFTP server: fsspec's local filesystem, which follows them out of any folder."""
 
     protocol = "linked"
 
@@ -169,7 +169,7 @@ fsspec.register_implementation("linked", LinkedFileSystem)
 
 
 def test_a_path_through_a_link_of_another_store_is_refused(tmp_path, secret):
-    """Where fsspec cannot tell where a link leads, nothing is read, written or deleted through one."""
+    """If fsspec cannot resolve links, nothing is read, written or deleted through a link."""
     for name in ("laptop", "scratch"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "out").symlink_to(secret)
@@ -196,7 +196,7 @@ def test_a_path_through_a_link_of_another_store_is_refused(tmp_path, secret):
 
 
 def test_a_link_within_the_destination_tree_of_another_store_is_refused(tmp_path, secret):
-    """A folder of the source is not copied into what is a link at the destination, wherever in the tree that is."""
+    """A source folder is not copied into a link within the destination tree."""
     (tmp_path / "laptop" / "t" / "sub" / "deep").mkdir(parents=True)
     (tmp_path / "laptop" / "t" / "sub" / "f").write_bytes(b"new")
     (tmp_path / "scratch" / "t").mkdir(parents=True)
@@ -219,7 +219,7 @@ TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from(["{root}", "{
 @settings(max_examples=300)
 @given(links=st.lists(st.tuples(st.sampled_from(["x", "y", "a/x", "a/b/y", "c"]), TARGETS), max_size=5), path=PATHS)
 def test_a_resolved_place_is_the_kernels_or_refused(tmp_path, links, path):
-    """Whatever links there are, a place is resolved as the kernel resolves it, or refused if that is outside."""
+    """A path through any links is resolved as the kernel resolves it, or refused if that is outside the root."""
     root = tmp_path / os.urandom(4).hex() / "root"
     for name in ("a/b/c", "b"):
         (root / name).mkdir(parents=True)
@@ -232,12 +232,12 @@ def test_a_resolved_place_is_the_kernels_or_refused(tmp_path, links, path):
     try:
         real = os.path.realpath(root.joinpath(*parts), strict=True)
     except OSError:
-        return  # Nothing is there, or a loop: the kernel reaches nothing either.
+        return  # A missing path or a loop: the kernel cannot resolve it either.
     store = LocalStore(str(root))
     if os.path.commonpath((real, root)) != str(root):
         with pytest.raises(Fault, match="leads out of the root"):
             store.resolve(parts, follow=True)
         return
-    # A way that leaves the root is refused even where it comes back.
+    # A path that leaves the root is refused even if it comes back.
     with suppress(Fault):
         assert str(root.joinpath(*store.resolve(parts, follow=True))) == real

@@ -1,4 +1,4 @@
-"""What a deletion does, on every kind of endpoint."""
+"""Deletions on every kind of endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chiltepin.transfers.runner import Transfers
 
 
 def test_a_file_goes_and_its_neighbours_stay(world):
-    """A file is deleted, and nothing else."""
+    """Deleting a file deletes nothing else."""
     world.put("scratch", "/d/a")
     world.put("scratch", "/d/b")
     status = world.remove("/d/a")
@@ -24,7 +24,7 @@ def test_a_file_goes_and_its_neighbours_stay(world):
 
 
 def test_a_tree_goes_with_all_that_is_in_it(world):
-    """A folder is deleted with what is in it, leftovers of dead runs included."""
+    """A folder is deleted with its contents, including temporary files of dead runs."""
     for name in ("/d/a", "/d/sub/b", "/d/sub/deep/c", f"/d/{temporary('0123456789abcdef')}", "/kept"):
         world.put("scratch", name)
     assert world.remove("/d/", recursive=True).state is TaskState.SUCCEEDED
@@ -33,7 +33,7 @@ def test_a_tree_goes_with_all_that_is_in_it(world):
 
 
 def test_a_folder_needs_recursive(world):
-    """A folder without recursive fails and keeps all that is in it."""
+    """Deleting a folder without ``recursive`` fails and keeps its contents."""
     world.put("scratch", "/d/a")
     status = world.remove("/d")
     assert (status.state, status.code) == (TaskState.FAILED, "IS_A_DIRECTORY")
@@ -42,7 +42,7 @@ def test_a_folder_needs_recursive(world):
 
 
 def test_what_is_missing_fails_unless_it_may_be(world):
-    """Deleting nothing fails, or succeeds with ignore_missing."""
+    """Deleting a missing path fails, or succeeds with ``ignore_missing``."""
     status = world.remove("/missing")
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
     assert world.remove("/missing", ignore_missing=True).state is TaskState.SUCCEEDED
@@ -50,7 +50,7 @@ def test_what_is_missing_fails_unless_it_may_be(world):
 
 @pytest.mark.parametrize("root", ["/", "//", ".", "~", "/a/..", "/./"])
 def test_a_root_is_never_deleted(world, root):
-    """However it is spelled, the root of an endpoint is refused before anything is deleted."""
+    """Deleting the root of an endpoint, however it is spelled, is refused before anything is deleted."""
     world.put("scratch", "/kept")
     with pytest.raises(PermissionDeniedError, match="is never deleted"):
         world.remove(root, recursive=True)
@@ -58,7 +58,7 @@ def test_a_root_is_never_deleted(world, root):
 
 
 def test_a_folder_that_holds_another_root_is_not_deleted(tmp_path):
-    """A folder that is the root of another endpoint, or holds one, is refused."""
+    """Deleting a folder that is or contains the root of another endpoint fails."""
     inner = tmp_path / "outer" / "a" / "inner"
     inner.mkdir(parents=True)
     endpoints = {"outer": {"url": str(tmp_path / "outer")}, "inner": {"url": str(inner)}}
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_another_root_is_not_deleted(tmp_path):
 
 
 def test_a_link_goes_and_what_it_points_to_stays(disk, tmp_path):
-    """Deleting a link, alone or in a tree, removes the link only."""
+    """Deleting a link, alone or in a tree, removes only the link."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_bytes(b"x")
