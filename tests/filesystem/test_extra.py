@@ -1,4 +1,4 @@
-"""What delete_destination_extra keeps, on disks and in stores that are not like others."""
+"""What ``delete_destination_extra`` keeps, on disks and in unusual stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chiltepin.transfers.runner import Transfers
 
 
 def mirror(urls, src_path="/d", dst_path="/e", **options):
-    """Move a folder from laptop to scratch, and remove what is too much there."""
+    """Transfer a folder from laptop to scratch and, by default, delete extra files there."""
     request = transfer_request(
         src_ep="laptop",
         dst_ep="scratch",
@@ -38,7 +38,7 @@ def mirror(urls, src_path="/d", dst_path="/e", **options):
 
 
 class ClosedMemory(MemoryFileSystem):
-    """Memory in which one folder cannot be listed."""
+    """A filesystem in memory with one folder that cannot be listed."""
 
     protocol = "closed"
     store: ClassVar[dict] = {}
@@ -49,7 +49,7 @@ class ClosedMemory(MemoryFileSystem):
         return MemoryFileSystem._strip_protocol(path.removeprefix("closed://"))
 
     def ls(self, path, *arguments, **options):
-        """List any other folder."""
+        """List any folder but that one."""
         if path.rstrip("/") == "/laptop/d/sub":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return super().ls(path, *arguments, **options)
@@ -59,7 +59,7 @@ fsspec.register_implementation("closed", ClosedMemory, clobber=True)
 
 
 def test_extras_are_found_by_names_alone(tmp_path):
-    """The second pass asks for no file's size or time, and does not look to the pool like one long operation."""
+    """Finding extra files queries no sizes or times, and lets the pool adjust its threads after each batch of names."""
     count, looks = 10 * BATCH_FILES, {"stat", "lstat", "fstat"}
     for end in ("laptop/d", "scratch/e"):
         (tmp_path / end).mkdir(parents=True)
@@ -88,13 +88,13 @@ def test_extras_are_found_by_names_alone(tmp_path):
         assert (status.state, status.files_skipped) == (TaskState.SUCCEEDED, count)
     assert seen[False]["stat"] >= 2 * count
     assert seen[True]["stat"] - seen[False]["stat"] < BATCH_FILES
-    # Once for each portion of names, on both sides.
+    # Once for each batch of names, on both sides.
     assert seen[True]["free"] - seen[False]["free"] >= 2 * count / BATCH_FILES
 
 
 @pytest.mark.parametrize("top", ["/d", "/d/sub"])
 def test_a_source_that_cannot_be_listed_whole_removes_nothing(tmp_path, top):
-    """Where a folder of the source cannot be listed, nothing counts as too much, not even in other folders."""
+    """If a source folder cannot be listed, no extra file is deleted, not even in other folders."""
     for name in ("extra", "sub/f", "sub/extra"):
         (tmp_path / "e" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "e" / name).write_text("old")
@@ -105,7 +105,7 @@ def test_a_source_that_cannot_be_listed_whole_removes_nothing(tmp_path, top):
 
 
 def test_the_root_of_another_endpoint_stays(tmp_path):
-    """A folder that is, or holds, the root of an endpoint is never too much; the task says so, the rest is done."""
+    """An extra folder that contains the root of an endpoint is kept and reported; other extra files are deleted."""
     for name in ("laptop/d", "scratch/e/deep/archive"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("laptop/d/f", "scratch/e/extra", "scratch/e/deep/archive/kept"):
@@ -119,7 +119,7 @@ def test_the_root_of_another_endpoint_stays(tmp_path):
 
 
 def test_a_file_that_is_being_written_stays(tmp_path):
-    """What another task is just writing at the destination is not removed, nor is the folder that it is in."""
+    """A file that another task is writing at the destination is not deleted, nor is its folder."""
     for name in ("laptop/d", "scratch/e/new"):
         (tmp_path / name).mkdir(parents=True)
     temp_file = tmp_path / "scratch/e/new" / temporary("0123456789abcdef")
@@ -130,7 +130,7 @@ def test_a_file_that_is_being_written_stays(tmp_path):
 
 
 class CarelessMemory(MemoryFileSystem):
-    """A disk that does not tell small letters from capital ones, and lists the small ones."""
+    """A case-insensitive filesystem in memory that lists names in lower case."""
 
     protocol = "careless"
     store: ClassVar[dict] = {}
@@ -145,7 +145,7 @@ fsspec.register_implementation("careless", CarelessMemory, clobber=True)
 
 
 def test_a_disk_without_capital_letters_keeps_what_was_moved(tmp_path):
-    """A file that is listed under another spelling than the one it was moved under is not too much."""
+    """A copied file that the destination lists in another case is not deleted as an extra file."""
     (tmp_path / "d" / "Sub").mkdir(parents=True)
     for name in ("README", "Sub/Data.nc"):
         (tmp_path / "d" / name).write_text("new")
@@ -173,14 +173,14 @@ def planted(folder, tree):
 
 
 def grown(folder):
-    """Read a tree again."""
+    """Read a tree of files and folders."""
     return {file.name: grown(file) if file.is_dir() else file.read_bytes() for file in folder.iterdir()}
 
 
 @settings(max_examples=60)
 @given(source=TREES, before=TREES, level=st.sampled_from([None, "size", "checksum"]))
 def test_a_mirror_makes_the_destination_equal(tmp_path, source, before, level):
-    """Whatever files and folders are at the destination, of the same names or others, a mirror makes it the source."""
+    """A mirror makes the destination equal to the source, whatever files and folders were there before."""
     top = tmp_path / os.urandom(4).hex()
     planted(top / "laptop/d", source)
     planted(top / "scratch/e", before)
@@ -194,20 +194,20 @@ def test_a_mirror_makes_the_destination_equal(tmp_path, source, before, level):
 
 
 def shape(tree):
-    """What a sync by size makes equal."""
+    """The names and sizes of a tree, which a sync by size makes equal."""
     return {name: shape(inner) if isinstance(inner, dict) else len(inner) for name, inner in tree.items()}
 
 
 @pytest.mark.parametrize("kind", ["unreadable", "root", "filtered", "link", "without"])
 def test_what_stays_in_the_way_of_a_mirror(tmp_path, kind):
-    """A folder stays in the place of a file that cannot be read, or if it is a root, or a filter keeps some of it."""
+    """A mirror keeps a folder in place of a dangling link, or if it is a root or a filter excludes part of it."""
     (tmp_path / "laptop/d").mkdir(parents=True)
     (tmp_path / "scratch/e/x").mkdir(parents=True)
     (tmp_path / "scratch/e/x/kept").write_text("kept")
     urls = {name: str(tmp_path / name) for name in ("laptop", "scratch")}
     options = {}
     if kind == "unreadable":
-        # What is listed as a file and cannot be opened as one: a closed file would be read by root.
+        # A dangling link, because root could read a file without permissions.
         (tmp_path / "laptop/d/x").symlink_to("nowhere")
     else:
         (tmp_path / "laptop/d/x").write_text("new")

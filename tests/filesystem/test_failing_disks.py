@@ -1,4 +1,4 @@
-"""A disk that fails at any of its operations; CHILTEPIN_DISK_FAULTS=200 asks for many faults of so many plans."""
+"""A disk that fails at any of its operations; CHILTEPIN_DISK_FAULTS=200 runs 200 plans with many failures each."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from faultrun import faults_of
 
 from chiltepin.model import TaskState
 
-#: Faults of one plan, and of one that the environment asks for: three large files alone make a thousand writes.
+#: Most failures of one plan, by default and with CHILTEPIN_DISK_FAULTS: three large files alone need 1000 writes.
 FEW, MANY = 25, 300
 
 
 def seeds() -> range:
-    """The seeds of the plans: six, so many as CHILTEPIN_DISK_FAULTS says, or those that it names, as in 100:200."""
+    """The seeds of the plans: 6, or the number or range (such as 100:200) in CHILTEPIN_DISK_FAULTS."""
     first, _, last = os.environ.get("CHILTEPIN_DISK_FAULTS", "6").rpartition(":")
     return range(int(first or 0), int(last))
 
 
 @pytest.fixture(scope="module")
 def seen():
-    """Counts the faults, and tells of them at the end."""
+    """Counts the failures, and prints the counts at the end."""
     counted: Counter[str] = Counter()
     yield counted
-    print(f"\n{counted.total()} faults: {dict(counted)}")  # noqa: T201 - seen with -s
+    print(f"\n{counted.total()} faults: {dict(counted)}")  # noqa: T201 - shown with -s
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_a_disk_that_fails_at_any_operation(machine, faulty, seen, seed):
-    """Whatever fails is told, nothing half has a real name, what arrived is counted, and the next run completes it."""
+    """After any failure, the task reports it, counts what arrived and leaves no partial file; a second run succeeds."""
     most = MANY if "CHILTEPIN_DISK_FAULTS" in os.environ else FEW
     seen.update(machine(faults_of, faulty, seed, most))
 
 
 @pytest.mark.parametrize("size", [50_000, 400_000])
 def test_a_file_that_is_written_all_the_time(disk, size):
-    """A file that is replaced by renaming is copied as one of its versions; one that grows as it was, or it fails."""
+    """A file replaced by a rename is copied in one of its versions; a growing file is copied as it was, or fails."""
     tries = 20
     versions = [bytes([65 + number]) * (size + number) for number in range(10)]
     disk.put("laptop", "/replaced", versions[0])
@@ -74,7 +74,7 @@ def test_a_file_that_is_written_all_the_time(disk, size):
 @pytest.mark.timeout(900)
 @pytest.mark.skipif("CHILTEPIN_DISK_FAULTS" not in os.environ, reason="a long run; see CHILTEPIN_DISK_FAULTS")
 def test_100_000_files_in_one_folder(disk):
-    """So many files in one folder are moved, synced, listed, mirrored and deleted, and counted exactly."""
+    """100,000 files in one folder are copied, listed, synced, mirrored and deleted, and counted exactly."""
     os.mkdir(disk.path("laptop", "/d"))
     for number in range(100_000):
         os.close(os.open(disk.path("laptop", f"/d/{number}"), os.O_CREAT | os.O_WRONLY))

@@ -1,4 +1,4 @@
-"""Tests of users with the fixture `fs` of pyfakefs: the backend `local` moves, deletes and fails in fake files."""
+"""User tests with the pyfakefs fixture `fs`: the backend `local` copies, deletes and fails in fake files."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def read(path):
 
 
 def prepare(fs):
-    """Make the packages visible, and a working directory with settings."""
+    """Make the packages visible, and create a working directory with settings."""
     packages, own = sysconfig.get_path("purelib"), str(Path(chiltepin.__file__).parent)
-    # Where it is installed for development, the package itself is not among the others.
+    # In a development install, the package itself is not in site-packages.
     fs.add_real_paths([packages] if own.startswith(packages) else [packages, own])
     fs.create_file("/work/chiltepin.yaml", contents=SETTINGS)
     os.chdir("/work")
@@ -44,14 +44,14 @@ def prepare(fs):
 
 @pytest.fixture
 def fake(fs):
-    """A fake filesystem in which Chiltepin can be seen."""
+    """A fake filesystem in which the installed packages are visible."""
     prepare(fs)
     return fs
 
 
 @pytest.fixture
 def real_files(tmp_path):
-    """Files of the machine that are open under the numbers that fake files get."""
+    """Real files that are open under the descriptor numbers that fake files get."""
     with contextlib.ExitStack() as opened:
         for number in range(40):
             file = opened.enter_context(open(tmp_path / str(number), "w+b", buffering=0))
@@ -63,7 +63,7 @@ def real_files(tmp_path):
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("content", ["", "some data", "0123456789" * 900_000], ids=len)
 def test_a_file_is_copied(real_files, fake, content, verify):
-    """A file arrives, small or in parts, with its time; a task sees it; files of the machine are not touched."""
+    """A file, small or in parts, arrives with its time and is visible to a task; no real file is changed."""
     fake.create_file("/work/sandbox/a/file", contents=content)
     fake.create_file("/work/sandbox/b/file", contents="before")
     os.utime("/work/sandbox/a/file", (10**9, 10**9))
@@ -76,7 +76,7 @@ def test_a_file_is_copied(real_files, fake, content, verify):
 
 
 def test_a_tree_is_copied_mirrored_and_deleted(fake):
-    """A tree arrives, loses what its source no longer has, and is deleted with all that is in it."""
+    """A tree is copied, mirrored after a file is removed from its source, and deleted with its contents."""
     for number in range(30):
         fake.create_file(f"/work/sandbox/a/t/{number % 3}/{number}", contents=str(number) * number)
     fake.create_symlink("/work/sandbox/a/t/link", "0")
@@ -95,7 +95,7 @@ def test_a_tree_is_copied_mirrored_and_deleted(fake):
 
 
 def test_a_full_disk(fake):
-    """A disk that is full is an error, and what was at the destination stays."""
+    """A full disk fails the transfer with NO_SPACE_LEFT, and the existing destination file is kept."""
     fake.add_mount_point("/work/sandbox/b", total_size=10_000_000)
     fake.create_file("/work/sandbox/a/big", contents="0123456789" * 2_000_000)
     fake.create_file("/work/sandbox/b/big", contents="before")
@@ -106,7 +106,7 @@ def test_a_full_disk(fake):
 
 
 def test_hidden_packages_are_named(fs):
-    """A fake filesystem without the installed packages gives the sentence that says how to add them."""
+    """In a fake filesystem without the installed packages, an error message says how to add them."""
     fs.create_file("/work/chiltepin.yaml", contents=SETTINGS)
     os.chdir("/work")
     said = r"add them in the test: fs\.add_real_paths\(\[sysconfig"
@@ -117,13 +117,13 @@ def test_hidden_packages_are_named(fs):
 
 
 def test_real_files_after_fake_ones(tmp_path, monkeypatch):
-    """What was found and opened in a fake filesystem is not used for that of the machine, under the same paths."""
+    """Nothing found or opened in a fake filesystem is used for the same paths in the real filesystem."""
     monkeypatch.chdir(tmp_path)
     for turn in ("fake", "real", "fake"):
         with Patcher() if turn == "fake" else contextlib.nullcontext() as patcher:
             if patcher:
                 prepare(patcher.fs)
-            # Before Python 3.12, a path object that was made on the machine stays there.
+            # Before Python 3.12, a path object made in the real filesystem keeps using it.
             top = Path(str(tmp_path), "sandbox")
             (top / "a").mkdir(parents=True)
             (top / "a" / "file").write_text(turn)
@@ -135,7 +135,7 @@ def test_real_files_after_fake_ones(tmp_path, monkeypatch):
     assert (tmp_path / "sandbox" / "b" / "file").read_text() == "real"
 
 
-#: Calls that pyfakefs passes on to the machine, and that take no file of ours or are not reached with fake ones.
+#: Calls that pyfakefs passes to the real `os`, and that use none of our files or are not reached with fake files.
 PASSED_ON = frozenset(
     {"_exit", "copy_file_range", "cpu_count", "fspath", "geteuid", "getpid", "major", "minor", "preadv", "readv"}
     | {"fchown", "posix_fadvise", "pread", "pwrite", "sched_getaffinity", "strerror", "uname"}
@@ -143,7 +143,7 @@ PASSED_ON = frozenset(
 
 
 def test_every_call_of_the_mover_is_faked():
-    """The mover calls nothing of os that reaches a file of the machine by the number of a fake one."""
+    """The mover calls no `os` function that would access a real file under the descriptor number of a fake file."""
     top = Path(chiltepin.__file__).parent / "backends" / "filesystem"
     called = {}
     for file in [*top.glob("*.py"), *top.glob("local/*.py"), *top.glob("mover/*.py")]:

@@ -1,4 +1,4 @@
-"""FTP and WebDAV servers that are real: what is in their folders, and what they make of names and renames."""
+"""Real FTP and WebDAV servers: the contents of their folders, and how they handle names and renames."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ DAV = ["wsgidav", "apache-dav"]
 
 @pytest.fixture(params=SERVERS)
 def served(request, tmp_path, monkeypatch):
-    """The endpoints ``there``, on a server, and ``here``; and the folder of the server."""
+    """The endpoints ``there``, on a server, and ``here``, and the folders of both."""
     monkeypatch.setenv("NO_PROXY", "*")
     with file_server(request.param) as (settings, root):
         endpoints = {"there": settings, "here": {"url": str(tmp_path)}}
         places = {name: place_of(name, told) for name, told in endpoints.items()}
-        # What is tried again is tried at once.
+        # Retries start at once.
         yield Transfers(FilesystemBackend(places, pause=lambda *_: None)), root, tmp_path
 
 
 def on(*kinds):
-    """Only these servers."""
+    """Run a test with these servers only."""
     return pytest.mark.parametrize("served", kinds, indirect=True)
 
 
 def move(transfers, source, target, path, **options):
-    """Copy from one endpoint to the other, to the same path unless another is given."""
+    """Copy from one endpoint to another, by default to the same path."""
     told = {"src_path": path, "dst_path": path, **options}
     request = transfer_request(src_ep=source, dst_ep=target, **told)
     return transfers.run(request, timeout=60, polling_interval=1)
@@ -50,12 +50,12 @@ def move(transfers, source, target, path, **options):
 
 @pytest.mark.timeout(3600)
 def test_a_tree_goes_there_and_back(served):
-    """Of generated trees with any names, all arrives on a server, and all comes back from it; or it is an error."""
+    """A generated tree with odd names arrives whole on a server and comes back whole, or the transfer fails."""
     transfers, root, here = served
     for seed in seeds(3):
         tree, back = here / f"t{seed}", here / f"back{seed}"
         tree.mkdir()
-        odd_tree(random.Random(seed), tree, names=8)  # noqa: S311 - to be repeated, not to be secret
+        odd_tree(random.Random(seed), tree, names=8)  # noqa: S311 - reproducible, not secret
         (tree / ".hidden").write_text("hidden")
         (tree / " spaces ").write_text("in a name")
         status = move(transfers, "here", "there", f"/t{seed}", recursive=True)
@@ -64,19 +64,19 @@ def test_a_tree_goes_there_and_back(served):
             seed
         )
         status = move(transfers, "there", "here", f"/t{seed}", dst_path=f"/back{seed}", recursive=True)
-        # Apache lists no folder in which a name is not UTF-8: its answer is not XML then, and the transfer fails.
+        # If a name is not UTF-8, Apache's listing of the folder is not valid XML, and the transfer fails.
         assert status.state is not TaskState.SUCCEEDED or files_of(back) == found, seed
 
 
 @pytest.mark.timeout(3600)
 @on(*FTP)
 def test_what_is_in_a_folder_of_an_ftp_server_arrives(served):
-    """Of generated trees on the disk of an FTP server, all arrives, hidden names and links to files of it included."""
+    """A generated tree on an FTP server arrives whole, including hidden files, if the server can name every file."""
     transfers, root, here = served
     for seed in seeds(6):
         tree = root / f"t{seed}"
         tree.mkdir()
-        odd_tree(random.Random(seed), tree)  # noqa: S311 - to be repeated, not to be secret
+        odd_tree(random.Random(seed), tree)  # noqa: S311 - reproducible, not secret
         (tree / ".hidden").mkdir()
         (tree / ".hidden" / "  two spaces before").write_text("and a name")
         (tree / "a[1]*").mkdir()
@@ -89,7 +89,7 @@ def test_what_is_in_a_folder_of_an_ftp_server_arrives(served):
 
 
 def can_be_named(transfers, tree):
-    """Whether a server of FTP can name all that is in a tree: pyftpdlib only what is UTF-8, none a line end."""
+    """Whether an FTP server can name every file of a tree: no server a line end, pyftpdlib only UTF-8."""
     names = [name for _, folders, files in os.walk(os.fsencode(tree)) for name in [*folders, *files]]
     utf8 = all(name.decode(errors="replace").encode() == name for name in names)
     return not re.search(b"[\r\n]", b"".join(names)) and (utf8 or not served_by_pyftpdlib(transfers))
@@ -107,7 +107,7 @@ def can_be_named(transfers, tree):
     ],
 )
 def test_a_line_end_in_a_name_hides_no_file(served, name, arrives):
-    """A file whose name holds a line end fails, its neighbours are what they are, and nothing is removed."""
+    """A file name with a line end fails the transfer, corrupts no other file, and no extra file is deleted."""
     transfers, root, here = served
     for other in ("a", "other", name):
         (root / other).write_text(f"in {other}")
@@ -120,12 +120,12 @@ def test_a_line_end_in_a_name_hides_no_file(served, name, arrives):
 
 
 def served_by_pyftpdlib(transfers):
-    """Whether a server of FTP is not vsftpd, which has all paths of the machine."""
+    """Whether an FTP server is pyftpdlib; the paths of vsftpd are those of the machine."""
     return transfers.backend._place("there").store().root.startswith("/data")
 
 
 def test_what_is_there_is_replaced(served):
-    """A file that is moved again replaces the old one, and leaves nothing else behind."""
+    """A file that is copied again replaces the old file and leaves no other file."""
     transfers, root, here = served
     for content in ("one", "two, and longer", ""):
         (here / "f").write_text(content)
@@ -135,7 +135,7 @@ def test_what_is_there_is_replaced(served):
 
 @on("pyftpdlib-windows")
 def test_the_old_file_is_kept_where_the_new_one_cannot_be_put_in_place(served):
-    """Where a rename does not replace, a file that is moved out of the way comes back if the new one cannot follow."""
+    """If a rename does not replace, the old file is moved aside, and moved back if the new file cannot be renamed."""
     transfers, root, here = served
     (here / "f").write_text("new")
     (root / "f").write_text("old")
@@ -150,7 +150,7 @@ def test_the_old_file_is_kept_where_the_new_one_cannot_be_put_in_place(served):
 
     filesystem.mv = failing
     status = move(transfers, "here", "there", "/f")
-    # It is tried again after that, and then goes.
+    # The retry succeeds.
     assert (status.state, status.faults) == (TaskState.SUCCEEDED, 1)
     assert names[3] == names[1][::-1]
     assert files_of(root) == {b"f": b"new"}
@@ -160,9 +160,9 @@ NAMES = ["a%20b", "50%", "a#b", "a?b", "%2e%2e", "a;b", "a:b", "é", "e\u0301", 
 
 
 def test_a_name_is_kept_or_refused(served):
-    """A file gets its name on the server, or the transfer says that it cannot, and leaves nothing under another."""
+    """A file keeps its name on the server, or the transfer fails and leaves no file under another name."""
     transfers, root, here = served
-    # What a name could be taken for is another file.
+    # Existing files under the names that a server could make of the odd names.
     others = {b"a b": b"other", b"a": b"other", b"..x": b"other"}
     for name in others:
         (root / os.fsdecode(name)).write_text("other")
@@ -182,7 +182,7 @@ def test_a_name_is_kept_or_refused(served):
 
 @on("pyftpdlib")
 def test_a_folder_that_gets_another_name_is_refused(served):
-    """A server that puts another character for a byte of a folder's name is noticed before anything is in it."""
+    """A folder that the server would create under another name fails and leaves nothing."""
     transfers, root, here = served
     os.mkdir(os.path.join(os.fsencode(here), b"caf\xe9"))
     with open(os.path.join(os.fsencode(here), b"caf\xe9", b"f"), "w") as file:
@@ -194,7 +194,7 @@ def test_a_folder_that_gets_another_name_is_refused(served):
 
 @on(*FTP)
 def test_files_go_both_ways_at_once(served):
-    """Several transfers from and to one FTP server at a time do not get into each other's way, within it neither."""
+    """Concurrent transfers from, to and within one FTP server do not interfere with each other."""
     transfers, root, here = served
     states = []
     for number in range(4):
@@ -220,7 +220,7 @@ def test_files_go_both_ways_at_once(served):
 
 @on(*FTP)
 def test_a_connection_that_the_server_has_ended_is_made_again(served):
-    """What was kept for the next file is not trusted, if the server ended it meanwhile."""
+    """An idle connection that the server has closed is replaced by a new connection."""
     transfers, _, here = served
     (here / "f").write_text("x")
     assert move(transfers, "here", "there", "/f").state is TaskState.SUCCEEDED
@@ -232,7 +232,7 @@ def test_a_connection_that_the_server_has_ended_is_made_again(served):
 
 @on("apache-dav")
 def test_what_a_webdav_server_keeps_compressed_arrives_as_it_is_kept(served):
-    """The content of a file whose server says that it is encoded is not decoded on the way."""
+    """A file that the server marks as encoded is copied without decoding."""
     transfers, root, here = served
     stored = gzip.compress(b"text" * 100_000)
     (root / "t.csv.gz").write_bytes(stored)
@@ -241,7 +241,7 @@ def test_what_a_webdav_server_keeps_compressed_arrives_as_it_is_kept(served):
 
 
 def test_a_tree_is_deleted(served):
-    """A tree on a server goes with all that is in it, hidden names included, and nothing beside it."""
+    """Deleting a tree on a server deletes its contents, including hidden files, and nothing beside it."""
     transfers, root, here = served
     for name in ("d/a", "d/e/.b", "d/e/c d", "beside"):
         (here / "t" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +256,7 @@ def test_a_tree_is_deleted(served):
 
 @on("wsgidav")
 def test_names_are_tried_once_for_a_store_and_not_for_each_file(served):
-    """Names of a shape are tried once on a server; the next file of that shape costs what a plain one does."""
+    """A server's support for a kind of odd name is checked once; the next such file needs no more requests."""
     transfers, _, here = served
     with BadWire(str(transfers.backend._place("there").store().filesystem.client.base_url)) as line:
         backend = FilesystemBackend.from_config(
