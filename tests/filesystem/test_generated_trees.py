@@ -1,7 +1,7 @@
-"""Generated trees and paths, and a process that swaps links meanwhile: nothing outside the roots is touched.
+"""Generated trees and paths, also while links are swapped in: nothing outside the roots is touched.
 
-CHILTEPIN_TREES asks for more of them, or for those of some seeds, as in 1000:2000. Each seed is a tree for each of two
-endpoints, and eight pairs of paths that are asked for in it.
+CHILTEPIN_TREES sets the number of seeds, or a range such as 1000:2000. Each seed generates a tree for each of two
+endpoints and eight pairs of paths to request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chiltepin.transfers.runner import Transfers
 
 ROOTS = ("laptop", "scratch")
 
-#: Paths that are asked for in one tree.
+#: Pairs of paths requested for each seed.
 PATHS = 8
 
 #: A folder in memory, if this machine has one.
@@ -29,19 +29,19 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new
 
 SFTP = shutil.which("sftp-server", path="/usr/lib/openssh:/usr/libexec/openssh:/usr/libexec:/usr/lib/ssh")
 
-#: For each kind of endpoint, in how many of all trees it is tried.
+#: For each kind of endpoint, n: every n-th seed is tested.
 KINDS = {"local": 1, "file": 1, "linked": 4, "sftp": 4}
 
 
 def seeds():
-    """The seeds: eight, so many as CHILTEPIN_TREES says, or those that it names, as in 100:200."""
+    """Return the seeds: 8, or the number or range in CHILTEPIN_TREES, such as 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_TREES", "8").rpartition(":")
     return range(int(first or 0), int(last))
 
 
 @pytest.fixture
 def base():
-    """A folder with two roots in it, and much that is in neither."""
+    """A folder that contains the two roots."""
     folder = tempfile.mkdtemp(dir=MEMORY)
     for root in ROOTS:
         os.mkdir(os.path.join(folder, root))
@@ -68,12 +68,12 @@ def outside(base):
 
 
 def opened(kind, base, tmp_path, monkeypatch):
-    """The transfers of one kind of endpoints."""
+    """Return transfers between endpoints of one kind."""
     if kind == "local":
         return Transfers(LocalBackend.from_config({name: {"folder": name} for name in ROOTS}, {"root": base}))
     scheme = {"file": "file://", "linked": "hostile://", "sftp": "sftp://nobody@nowhere"}[kind]
     if kind == "sftp":
-        # OpenSSH's own server at the other end of a pipe, without the encryption in between.
+        # OpenSSH's server at the other end of a pipe, without encryption.
         ssh = tmp_path / "ssh"
         ssh.write_text(f"#!/bin/sh\nexec {SFTP}\n")
         ssh.chmod(ssh.stat().st_mode | stat.S_IXUSR)
@@ -85,7 +85,7 @@ def opened(kind, base, tmp_path, monkeypatch):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_generated_tree_leads_out(base, outside, tmp_path, monkeypatch, kind):
-    """Whatever links and paths there are, transfer, delete and ls touch and tell nothing outside of the roots."""
+    """Whatever the links and paths, transfer, delete and ls neither touch nor reveal anything outside the roots."""
     if kind == "sftp" and SFTP is None:
         pytest.skip("There is no sftp-server here; install openssh-sftp-server.")
     transfers, tally = opened(kind, base, tmp_path, monkeypatch), Tally()
@@ -101,7 +101,7 @@ def test_no_generated_tree_leads_out(base, outside, tmp_path, monkeypatch, kind)
             nothing_came_in(os.path.join(base, root))
     transfers.backend.close()
     print(f"{kind}: {tally}")  # noqa: T201 - the count of a long run
-    # The other half of the promise: not all is refused.
+    # Refusing every request would also pass the checks above.
     assert tally.succeeded > tally.tries / 2
     assert tally.refused
     assert tally.listed
@@ -110,14 +110,14 @@ def test_no_generated_tree_leads_out(base, outside, tmp_path, monkeypatch, kind)
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["local", "file"])
 def test_no_link_that_is_swapped_in_leads_out(base, outside, tmp_path, monkeypatch, kind):
-    """The same while links are put in the place of folders and files all the time, between any look and any use."""
+    """While a process keeps replacing folders and files with links, no request touches anything outside the roots."""
     transfers, tally = opened(kind, base, tmp_path, monkeypatch), Tally()
     for seed in seeds():
         chance = random.Random(f"{kind} swapped {seed}")  # noqa: S311 - to be repeated, not to be secret
         tally.trees += 2
         for root, other in (ROOTS, ROOTS[::-1]):
             plant(chance, os.path.join(base, root), base, root, other)
-        # Chosen before, as a look at the tree would be led out itself.
+        # Chosen first, since the swapped links could lead odd_path out of the roots.
         paths = [(odd_path(chance, f"{base}/laptop"), odd_path(chance, f"{base}/scratch")) for _ in range(PATHS)]
         with Swapper(random.Random(seed), base, ROOTS) as swapper:  # noqa: S311 - as above
             for path, goal in paths:
@@ -133,7 +133,7 @@ def test_no_link_that_is_swapped_in_leads_out(base, outside, tmp_path, monkeypat
 
 
 def test_whoever_reads_outside_is_seen(base, outside):
-    """The look at what lies outside sees a read, a listing, a change and a removal: it can say no."""
+    """The check of the files outside detects a read, a listing, a change and a removal."""
     place = os.path.join(base, "outside", "folder")
     for deed in (
         lambda: Path(place, MARK).read_bytes(),

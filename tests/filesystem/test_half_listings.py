@@ -1,4 +1,4 @@
-"""Servers of FTP and WebDAV whose listings are not whole: they are errors, and nothing is removed after them."""
+"""Incomplete listings from FTP and WebDAV servers are errors, and a mirror removes nothing after them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _direct(monkeypatch):
 
 
 def mirrored(settings, folder):
-    """Copy the folder ``d`` of a server to one with a file that is too much; return the status and what is there."""
+    """Mirror the folder ``d`` of a server to a folder with an extra file; return the status and the files there."""
     (folder / "got").mkdir()
     (folder / "got" / "extra").write_text("stays")
     told = {"there": settings, "here": {"url": str(folder)}}
@@ -44,7 +44,7 @@ def mirrored(settings, folder):
 
 @pytest.fixture
 def vsftpd(tmp_path):
-    """A vsftpd that is not root, its folder, and the settings of its endpoint."""
+    """A vsftpd that does not run as root: its folder, and the settings of its endpoint."""
     found = shutil.which("vsftpd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.skip("There is no vsftpd here; install the package of that name.")
@@ -69,7 +69,7 @@ def vsftpd(tmp_path):
 
 @pytest.mark.parametrize("place", ["d", "d/sub"])
 def test_a_folder_that_vsftpd_may_not_read_is_not_empty(vsftpd, tmp_path, place):
-    """A folder that the server may enter and not read is an error, although it says that its empty list is whole."""
+    """A folder that the server can enter but not list is an error, although the server reports an empty listing."""
     root, settings = vsftpd
     root.chmod(0o755)
     (root / place).mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_a_folder_that_vsftpd_may_not_read_is_not_empty(vsftpd, tmp_path, place)
 
 
 def found(*responses):
-    """The answer to PROPFIND: each response is a path, and the status of it or none."""
+    """Return the response to PROPFIND, from pairs of a path and its status, which can be empty."""
     body = "".join(
         f"<D:response><D:href>{href}</D:href>"
         + (f"<D:status>HTTP/1.1 {status}</D:status>" if status else PROPERTIES[href.endswith("/")])
@@ -96,7 +96,7 @@ def found(*responses):
     return 207, {"Content-Length": str(len(whole)), "Content-Type": "application/xml"}, [whole]
 
 
-#: What is told of a file, and of a folder.
+#: The properties of a file and of a folder.
 PROPERTIES = [
     f"<D:propstat><D:prop><D:resourcetype>{kind}</D:resourcetype><D:getcontentlength>4</D:getcontentlength></D:prop>"
     "<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
@@ -106,7 +106,7 @@ HERE, A = ("/d/", ""), ("/d/a", "")
 
 
 def from_webdav(folder, responses):
-    """Mirror a folder ``d`` of which a server tells this; return the status and what is there."""
+    """Mirror a folder ``d`` that a server lists like this; return the status and the files."""
     told = {"/d": responses, "/d/": responses, "/d/a": (A,), "/": (("/", ""), HERE)}
 
     def answer(method, path):
@@ -129,14 +129,14 @@ def from_webdav(folder, responses):
     ids=["cut", "cut first", "elsewhere", "deeper", "slash in a name", "upwards"],
 )
 def test_what_a_webdav_server_does_not_list_whole_is_an_error(tmp_path, responses):
-    """A list that is said to be cut, or that names what is not in the folder, is an error and removes nothing."""
+    """A listing that is marked as truncated or names paths outside the folder is an error and removes nothing."""
     status, left = from_webdav(tmp_path, responses)
     assert status.state is TaskState.FAILED
     assert left == {b"extra": b"stays"}
 
 
 def test_what_a_webdav_server_lists_whole_is_mirrored(tmp_path):
-    """The same list without what is wrong is copied, and what is too much goes."""
+    """With a complete listing, the files are copied and the extra file is removed."""
     status, left = from_webdav(tmp_path, (HERE, A))
     assert status.state is TaskState.SUCCEEDED, status.reason
     assert left == {b"a": b"data"}

@@ -1,4 +1,4 @@
-"""A web server is a source: read in pinned parts or in order, never written to, never left by a redirect to a file."""
+"""A web server is a read-only source: files are read in parts of one version or in order; redirects stay on HTTP."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SECRET = "Bearer hush"  # noqa: S105 - no secret, and that is what is tested
 
 
 class Quiet(WSGIRequestHandler):
-    """A handler that logs nothing, of a server that keeps connections open."""
+    """A handler that logs nothing and keeps connections open."""
 
     protocol_version = "HTTP/1.1"
 
     def log(self, kind, message, *args):
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Web:
-    """A web server whose answers a test can set."""
+    """A web server whose responses a test can set."""
 
     def __init__(self) -> None:
         self.files = {"/data/f.dat": CONTENT, "/data/small": b"small", "/data/empty": b"", "/outside": b"secret"}
@@ -57,7 +57,7 @@ class Web:
         return response(environ, start_response)
 
     def file(self, request):
-        """Give a file with ranges and an ETag."""
+        """Serve a file with ranges and an ETag."""
         content = self.files.get(request.path)
         if content is None:
             return Response("no such page", 404)
@@ -68,7 +68,7 @@ class Web:
 
 @contextmanager
 def serving(application, host="127.0.0.1"):
-    """Serve on a port of the loopback."""
+    """Serve on a loopback port; yield the URL."""
     server = make_server(host, 0, application, threaded=True, request_handler=Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -81,7 +81,7 @@ def serving(application, host="127.0.0.1"):
 
 @pytest.fixture
 def web(monkeypatch):
-    """A server, and its URL."""
+    """A running web server."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     application = Web()
     with serving(application) as application.url:
@@ -90,13 +90,13 @@ def web(monkeypatch):
 
 @pytest.fixture
 def transfers(web, tmp_path):
-    """The endpoints ``web`` and ``disk``."""
+    """Transfers between the endpoints ``web`` and ``disk``."""
     endpoints = {
         "web": {"url": f"{web.url}/data", "options": {"headers": {"Authorization": SECRET, "X-Key": SECRET}}},
         "disk": {"url": str(tmp_path)},
     }
     places = {name: place_of(name, settings) for name, settings in endpoints.items()}
-    # What is tried again is tried at once.
+    # Retries do not wait.
     return Transfers(FilesystemBackend(places, pause=lambda *_: None))
 
 
@@ -107,19 +107,19 @@ def fetch(transfers, path, **options):
 
 
 def store(web, **options):
-    """Open the store itself."""
+    """Open the server's store."""
     return HttpStore(f"{web.url}/data", options)
 
 
 @pytest.mark.parametrize("name", ["f.dat", "small", "empty"])
 def test_a_file_is_got(transfers, web, tmp_path, name):
-    """Files of any size arrive as they are."""
+    """Files of any size arrive unchanged."""
     assert fetch(transfers, f"/{name}").state.name == "SUCCEEDED"
     assert (tmp_path / name).read_bytes() == web.files[f"/data/{name}"]
 
 
 def test_parts_are_got_apart(web):
-    """A file with an ETag can be read in parts, each asked for as a part of that content."""
+    """A file with an ETag is read in parts, each requested with If-Range."""
     with store(web).folder(()).read("f.dat") as reader:
         assert (reader.parts, reader.size) == (True, len(CONTENT))
         block = memoryview(bytearray(1000))
@@ -130,7 +130,7 @@ def test_parts_are_got_apart(web):
 
 
 def test_parts_of_two_contents_are_never_put_together(web):
-    """A file that is replaced while its parts are read is a fault."""
+    """Replacing a file while its parts are read is a fault."""
     with store(web).folder(()).read("f.dat") as reader:
         web.files["/data/f.dat"] = os.urandom(len(CONTENT))
         with pytest.raises(Exception, match="changed during the copy"):
@@ -138,24 +138,24 @@ def test_parts_of_two_contents_are_never_put_together(web):
 
 
 def plain(request):
-    """Know no ranges, and tell no size."""
+    """Serve a file without ranges and without its size."""
     return Response((CONTENT[at : at + 65536] for at in range(0, len(CONTENT), 65536)), direct_passthrough=True)
 
 
 def test_without_ranges_it_is_got_in_order(transfers, web, tmp_path):
-    """A server that sends the whole in pieces, without its size, is a source too."""
+    """A file that the server sends in chunks, without its size, arrives."""
     web.answers["/data/f.dat"] = plain
     assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
 
 
 def short(request):
-    """Promise more than is sent."""
+    """Announce more bytes than are sent."""
     return Response(iter([CONTENT[:1000]]), headers={"Content-Length": str(len(CONTENT))}, direct_passthrough=True)
 
 
 def test_a_truncated_answer_is_a_fault(transfers, web, tmp_path):
-    """An answer that ends before its end is no file, and may be asked for again."""
+    """A truncated response leaves no file and is a transient error."""
     web.answers["/data/f.dat"] = lambda request: short(request) if request.method == "GET" else web.file(request)
     assert fetch(transfers, "/f.dat").state.name == "FAILED"
     assert os.listdir(tmp_path) == []
@@ -171,12 +171,12 @@ def test_a_truncated_answer_is_a_fault(transfers, web, tmp_path):
     [(404, "FILE_NOT_FOUND", False), (403, "PERMISSION_DENIED", False), (503, "ENDPOINT_ERROR", True)],
 )
 def test_an_answer_has_its_code(web, status, code, transient):
-    """What the server refuses is told by the code of the fault, and whether another try is worth it."""
+    """The HTTP status determines the code of the fault and whether the error is transient."""
     from chiltepin.backends.filesystem.errors import fault_of
 
     web.answers["/data/f.dat"] = lambda _: Response("no", status)
     opened = store(web)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - its code is looked at
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its code is checked
         opened.folder(()).read("f.dat")
     assert fault_of(caught.value, "Copying").code == code
     assert opened.transient(caught.value) is transient
@@ -186,7 +186,7 @@ def test_an_answer_has_its_code(web, status, code, transient):
     ("host", "reason"), [("127.0.0.1:9", "Connection refused"), ("nowhere.invalid", ".*[Nn]ame.*")]
 )
 def test_a_server_that_is_not_reached_is_transient(web, host, reason):
-    """A server that is down may come back; the error has the reason of the system."""
+    """An unreachable server is a transient error that includes the system's reason."""
     opened = HttpStore(f"http://{host}", {})
     with pytest.raises(ConnectionError, match=rf"could not be reached \({reason}\)") as caught:
         opened.folder(()).entry("f")
@@ -194,7 +194,7 @@ def test_a_server_that_is_not_reached_is_transient(web, host, reason):
 
 
 def test_a_redirect_leads_to_a_web_server_only(web):
-    """A server may send us on, but not to a file of this machine."""
+    """A server can redirect to an HTTP URL, but not to a local file."""
     web.answers["/data/here"] = lambda _: Response("", 302, headers={"Location": "/data/small"})
     web.answers["/data/file"] = lambda _: Response("", 302, headers={"Location": "file:///etc/passwd"})
     folder = store(web).folder(())
@@ -205,7 +205,7 @@ def test_a_redirect_leads_to_a_web_server_only(web):
 
 
 def test_headers_stay_with_their_server(transfers, web):
-    """What proves who we are is not sent to the server that we are sent on to."""
+    """Headers from the options are not sent to another server after a redirect."""
     other = Web()
     with serving(other) as url:
         web.answers["/data/f.dat"] = lambda _: Response("", 302, headers={"Location": f"{url}/data/small"})
@@ -216,14 +216,14 @@ def test_headers_stay_with_their_server(transfers, web):
 
 
 def test_no_name_leads_out_of_the_root(transfers, web):
-    """A name is a name, whatever it would mean in a URL."""
+    """No characters in a file name act as URL syntax."""
     for path in ("/..%2Foutside", "/%2e%2e/outside", "/x?/../outside"):
         assert fetch(transfers, path).code == "FILE_NOT_FOUND"
     assert not any(path == "/outside" for _, path, _ in web.asked)
 
 
 def test_writing_and_deleting_are_refused_at_once(transfers, web):
-    """Nothing is submitted that a web server cannot do, and it is not even asked."""
+    """Writing to a web server and deleting there are refused without a request to it."""
     goal = transfer_request(src_ep="disk", dst_ep="web", src_path="/f", dst_path="/f")
     for request in (goal, delete_request(src_ep="web", src_path="/small")):
         with pytest.raises(UnsupportedOptionError, match="is read-only"):
@@ -232,27 +232,27 @@ def test_writing_and_deleting_are_refused_at_once(transfers, web):
 
 
 def index(request):
-    """Send what a web server says of a folder."""
+    """Serve the index page of a folder."""
     links = '<a href="../">up</a><a href="small">small</a><a href="/data/sub/">sub</a><a href="http://x/y">y</a>'
     return Response(f"<html><head><title>Index of /data</title></head>{links}</html>", mimetype="text/html")
 
 
 def test_an_index_page_is_a_listing(web):
-    """An index page of the usual kind lists what is right below it; sizes are asked for."""
+    """A standard index page lists the entries directly below it; sizes are requested."""
     web.answers["/data/"] = index
     found = {(entry.name, entry.kind, entry.size) for entry in store(web).folder(()).entries() if not entry.fault}
     assert found == {("small", "file", 5), ("sub", "dir", 0)}
 
 
 def test_a_page_is_no_listing(web):
-    """Any other page is refused, rather than that its links are taken for files."""
+    """Any other page is refused, so that its links do not count as files."""
     web.answers["/data/"] = lambda _: Response('<title>Home</title><a href="small">s</a>', mimetype="text/html")
     with pytest.raises(Exception, match="name the files one by one"):
         list(store(web).folder(()).entries())
 
 
 def test_no_secret_is_in_an_error(transfers, web):
-    """Neither headers nor URLs are in what goes wrong, nor in what an error holds on to."""
+    """An error contains neither headers nor URLs, nor do its attributes and causes."""
     web.answers["/data/f.dat"] = lambda _: Response("no", 500)
     with pytest.raises(Exception, match="status 500") as caught:
         store(web, headers={"Authorization": SECRET}).folder(()).read("f.dat")
@@ -265,7 +265,7 @@ def test_no_secret_is_in_an_error(transfers, web):
 
 @pytest.mark.parametrize("settings", [{"options": {"client_kwargs": {}}}, {"url": "https://me:pw@host/"}])
 def test_what_it_does_not_know_is_refused(settings):
-    """An unknown option, or a password in a URL, is an error that says what to write."""
+    """An unknown option, or a password in a URL, is a configuration error."""
     with pytest.raises(ConfigError):
         HttpStore(settings.get("url", "https://host/"), settings.get("options", {}))
 
@@ -275,14 +275,14 @@ STORED = gzip.compress(TEXT, mtime=0)
 
 
 def encoded(request, **headers):
-    """Give a file that is kept compressed, with ranges of what is kept, as object stores do."""
+    """Serve a file that is stored compressed, with ranges of the stored bytes, as object stores do."""
     response = Response(STORED, headers={"Content-Encoding": "gzip", **headers})
     return response.make_conditional(request, accept_ranges=True, complete_length=len(STORED))
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_file_that_is_kept_compressed_arrives_as_it_is_kept(transfers, web, tmp_path, ranges):
-    """A content encoding is not undone: sizes, ranges and checksums are those of the stored bytes."""
+    """A content encoding is not decoded: sizes, ranges and checksums are those of the stored bytes."""
     length = {"Content-Encoding": "gzip"}
     whole = lambda _: Response(iter([STORED]), headers=length)  # noqa: E731 - beside the other one
     web.answers["/data/t.csv"] = (lambda request: encoded(request, ETag='"1"')) if ranges else whole
@@ -291,7 +291,7 @@ def test_a_file_that_is_kept_compressed_arrives_as_it_is_kept(transfers, web, tm
 
 
 def test_an_encoding_that_changes_between_two_parts_is_a_fault(web):
-    """A part in another encoding than the first is not put together with it, though all else is the same."""
+    """A part whose encoding differs from the first part's is a fault, even if all else is the same."""
     with store(web).folder(()).read("f.dat") as reader:
         known = web.file
         web.answers["/data/f.dat"] = lambda request: encoding(known(request))
@@ -300,25 +300,25 @@ def test_an_encoding_that_changes_between_two_parts_is_a_fault(web):
 
 
 def encoding(response):
-    """Say that an answer is encoded."""
+    """Mark a response as encoded."""
     response.headers["Content-Encoding"] = "gzip"
     return response
 
 
 def without_ranges(request):
-    """Refuse every range, as some servers do for files that are made on the way."""
+    """Refuse every range, as some servers do for generated files."""
     return Response("no", 416) if "Range" in request.headers else Response(CONTENT)
 
 
 def wrong_range(request):
-    """Answer a range with one that cannot be: the end lies behind the size."""
+    """Answer with an impossible range, whose end exceeds the size."""
     if "Range" not in request.headers:
         return Response(CONTENT)
     return Response(CONTENT[:1000], 206, headers={"Content-Range": "bytes 0-999/5", "ETag": '"1"'})
 
 
 def several_ranges(request):
-    """Answer one range as several."""
+    """Answer a single range as multipart/byteranges."""
     if "Range" not in request.headers:
         return Response(CONTENT)
     body = b"--x\r\nContent-Range: bytes 0-3/4\r\n\r\nabcd\r\n--x--"
@@ -326,14 +326,14 @@ def several_ranges(request):
 
 
 def just_changed(request):
-    """Tell a time of change that is that of now, which names two contents if the file changes again."""
+    """Send the current time as Last-Modified, which may stay the same if the file changes again."""
     response = Response(CONTENT)
     response.date = response.last_modified = datetime.now(timezone.utc)
     return response.make_conditional(request, accept_ranges=True, complete_length=len(CONTENT))
 
 
 def weak(request):
-    """Tell an ETag that does not name the bytes."""
+    """Send a weak ETag, which does not identify the bytes."""
     response = Response(CONTENT)
     response.set_etag("1", weak=True)
     return response.make_conditional(request, accept_ranges=True, complete_length=len(CONTENT))
@@ -341,7 +341,7 @@ def weak(request):
 
 @pytest.mark.parametrize("answer", [without_ranges, wrong_range, several_ranges, just_changed, weak])
 def test_a_range_that_cannot_be_trusted_is_not_used(transfers, web, tmp_path, answer):
-    """A file of which the server gives no sound range, or nothing that names its content, is got whole, in order."""
+    """A file without valid ranges or without a strong validator is read whole and in order."""
     web.answers["/data/f.dat"] = answer
     assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
@@ -350,7 +350,7 @@ def test_a_range_that_cannot_be_trusted_is_not_used(transfers, web, tmp_path, an
 
 
 def dated(request, content):
-    """Give a file with ranges and an old time, and without an ETag."""
+    """Serve a file with ranges and an old Last-Modified, without an ETag."""
     response = Response(content)
     response.date, response.last_modified = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2020, 2010))
     return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
@@ -359,7 +359,7 @@ def dated(request, content):
 @pytest.mark.parametrize("names", ["time", "tag"])
 @pytest.mark.parametrize("replaced", [True, False])
 def test_what_a_killed_run_left_is_not_mixed_with_another_content(transfers, web, tmp_path, names, replaced):
-    """A copy is continued with the parts that the file has now; only an ETag saves getting them to compare."""
+    """A resumed copy has only current parts; without an ETag, kept parts are read again to compare."""
     old, new = (os.urandom(3 * PART + 5) for _ in range(2))
 
     def serve(content):
@@ -375,7 +375,7 @@ def test_what_a_killed_run_left_is_not_mixed_with_another_content(transfers, web
     ):
         left.write_at(PART, memoryview(old)[PART : 2 * PART])
         left.mark_verified(PART, xxhash.xxh3_128_digest(old[PART : 2 * PART]))
-        # As if it had been killed here.
+        # As if the process had been killed here.
         left._committed = True
     serve(new if replaced else old)
     web.asked.clear()
@@ -389,20 +389,20 @@ def test_what_a_killed_run_left_is_not_mixed_with_another_content(transfers, web
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 501, 204])
 def test_a_file_whose_server_refuses_head_is_got(transfers, web, tmp_path, status):
-    """What HEAD does not tell is asked for by GET; a URL that is signed for GET is answered to nothing else."""
+    """Where the server refuses HEAD, GET is used instead, as for a URL that is signed only for GET."""
     known = web.file
     web.file = lambda request: Response("", status) if request.method == "HEAD" else known(request)
     for name in ("f.dat", "small", "empty"):
         assert fetch(transfers, f"/{name}").state.name == "SUCCEEDED"
         assert (tmp_path / name).read_bytes() == web.files[f"/data/{name}"]
-    # Once is enough to know, where it is not for a failure that may pass.
+    # HEAD is not repeated after a permanent failure.
     assert sum(method == "HEAD" for method, _, _ in web.asked) == (3 if status == 500 else 1)
     assert fetch(transfers, "/gone").code == "FILE_NOT_FOUND"
 
 
 @pytest.mark.parametrize(("head", "level"), [({}, "size"), ({}, "mtime"), ({}, "checksum"), ({"ETag": '"1"'}, "size")])
 def test_a_size_that_is_not_told_leaves_nothing_alone(transfers, web, tmp_path, head, level):
-    """A file whose size is unknown is copied again by sync level size and mtime, also over an empty destination."""
+    """A file of unknown size is copied again at sync levels size and mtime, also over an empty destination."""
     stream = lambda _: Response(iter([CONTENT]), headers=head, direct_passthrough=True)  # noqa: E731 - used twice
     web.answers["/data/f.dat"] = stream
     (tmp_path / "f.dat").write_bytes(b"")
@@ -412,7 +412,7 @@ def test_a_size_that_is_not_told_leaves_nothing_alone(transfers, web, tmp_path, 
 
 
 def test_a_length_that_head_gets_wrong_is_not_believed(transfers, web, tmp_path):
-    """HEAD may tell another length than the file has; what arrives is the file."""
+    """The complete file arrives even if HEAD reports a wrong length."""
     known = web.file
     lying = lambda _: Response("", headers={"Content-Length": "4"})  # noqa: E731 - beside the other one
     web.file = lambda request: lying(request) if request.method == "HEAD" else known(request)
@@ -422,14 +422,14 @@ def test_a_length_that_head_gets_wrong_is_not_believed(transfers, web, tmp_path)
 
 @pytest.mark.parametrize("status", [202, 204, 205, 206, 300, 304])
 def test_an_answer_that_is_not_a_file_is_not_saved_as_one(transfers, web, tmp_path, status):
-    """An answer such as "accepted" or "no content" is not the content of a file."""
+    """A response such as "Accepted" or "No Content" is not saved as a file."""
     web.answers["/data/f.dat"] = lambda _: Response(b"" if status in (204, 304) else b"wait", status)
     assert fetch(transfers, "/f.dat").state.name == "FAILED"
     assert os.listdir(tmp_path) == []
 
 
 def test_an_address_of_ipv6_is_a_host(tmp_path, monkeypatch):
-    """A URL may have an address of IPv6 in brackets."""
+    """A URL may contain an IPv6 address in brackets."""
     monkeypatch.setenv("no_proxy", "[::1]")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     application = Web()
@@ -476,7 +476,7 @@ NO_PROXY = [
 @pytest.mark.parametrize(("url", "told", "direct"), NO_PROXY)
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
 def test_no_proxy_means_what_it_means_to_curl(url, told, direct, name):
-    """Which hosts are asked without the proxy is what curl 7.86 and later makes of the variable, in either case."""
+    """The variable, in lower or upper case, exempts the same hosts from the proxy as in curl 7.86 and later."""
     found = proxy_for(url, {"http_proxy": "http://proxy:3128", name: told})
     assert found == (None if direct else "http://proxy:3128")
 
@@ -494,18 +494,18 @@ def test_no_proxy_means_what_it_means_to_curl(url, told, direct, name):
     ],
 )
 def test_the_proxy_is_that_of_the_scheme(environment, proxy):
-    """The variable of the scheme is asked first, small letters before capital ones, then that for all schemes."""
+    """The variable of the scheme precedes that for all schemes, and lower case precedes upper case."""
     assert proxy_for("https://example.org/", environment) == proxy
 
 
 def test_a_client_of_a_cgi_program_does_not_name_the_proxy():
-    """HTTP_PROXY is a header of the client where the process is a CGI program, and is not followed."""
+    """A CGI program ignores HTTP_PROXY, which a client can set with a header."""
     environment = {"REQUEST_METHOD": "GET", "HTTP_PROXY": "http://evil"}
     assert proxy_for("http://example.org/", environment) is None
 
 
 def test_a_proxy_is_asked_with_its_password(transfers, web, tmp_path, monkeypatch):
-    """A request goes through the proxy that the environment names, as the user that its URL names."""
+    """Requests use the proxy from the environment, with the user and password in its URL."""
     proxy = Web()
     with serving(proxy) as url:
         monkeypatch.delenv("NO_PROXY")

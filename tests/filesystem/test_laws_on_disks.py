@@ -1,4 +1,4 @@
-"""The laws of a backend on disks of other kinds: what a disk lacks is told by what it refuses."""
+"""The conformance suite on disks of other kinds, whose limits show only in their errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from worlds import world_of
 
 LAWS = Path(__file__).parent.parent / "conformance" / "test_filesystem.py"
 
-#: MiB of each kind; the laws leave some 30 behind.
+#: MiB of each disk; the suite leaves about 30 behind.
 KINDS = {"btrfs": 120, "xfs": 300, "vfat": 60, "exfat": 60}
 
 
 def laws_on(kind):
-    """Run the laws about folders of this machine with both folders on a disk; return how it ended and what it said."""
+    """Run the conformance suite for local folders with both on a disk; return its exit code and output."""
     with mounted(kind, KINDS[kind]) as disk:
         words = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp", f"{disk}/t", str(LAWS)]
         ended = subprocess.run(
@@ -29,7 +29,7 @@ def laws_on(kind):
 
 
 def names_in_two_cases(kind):
-    """Copy files whose names differ in case to a disk, into a new folder and into one that has them."""
+    """Copy files whose names differ only in case to a disk twice; return the outcomes and files."""
     with mounted(kind, KINDS[kind]) as disk, tempfile.TemporaryDirectory() as top:
         world = world_of({"laptop": f"{top}/laptop", "scratch": disk})
         os.makedirs(f"{top}/laptop/d")
@@ -42,7 +42,7 @@ def names_in_two_cases(kind):
 
 @pytest.mark.parametrize("kind", ["vfat", "exfat"])
 def test_names_that_are_one_on_a_disk_do_not_replace_each_other(machine, kind):
-    """Where a disk takes two names for one, only one file arrives and the transfer fails, also over FUSE."""
+    """On a disk that treats two names as one, only one file arrives and the transfer fails, also over FUSE."""
     try:
         said, left = machine(names_in_two_cases, kind)
     except NoDiskError as err:
@@ -55,7 +55,7 @@ def test_names_that_are_one_on_a_disk_do_not_replace_each_other(machine, kind):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_laws_hold_on_a_disk(machine, kind):
-    """Whatever a disk keeps of names, times, modes and links, the laws that it can be asked are kept on it."""
+    """The conformance suite passes on each disk, whatever names, times, modes and links it supports."""
     try:
         code, said = machine(laws_on, kind)
     except NoDiskError as err:

@@ -1,4 +1,4 @@
-"""What killed runs leave on FTP and WebDAV servers: it is swept, and an old file that made way is put back."""
+"""Leftovers of killed runs on FTP and WebDAV servers: later runs remove them and restore old files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request
 from chiltepin.transfers.runner import Transfers
 
-#: Writes a file to a store, and kills itself when it was written, or after some renames.
+#: Writes a file to a store and kills itself before the commit or after some renames.
 KILLED = """
 import json, os, signal, sys
 from chiltepin.backends.filesystem.locations import place_of
@@ -45,7 +45,7 @@ with store.folder((), create=True) as folder, folder.temp_file(name) as draft:
     draft.commit(None)
 """
 
-#: Writes a file to a store by a clock that is a day and two hours ahead.
+#: Writes a file to a store with a clock that is 26 hours ahead.
 AHEAD = """
 import json, sys, time
 right = time.time
@@ -60,7 +60,7 @@ with place_of("there", json.loads(sys.argv[1])).store().folder((), create=True) 
 
 @pytest.fixture(params=SERVERS)
 def served(request, tmp_path, monkeypatch):
-    """The endpoints ``there``, on a server, and ``here``; their folders, and what the settings say of the server."""
+    """Transfers between ``there``, on a server, and ``here``; their folders; the server's settings."""
     monkeypatch.setenv("NO_PROXY", "*")
     with file_server(request.param) as (settings, root):
         backend = FilesystemBackend.from_config({"there": settings, "here": {"url": str(tmp_path)}}, {})
@@ -80,7 +80,7 @@ def killed(served, name, renames=0):
 
 @pytest.mark.parametrize("name", ["f", "a b"])
 def test_what_a_killed_run_left_is_swept(served, name):
-    """A temporary file whose writer was killed goes with the next file that is written to its folder, others stay."""
+    """Writing a file removes the temporary files of killed writers from its folder and no others."""
     transfers, root, here, settings = served
     with place_of("there", settings).store().folder(()).temp_file("mine") as mine:
         mine.write(memoryview(b"mine"))
@@ -98,7 +98,7 @@ def test_what_a_killed_run_left_is_swept(served, name):
 
 
 def test_a_host_whose_clock_is_ahead_sweeps_nothing_that_is_new(served):
-    """Whether a writer on another host is given up is judged by the clock of the server."""
+    """The age of another host's temporary file is judged by the server's clock."""
     _, root, _, settings = served
     young, old = (temporary(f"0-elsewhere-{number}-1-00000000") for number in range(2))
     for name in (young, old):
@@ -106,7 +106,7 @@ def test_a_host_whose_clock_is_ahead_sweeps_nothing_that_is_new(served):
     os.utime(root / old, (0, 0))
     words = [sys.executable, "-c", AHEAD, json.dumps(settings)]
     subprocess.run(words, check=True, env=os.environ | {"NO_PROXY": "*"})
-    # Some servers tell no time that can be trusted, and then nothing is old.
+    # Some servers report no reliable time; then no file counts as old.
     untold = place_of("there", settings).store().folder(()).entry("g").mtime is None
     assert set(os.listdir(root)) == {young, "g", *([old] if untold else [])}
 
@@ -115,12 +115,12 @@ def test_a_host_whose_clock_is_ahead_sweeps_nothing_that_is_new(served):
 @pytest.mark.parametrize("name", ["f", "a b", "é", "x" * 100])
 @pytest.mark.parametrize("later", ["other", "same"])
 def test_an_old_file_that_made_way_is_put_back(served, name, later):
-    """A run that is killed between its two renames loses nothing: the next one puts the old file back."""
+    """A run that is killed between its two renames loses nothing: the next run restores the old file."""
     transfers, root, here, _ = served
     (root / name).write_text("old")
     killed(served, name, renames=1)
     assert not (root / name).exists()
-    # Until then it is not passed over.
+    # Until then, the copy does not silently omit it.
     status = move(transfers, "there", "here", "/", dst_path="/copy", recursive=True)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
     assert "was renamed to" in status.reason
@@ -133,7 +133,7 @@ def test_an_old_file_that_made_way_is_put_back(served, name, later):
 
 @PLAINLY
 def test_an_old_file_without_its_name_stays(served):
-    """A name too long to be kept with it is not known; the file stays where it is, and is told of."""
+    """An old file whose name is too long to record is kept under its temporary name and reported."""
     transfers, root, here, _ = served
     name = "x" * 150
     (root / name).write_text("old")
@@ -143,14 +143,14 @@ def test_an_old_file_without_its_name_stays(served):
     status = move(transfers, "there", "here", "/", dst_path="/copy", recursive=True)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
     assert [path.read_text() for path in root.iterdir() if is_temp_name(path.name)] == ["old"]
-    # When its name is there again, it has had its successor.
+    # A new file of the same name supersedes it.
     assert move(transfers, "here", "there", "/g", dst_path=f"/{name}").state is TaskState.SUCCEEDED
     request = delete_request(src_ep="there", src_path="/g")
     assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
 
 
 def test_the_files_of_the_living_that_made_way_stay():
-    """A file that made way for one that is being put in place is neither removed nor put back."""
+    """An old file that a running writer moved aside is neither removed nor restored."""
     aside = owners.aside("f", None)
     assert owners.left([aside, "f"], time.time) == ([], {})
     owners.release(aside)

@@ -1,4 +1,4 @@
-"""SFTP servers that can less than OpenSSH's: what they do is right, or one sentence says what they lack."""
+"""SFTP servers with fewer features than OpenSSH's: transfers are correct, or fail with the reason."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: Sizes around those at which the way of copying changes.
+#: Sizes around those at which the copy method changes.
 FILES = {"empty": 0, "one": 1, "small": 40_000, "small too": 999, "mid\udcffdle": (1 << 20) + 1, "large": PART + 70_000}
 
-#: What a server has that says all that OpenSSH's says.
+#: Extensions that a server announces to resemble OpenSSH's.
 ABLE = ("fsync@openssh.com", "limits@openssh.com")
 
 
 def subsets():
-    """Each ability alone, the pairs of some, and random sets; so many as CHILTEPIN_SERVERS says."""
+    """No lack, all, each alone, and random sets; CHILTEPIN_SERVERS sets their number."""
     chance = random.Random(15)  # noqa: S311 - to be repeated, not to be secret
     yield from ((), LACKS)
     yield from ((lack,) for lack in LACKS)
@@ -34,13 +34,13 @@ def subsets():
 
 
 def told(lacks):
-    """Leave out what cannot be with another one."""
+    """Leave out ``deaf`` with ``setstat``, which excludes it."""
     return [lack for lack in lacks if not (lack == "deaf" and "setstat" in lacks)]
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """What makes the endpoints ``there``, on a server that lacks something, and ``here``."""
+    """A function that makes transfers between ``there``, on a lesser server, and ``here``."""
     for name in ("here", "there", "back"):
         (tmp_path / name).mkdir()
     stores = []
@@ -59,7 +59,7 @@ def world(tmp_path, monkeypatch):
 
 
 def move(transfers, source, target, path="/d", **options):
-    """Transfer a tree from one endpoint to the other."""
+    """Transfer a tree between two endpoints."""
     request = transfer_request(src_ep=source, dst_ep=target, src_path=path, dst_path=path, recursive=True, **options)
     return transfers.run(request, timeout=60, polling_interval=1)
 
@@ -74,12 +74,12 @@ def fill(folder):
 
 
 def held(folder):
-    """All files below a folder, and their contents."""
+    """Return all files below a folder and their contents."""
     return {os.fsencode(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
-    """Where a rename does not replace, an old file that a killed run moved out of the way is put back, or replaced."""
+    """Where a rename cannot replace, a run restores the old file of a killed run unless a newer one has its name."""
     aside = owners.aside("f", None)
     (tmp_path / "there" / aside).write_bytes(b"old")
     (tmp_path / "here" / "g").write_bytes(b"g")
@@ -92,7 +92,7 @@ def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
         return {file.name for file in (tmp_path / "there").iterdir()}
 
     assert put("g") == {aside, "g"}
-    # Until here it was one of a writer who lives.
+    # Until here, its writer counted as running.
     owners.release(aside)
     listed = {
         entry.name: entry.fault for entry in world(("replace",)).backend._place("there").store().folder(()).entries()
@@ -110,7 +110,7 @@ def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
 @pytest.mark.parametrize("extensions", [(), ABLE], ids=["modest", "boasting"])
 @pytest.mark.parametrize("lacks", list(subsets()), ids="-".join)
 def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
-    """Whatever a server lacks, success means that all is there, whole; what fails leaves the old files as they were."""
+    """Whatever a server lacks, a successful transfer is complete, and a failed one leaves old files unchanged."""
     transfers = world(told(lacks), extensions)
     fill(tmp_path / "here" / "d")
     wanted = held(tmp_path / "here" / "d")
@@ -121,7 +121,7 @@ def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
     old = {b"small": b"old"}
     assert all(content in (wanted.get(name), old.get(name)) for name, content in found.items())
     assert b"small" in found
-    # Who says that it can all of it, and cannot, is believed; an honest one is served.
+    # A server that announces features it lacks may fail; an honest one succeeds.
     if not extensions:
         assert up.state is TaskState.SUCCEEDED or {"mode", "links"} <= set(lacks), up.reason
     if up.state is not TaskState.SUCCEEDED:
