@@ -25,7 +25,7 @@ ROOTS = ("laptop", "scratch")
 PATHS = 8
 
 #: A folder in memory, if this machine has one.
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is created in it
 
 SFTP = shutil.which("sftp-server", path="/usr/lib/openssh:/usr/libexec/openssh:/usr/libexec:/usr/lib/ssh")
 
@@ -90,7 +90,7 @@ def test_no_generated_tree_leads_out(base, outside, tmp_path, monkeypatch, kind)
         pytest.skip("There is no sftp-server here; install openssh-sftp-server.")
     transfers, tally = opened(kind, base, tmp_path, monkeypatch), Tally()
     for seed in seeds()[:: KINDS[kind]]:
-        chance = random.Random(f"{kind} {seed}")  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(f"{kind} {seed}")  # noqa: S311 - repeatable, not secret
         tally.trees += 2
         for root, other in (ROOTS, ROOTS[::-1]):
             plant(chance, os.path.join(base, root), base, root, other)
@@ -113,7 +113,7 @@ def test_no_link_that_is_swapped_in_leads_out(base, outside, tmp_path, monkeypat
     """While a process keeps replacing folders and files with links, no request touches anything outside the roots."""
     transfers, tally = opened(kind, base, tmp_path, monkeypatch), Tally()
     for seed in seeds():
-        chance = random.Random(f"{kind} swapped {seed}")  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(f"{kind} swapped {seed}")  # noqa: S311 - repeatable, not secret
         tally.trees += 2
         for root, other in (ROOTS, ROOTS[::-1]):
             plant(chance, os.path.join(base, root), base, root, other)

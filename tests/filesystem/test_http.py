@@ -26,7 +26,7 @@ from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
 CONTENT = os.urandom(3 << 20)
-SECRET = "Bearer hush"  # noqa: S105 - no secret, and that is what is tested
+SECRET = "Bearer hush"  # noqa: S105 - not a real secret
 
 
 class Quiet(WSGIRequestHandler):
@@ -284,7 +284,7 @@ def encoded(request, **headers):
 def test_a_file_that_is_kept_compressed_arrives_as_it_is_kept(transfers, web, tmp_path, ranges):
     """A content encoding is not decoded: sizes, ranges and checksums are those of the stored bytes."""
     length = {"Content-Encoding": "gzip"}
-    whole = lambda _: Response(iter([STORED]), headers=length)  # noqa: E731 - beside the other one
+    whole = lambda _: Response(iter([STORED]), headers=length)  # noqa: E731 - used below
     web.answers["/data/t.csv"] = (lambda request: encoded(request, ETag='"1"')) if ranges else whole
     assert fetch(transfers, "/t.csv").state.name == "SUCCEEDED"
     assert (tmp_path / "t.csv").read_bytes() == STORED
@@ -414,7 +414,7 @@ def test_a_size_that_is_not_told_leaves_nothing_alone(transfers, web, tmp_path, 
 def test_a_length_that_head_gets_wrong_is_not_believed(transfers, web, tmp_path):
     """The complete file arrives even if HEAD reports a wrong length."""
     known = web.file
-    lying = lambda _: Response("", headers={"Content-Length": "4"})  # noqa: E731 - beside the other one
+    lying = lambda _: Response("", headers={"Content-Length": "4"})  # noqa: E731 - used below
     web.file = lambda request: lying(request) if request.method == "HEAD" else known(request)
     assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
     assert (tmp_path / "f.dat").read_bytes() == CONTENT

@@ -26,7 +26,7 @@ ABLE = ("fsync@openssh.com", "limits@openssh.com")
 
 def subsets():
     """No lack, all, each alone, and random sets; CHILTEPIN_SERVERS sets their number."""
-    chance = random.Random(15)  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(15)  # noqa: S311 - repeatable, not secret
     yield from ((), LACKS)
     yield from ((lack,) for lack in LACKS)
     for _ in range(int(os.environ.get("CHILTEPIN_SERVERS", "8"))):

@@ -1,4 +1,4 @@
-"""Copies within one machine: parts, holes, checksums from outside, and what is left of a run that was killed."""
+"""Copies within one machine: parts, holes, external checksums, and leftovers of killed runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.model import TaskHandle, TaskState
 from chiltepin.transfers.arguments import transfer_request
 
-#: Copies a file or folder, and stops at check number sys.argv[4], two for each part, until a line is written to it.
+#: Copies a file or folder and pauses at check number sys.argv[4], of two per part, until it reads a line.
 STOPPING = """
 import sys, threading
 from chiltepin.transfers.arguments import transfer_request
@@ -58,7 +58,7 @@ work = Stopping(request, None, lambda: AdaptivePool(MoverThreads()), threading.E
 print("done", flush=True)
 """
 
-#: Begins three drafts in a folder and waits.
+#: Creates three temporary files and waits.
 WRITING = """
 import os, sys
 from chiltepin.backends.filesystem.local.store import LocalStore
@@ -71,7 +71,7 @@ sys.stdin.readline()
 
 @contextmanager
 def stopped(code: str, *arguments: str):
-    """A process in the middle of its work; it is killed at the end."""
+    """Run a process up to its pause, and kill it at the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -86,12 +86,12 @@ def stopped(code: str, *arguments: str):
 
 
 def left(disk, folder: str = "/") -> list[str]:
-    """The files of scratch that are no data."""
+    """Return the temporary names in a folder of scratch."""
     return [name for name in os.listdir(disk.path("scratch", folder)) if name.startswith(TEMP_PREFIX)]
 
 
 def copied(disk, name: str, checksum: str = "", do=None, **options) -> TaskRun:
-    """Copy a file of the laptop; ``do`` is called before each part."""
+    """Copy a file from the laptop; ``do`` replaces the task's check."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=name, dst_path=name, **options)
     handle = TaskHandle(backend="x", task_id="x", submission_id="x")
     work = TaskRun(request, handle, lambda: AdaptivePool(MoverThreads()), threading.Event.wait)
@@ -104,7 +104,7 @@ def copied(disk, name: str, checksum: str = "", do=None, **options) -> TaskRun:
 @pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, PART, PART + 1, 3 * PART - 1])
 @pytest.mark.parametrize("verify", [True, False])
 def test_files_of_every_size_arrive(disk, size, verify):
-    """A file arrives whole by each of the ways that its size may choose, and nothing else stays."""
+    """A file of any size arrives complete, with each copy method, and no other file is left."""
     content = os.urandom(size)
     disk.put("laptop", "/f", content)
     status = disk.move("/f", "/f", verify_checksum=verify)
@@ -131,7 +131,7 @@ def test_where_the_kernel_has_no_way_there_is_another(disk, monkeypatch, without
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no disk in memory here")  # noqa: S108 - that disk is meant
 def test_files_go_from_one_disk_to_another(disk, tmp_path):
-    """Large and small files arrive on another disk, to which the kernel has other ways."""
+    """Files of all sizes arrive on another disk, where other system calls copy."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         disk.roots["laptop"] = other
         for name, size in (("large", 2 * PART + 5), ("middle", SMALL + 1), ("small", 5)):
@@ -143,7 +143,7 @@ def test_files_go_from_one_disk_to_another(disk, tmp_path):
 @pytest.mark.parametrize("segments", [[], [0], [PART // 2], [3 * PART - 5], [0, 2 * PART]])
 @pytest.mark.parametrize("size", [PART // 2, 3 * PART])
 def test_holes_stay_holes(disk, segments, size):
-    """A sparse file arrives with its bytes and takes no more room than before."""
+    """A sparse file arrives with the same bytes and stays sparse."""
     with open(disk.path("laptop", "/f"), "wb") as file:
         file.truncate(size)
         for offset in segments:
@@ -158,7 +158,7 @@ def test_holes_stay_holes(disk, segments, size):
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
 @pytest.mark.parametrize("size", [10, SMALL + 1, 2 * PART + 1])
 def test_a_checksum_from_outside_is_met_or_nothing_arrives(disk, algorithm, size):
-    """A file arrives if it has the checksum that was asked for, and else fails and leaves nothing."""
+    """A file arrives if it has the requested checksum; otherwise it fails and leaves nothing."""
     content = os.urandom(size)
     disk.put("laptop", "/f", content)
     right = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest().upper()}"
@@ -172,7 +172,7 @@ def test_a_checksum_from_outside_is_met_or_nothing_arrives(disk, algorithm, size
 
 
 def test_a_checksum_that_cannot_be_checked_is_named(disk):
-    """An algorithm that is not known fails the file, with those that are."""
+    """An unknown algorithm fails the file and lists the supported ones."""
     disk.put("laptop", "/f")
     with pytest.raises(Fault, match="supported: md5, sha1, sha256, sha512"):
         copied(disk, "/f", checksum="crc32:00000000")
@@ -180,7 +180,7 @@ def test_a_checksum_that_cannot_be_checked_is_named(disk):
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_large_file_that_changes_while_it_is_copied_fails(disk, verify):
-    """A source that is written to, or cut, between two parts fails the copy, and nothing arrives."""
+    """A source that is changed or truncated between two parts fails the copy, and nothing arrives."""
     for change in (lambda file: file.truncate(PART), lambda file: file.write(b"new")):
         disk.put("laptop", "/f", os.urandom(3 * PART))
         parts = []
@@ -198,7 +198,7 @@ def test_a_large_file_that_changes_while_it_is_copied_fails(disk, verify):
 
 
 def test_a_killed_copy_of_a_large_file_is_continued(disk):
-    """After kill -9 in the middle, the next run keeps the parts that are whole, and those only."""
+    """After kill -9 during a copy, the next run keeps exactly the intact parts."""
     content = os.urandom(4 * PART + 5)
     disk.put("laptop", "/f", content)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "7"):
@@ -222,7 +222,7 @@ def test_a_killed_copy_of_a_large_file_is_continued(disk):
 
 
 def test_what_was_continued_is_verified_like_any_other(disk):
-    """A run that continues a killed one ends with the right bytes, though the disk turned some of them meanwhile."""
+    """A resumed copy ends with the right bytes even if the disk corrupted some of them in between."""
     content = os.urandom(3 * PART)
     disk.put("laptop", "/f", content)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "5"):
@@ -238,7 +238,7 @@ def test_what_was_continued_is_verified_like_any_other(disk):
 
 
 def test_another_content_does_not_continue_a_killed_copy(disk):
-    """What a killed run left of an older content is swept, and the new content arrives."""
+    """A leftover of older content is removed, and the new content arrives."""
     disk.put("laptop", "/f", os.urandom(3 * PART))
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "5"):
         pass
@@ -250,7 +250,7 @@ def test_another_content_does_not_continue_a_killed_copy(disk):
 
 
 def test_two_that_copy_the_same_large_file_do_not_meet(disk):
-    """While one run is in the middle of a large file, another one copies the same file; both end well."""
+    """Two runs can copy the same large file at the same time, and both succeed."""
     content = os.urandom(3 * PART)
     disk.put("laptop", "/f", content)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "2") as first:
@@ -264,7 +264,7 @@ def test_two_that_copy_the_same_large_file_do_not_meet(disk):
 
 
 def test_many_drafts_share_a_claim_and_are_swept_when_it_is_let_go(disk):
-    """The drafts of a living writer stay, all of them, and all go when it was killed."""
+    """A running writer's temporary files stay; a copy after its death removes them."""
     disk.put("laptop", "/f")
     with stopped(WRITING, disk.roots["scratch"]):
         writing = left(disk)
@@ -276,7 +276,7 @@ def test_many_drafts_share_a_claim_and_are_swept_when_it_is_let_go(disk):
 
 
 def test_a_killed_copy_of_a_tree_leaves_only_whole_files(disk):
-    """After kill -9 in the middle of a tree, its files are whole, and the next run leaves nothing else."""
+    """After kill -9 during a tree copy, its files are complete, and the next run leaves nothing else."""
     for number in range(20):
         disk.put("laptop", f"/d/{number}", b"x" * 100)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "d", "10"):
@@ -290,7 +290,7 @@ def test_a_killed_copy_of_a_tree_leaves_only_whole_files(disk):
 
 
 def test_a_draft_of_somebody_else_is_not_written_to(disk):
-    """A file that is linked under the name of a draft keeps its content."""
+    """A file that is hard-linked as a temporary file keeps its content."""
     disk.put("laptop", "/f", os.urandom(2 * PART))
     here, there = (LocalStore(disk.roots[endpoint]).folder(()) for endpoint in ("laptop", "scratch"))
     with here, there, here.read("f") as reader, there.temp_file("f", size=2 * PART, content_id=reader.content_id):
@@ -305,7 +305,7 @@ def test_a_draft_of_somebody_else_is_not_written_to(disk):
 @pytest.mark.parametrize("size", [1, SMALL + 1, 2 * PART])
 @pytest.mark.parametrize("after", ["nothing", "another"])
 def test_a_temporary_file_that_was_taken_away_fails_its_copy(disk, size, after):
-    """What was swept in the middle of its copy gets no real name, nor does what another run has begun in its place."""
+    """A temporary file that is removed during its copy fails the copy, even if another run has created a new one."""
     disk.put("laptop", "/f", os.urandom(size))
     with LocalStore(disk.roots["laptop"]).folder(()) as here, here.read("f") as reader, ExitStack() as opened:
 
@@ -325,7 +325,7 @@ def test_a_temporary_file_that_was_taken_away_fails_its_copy(disk, size, after):
 
 
 def test_links_between_files_modes_and_times(disk):
-    """Two names of one file become two files; modes are those of new files, times are kept if asked."""
+    """Hard links become two files; modes are those of new files, and times are kept on request."""
     disk.put("laptop", "/d/a", b"same")
     os.link(disk.path("laptop", "/d/a"), disk.path("laptop", "/d/b"))
     os.chmod(disk.path("laptop", "/d/a"), 0o700)
@@ -362,7 +362,7 @@ print((free - facts.f_bavail) * facts.f_bsize < 8 << 20, open(top + "/f", "rb").
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mkfs.btrfs"), reason="only root can mount a btrfs")
 def test_a_disk_that_can_share_blocks_does(tmp_path):
-    """On a disk with reflinks a copy takes no room, and has the same bytes."""
+    """On a disk with reflinks, a copy takes no space and has the same bytes."""
     (tmp_path / "disk").mkdir()
     with open(tmp_path / "image", "wb") as file:
         file.truncate(300 << 20)
@@ -375,7 +375,7 @@ def test_a_disk_that_can_share_blocks_does(tmp_path):
 
 
 def test_a_source_that_was_rewritten_in_place_is_not_continued(disk):
-    """A copy that was killed is not continued with parts of an earlier content of equal size and time."""
+    """A killed copy is not resumed with parts of earlier content of the same size and time."""
     old, new = (os.urandom(4 * PART + 5) for _ in range(2))
     disk.put("laptop", "/f", old)
     facts = os.stat(disk.path("laptop", "/f"))
@@ -385,7 +385,7 @@ def test_a_source_that_was_rewritten_in_place_is_not_continued(disk):
     with open(disk.path("laptop", "/f"), "r+b") as file:
         file.write(new)
     os.utime(disk.path("laptop", "/f"), ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    # As if the change time were too coarse to tell: the leftover is that of this very file.
+    # As if the change time were too coarse to differ: the leftover seems to be of this file.
     with (
         LocalStore(disk.roots["laptop"]).folder(()) as here,
         LocalStore(disk.roots["scratch"]).folder(()) as there,

@@ -1,4 +1,4 @@
-"""Whenever a connection of SFTP is lost, and however, it is made again and the task completes."""
+"""Whenever and however an SFTP connection is lost, it is reopened and the task completes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: A large file, which goes in parts, small ones, and some in folders.
+#: A large file, copied in parts; small files; and files in folders.
 FILES = {"large": os.urandom(9_000_000), "small": b"data" * 1000, "sub/empty": b""} | {
     f"s{folder}/{name}": f"{folder}{name}".encode() * 9 for folder in range(4) for name in "abc"
 }
 
-#: What is at the destination of a mirror before: another small file, and files and folders that the source has not.
+#: Files at the destination of a mirror: an old small file, and files and folders that the source lacks.
 STALE = {"small": b"old", "extra": b"extra", "more/extra": b"more", "s1/extra": b"extra"}
 
 MIRROR = {"recursive": True, "delete_destination_extra": True, "sync_level": "checksum"}
 
-#: What is done: source, destination, path and options; a deletion has no destination.
+#: Source, destination, path and options; a deletion has no destination.
 OPERATIONS = {
     "upload": ("disk", "server", "/d", {"recursive": True}),
     "download": ("server", "disk", "/d", {"recursive": True}),
@@ -39,13 +39,13 @@ OPERATIONS = {
     "delete one file": ("server", "", "/d/small", {}),
 }
 
-#: How many places of each stream are tried besides those of the greeting.
+#: Random positions tried in each stream, besides those in the greeting.
 PLACES = 3
 
 
 @pytest.fixture
 def ssh(tmp_path, monkeypatch):
-    """The command that loses a connection."""
+    """An ssh command that loses connections."""
     if SERVER is None:
         pytest.skip("There is no sftp-server here; install openssh-sftp-server.")
     command = Losing(tmp_path / "bin")
@@ -54,17 +54,17 @@ def ssh(tmp_path, monkeypatch):
 
 
 def files(folder):
-    """Return what is in a folder and below."""
+    """Return the files below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class World:
-    """A folder of this machine and two of the server, in which an operation can be done.
+    """One local folder and two folders of the server, prepared for an operation.
 
     Parameters
     ----------
     folder : Path
-        Where they are.
+        Their parent.
     operation : str
         One of `OPERATIONS`.
     """
@@ -85,7 +85,7 @@ class World:
             file.write_bytes(data)
 
     def do(self):
-        """Do the operation with new connections, without waits; return its status."""
+        """Run the operation with new connections, without waits; return its status."""
         settings = {name: f"sftp://me@host{root}" for name, root in self.roots.items()}
         settings["disk"] = str(self.roots["disk"])
         places = {name: place_of(name, {"url": url, "options": {}}) for name, url in settings.items()}
@@ -101,7 +101,7 @@ class World:
             transfers.close()
 
     def right(self):
-        """Whether the operation was done, and nothing else."""
+        """Return whether the files are as the operation should leave them."""
         if not self.goal:
             return not (self.roots["server"] / self.path[1:]).exists()
         wanted = FILES if self.options.get("recursive") else {"large": FILES["large"]}
@@ -111,7 +111,7 @@ class World:
 @pytest.mark.parametrize("stream", ["replies", "requests"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_connection_that_is_lost_anywhere_is_made_again(ssh, tmp_path, operation, stream):
-    """Wherever the stream of a connection ends, the next one completes the task, and nothing else is left."""
+    """Wherever a connection breaks, the next one completes the task, and no other file is left."""
     assert World(tmp_path / "whole", operation).do().faults == 0
     size = ssh.passed(stream)
     chance = random.Random(operation + stream)  # noqa: S311 - no secret
@@ -133,7 +133,7 @@ def test_a_connection_that_is_lost_anywhere_is_made_again(ssh, tmp_path, operati
     ],
 )
 def test_a_loss_is_told_as_ssh_told_it(ssh, tmp_path, words, told):
-    """The error of a connection that was lost names the host and has the last words of ssh."""
+    """The error of a lost connection names the host and includes ssh's last message."""
     world = World(tmp_path / "world", "download")
     ssh.lose(requests=200, words=words)
     store = SftpStore(f"sftp://me@host{world.roots['server']}", {})
@@ -164,7 +164,7 @@ def test_a_loss_is_told_as_ssh_told_it(ssh, tmp_path, words, told):
     ],
 )
 def test_why_a_host_is_not_reached_is_told_as_ssh_told_it(ssh, tmp_path, words, told, transient):
-    """The error of a connection that did not begin has the reason that ssh gave, and only what stays so is final."""
+    """The error of a failed connection includes ssh's reason and is permanent only for an unknown host name."""
     ssh.lose(replies=0, words=words)
     store = SftpStore(f"sftp://me@host{tmp_path}", {})
     with pytest.raises((ConnectionLostError, Fault)) as caught:
