@@ -1,4 +1,4 @@
-"""Object stores: every key arrives, or is told of, whatever server it is on."""
+"""Object stores: on every server, each key arrives or is reported."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: Servers that keep any key; rclone keeps its objects as files, so that a name has one thing, and an empty folder none.
+#: Servers where one name can be an object and a folder, and folders can be empty; rclone stores objects as files.
 KEEPING = ("moto", "s3rver", *CLOUDS)
 
-#: Keys below a folder that are files and folders at once, also further down.
+#: Keys that are files and folders at once, at several depths.
 SHARED = ("a", "a/x", "a/b", "a/b/c/d", "b")
 
-#: Objects with content under the names of folders.
+#: Objects with content whose keys name folders.
 SLASHED = ("s/", "s/x", "s/t/", "s/t/u/y")
 
-#: Keys of which some folders hold only folders.
+#: Keys in folders that contain only folders.
 DEEP = ("p/q/r/x", "p/q/s/x", "u/v/w/z", "f")
 
 
 @pytest.fixture
 def opened(request, tmp_path, no_aws, monkeypatch):
-    """What makes a bucket on a server of a kind."""
+    """A function that makes a bucket on a server."""
     monkeypatch.setenv("NO_PROXY", "*")
 
     def of(kind):
@@ -48,12 +48,12 @@ def opened(request, tmp_path, no_aws, monkeypatch):
 
 @pytest.fixture(params=["moto", *OTHERS, *CLOUDS])
 def bucket_of_each(request, opened):
-    """A bucket of each server in turn."""
+    """A bucket on each server in turn."""
     return opened(request.param)
 
 
 def between(bucket, other, tmp_path):
-    """Return transfers between a folder of each bucket, ``cloud`` and ``other``, and a folder of the disk."""
+    """Return transfers between a folder of each bucket, ``cloud`` and ``other``, and a folder on disk."""
     (tmp_path / "disk").mkdir(exist_ok=True)
     places = {
         "disk": {"url": f"file://{tmp_path}/disk"},
@@ -77,7 +77,7 @@ def put_all(bucket, keys, top="cloud"):
 
 
 def held(bucket, top="other"):
-    """Return all objects below a folder, but for those that only keep folders."""
+    """Return all objects below a folder, except empty ones."""
     content = {key.removeprefix(f"{top}/t/"): bucket.get(key) for key in sorted(bucket.keys(f"{top}/t/"))}
     return {key: data.decode() for key, data in content.items() if data}
 
@@ -92,10 +92,10 @@ def on_disk(tmp_path):
 @pytest.mark.parametrize("keys", [SHARED, SLASHED, DEEP])
 @pytest.mark.parametrize("level", [None, "checksum"])
 def test_what_an_object_store_can_hold_arrives_in_another(bucket_of_each, tmp_path, keys, level):
-    """Names that are files and folders, and folders with content, arrive, and stay when it is done again."""
+    """Keys that are files and folders, and folder keys with content, arrive; a second mirror copies nothing."""
     bucket = bucket_of_each
     put_all(bucket, keys)
-    # What the source has not, also where it has something of the other kind.
+    # Extra keys, some in folders whose names are files at the source.
     put_all(bucket, ("more", "b/more", "x/more", "f/more"), "other")
     transfers = between(bucket, bucket, tmp_path)
     for _ in range(2):
@@ -108,7 +108,7 @@ def test_what_an_object_store_can_hold_arrives_in_another(bucket_of_each, tmp_pa
     ("source", "target"), [("moto", "azure"), ("azure", "gcs"), ("gcs", "moto"), ("s3rver", "gcs")]
 )
 def test_what_one_object_store_can_hold_arrives_on_another_server(opened, tmp_path, source, target):
-    """From each service to each, all keys that a path can name arrive."""
+    """Between two services, all keys that a path can name arrive."""
     bucket, other = opened(source), opened(target)
     keys = {*SHARED, *SLASHED, *DEEP}
     put_all(bucket, keys)
@@ -120,7 +120,7 @@ def test_what_one_object_store_can_hold_arrives_on_another_server(opened, tmp_pa
 @pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 @pytest.mark.parametrize("keys", [SHARED, SLASHED])
 def test_what_a_disk_cannot_hold_is_told_and_nothing_is_lost(bucket_of_each, tmp_path, keys):
-    """Of a file and a folder of one name a disk has one; the task fails with a sentence, and removes nothing."""
+    """A mirror to a disk of keys that a disk cannot store fails with the reason and removes nothing."""
     bucket = bucket_of_each
     put_all(bucket, keys)
     kept = {"more": "old", "a/old": "old", "s/old": "old"}
@@ -140,7 +140,7 @@ def test_what_a_disk_cannot_hold_is_told_and_nothing_is_lost(bucket_of_each, tmp
 
 
 def test_folders_that_hold_only_folders_are_not_left_out(bucket_of_each, tmp_path):
-    """They are listed, mirrored and deleted, however the server lists them, and nothing that is there is removed."""
+    """Folders that contain only folders are listed, mirrored and deleted, however the server lists them."""
     bucket = bucket_of_each
     put_all(bucket, DEEP)
     transfers = between(bucket, bucket, tmp_path)
@@ -159,7 +159,7 @@ def test_folders_that_hold_only_folders_are_not_left_out(bucket_of_each, tmp_pat
 
 @pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_what_other_programs_keep_folders_by(bucket_of_each, tmp_path):
-    """An empty ``folder/`` is an empty folder; ``folder_$folder$``, as Hadoop had it, is an empty file; both arrive."""
+    """An empty ``folder/`` arrives as an empty folder, and Hadoop's ``folder_$folder$`` as an empty file."""
     bucket = bucket_of_each
     for key in ("empty/", "old_$folder$", "full/", "full/x", "deep/er/", "", "full_$folder$"):
         bucket.put(f"cloud/t/{key}", b"x" if key.endswith("x") else b"")
@@ -179,7 +179,7 @@ def test_what_other_programs_keep_folders_by(bucket_of_each, tmp_path):
 
 @pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_both_of_one_name_are_deleted_and_copied_by_it(bucket_of_each, tmp_path):
-    """A path of a file and a folder: recursive copies the folder, and deletes both; without it, it is the file."""
+    """For a path of a file and a folder, recursive copies the folder or deletes both; otherwise it is the file."""
     bucket = bucket_of_each
     put_all(bucket, ("a", "a/x", "b", "b/x", "ab"))
     transfers = between(bucket, bucket, tmp_path)
@@ -193,7 +193,7 @@ def test_both_of_one_name_are_deleted_and_copied_by_it(bucket_of_each, tmp_path)
 
 @pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_a_mirror_of_a_disk_takes_the_place_of_either(bucket_of_each, tmp_path):
-    """A file goes in the place of an object, a folder, or both; a mirror leaves only what the disk has."""
+    """A mirror replaces an object, a folder, or both of one name, and leaves only the disk's files."""
     bucket = bucket_of_each
     put_all(bucket, ("a", "a/x", "b/x", "c", "d", "d/x"), "other")
     top = tmp_path / "disk" / "t"
@@ -208,7 +208,7 @@ def test_a_mirror_of_a_disk_takes_the_place_of_either(bucket_of_each, tmp_path):
 
 
 def test_names_that_are_alike_are_kept_apart(bucket_of_each, tmp_path):
-    """Keys that differ in the case or in the form of Unicode alone are objects of their own, also for a mirror."""
+    """Keys that differ only in case or Unicode normalization stay separate objects, also in a mirror."""
     bucket = bucket_of_each
     keys = ("A", "a", "D/x", "d/x", "\u00e9", "e\u0301", "\u212b", "\u00c5", "stra\u00dfe", "STRASSE", "a ", "a\u00a0")
     put_all(bucket, keys)
@@ -221,7 +221,7 @@ def test_names_that_are_alike_are_kept_apart(bucket_of_each, tmp_path):
 
 @pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_a_key_of_1024_bytes_is_the_longest(bucket_of_each, tmp_path):
-    """A path whose key has 1,024 bytes goes there and back; a longer one fails with a sentence, and leaves nothing."""
+    """A file whose key has 1,024 bytes arrives; one with a longer key fails and leaves nothing."""
     bucket, transfers = bucket_of_each, between(bucket_of_each, bucket_of_each, tmp_path)
     steps = ["\u00e9" * 100] * 5
     longest = "/".join([*steps, "x" * (1024 - len(b"other/t/") - 5 * 201)])
@@ -236,7 +236,7 @@ def test_a_key_of_1024_bytes_is_the_longest(bucket_of_each, tmp_path):
 
 
 def test_a_name_that_is_not_utf8_is_refused_and_keeps_what_is_there(bucket_of_each, tmp_path):
-    """Files and folders with such names fail by themselves; their neighbours arrive, and a mirror removes nothing."""
+    """Files with names that are not UTF-8 fail, other files arrive, and a mirror removes nothing."""
     bucket = bucket_of_each
     put_all(bucket, ("more",), "other")
     top = tmp_path / "disk" / "t"
@@ -251,7 +251,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_keeps_what_is_there(bucket_of_ea
 
 @pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_what_only_begins_like_the_root_is_never_touched(bucket_of_each, tmp_path):
-    """An object with the name of the root, and names that begin alike, are neither listed, copied nor removed."""
+    """An object named like the root, and keys that only share its prefix, are not listed, copied or removed."""
     bucket = bucket_of_each
     beside = ("other", "otherwise/t/x", "other2", "cloud", "clouds/t/x")
     for key in beside:
@@ -272,7 +272,7 @@ def test_what_only_begins_like_the_root_is_never_touched(bucket_of_each, tmp_pat
 
 @pytest.mark.parametrize("page", [1, 2, 3])
 def test_a_listing_that_changes_between_its_pages(bucket, tmp_path, page):
-    """What is there all the time arrives, whatever is added and removed while the pages are read."""
+    """Objects that exist throughout arrive, whatever is added and removed between the pages."""
     kept = [f"{number:02}/k" if number % 3 else f"{number:02}" for number in range(0, 20, 2)]
     put_all(bucket, kept)
     numbers = iter(range(1, 20, 2))
@@ -295,7 +295,7 @@ def test_a_listing_that_changes_between_its_pages(bucket, tmp_path, page):
     assert {key: key for key in kept}.items() <= on_disk(tmp_path).items()
 
 
-# s3rver keeps its objects as files, and takes no such key.
+# s3rver stores objects as files and rejects such a key.
 @pytest.mark.parametrize("bucket_of_each", ["moto", *CLOUDS], indirect=True)
 def test_a_key_that_no_path_can_hold_stops_a_mirror_of_any_server(bucket_of_each, tmp_path):
     """An object ``sub//x`` is counted as skipped, and the mirror removes nothing."""
@@ -309,7 +309,7 @@ def test_a_key_that_no_path_can_hold_stops_a_mirror_of_any_server(bucket_of_each
 
 @pytest.mark.parametrize("key", ["bad\x01", "bad\x01/x", "tab\t/x"])
 def test_a_name_that_a_listing_cannot_hold_stops_a_mirror(bucket, tmp_path, key):
-    """Control characters in a name: the object, or all in the folder, is counted as skipped, and nothing is removed."""
+    """An object or folder with a control character in its name is counted as skipped, and nothing is removed."""
     put_all(bucket, ("x", key))
     put_all(bucket, ("more",), "other")
     (tmp_path / "disk" / "t").mkdir(parents=True)
@@ -322,7 +322,7 @@ def test_a_name_that_a_listing_cannot_hold_stops_a_mirror(bucket, tmp_path, key)
 
 
 def test_a_source_that_cannot_be_looked_at_removes_nothing(bucket, tmp_path):
-    """Where it is not known whether a file is a folder too, a mirror does not remove the folder at the destination."""
+    """If the source cannot tell whether a file is also a folder, a mirror keeps the destination's folder."""
     put_all(bucket, ("a", "a/x"))
     (tmp_path / "disk" / "t" / "a").mkdir(parents=True)
     (tmp_path / "disk" / "t" / "a" / "old").write_text("old")

@@ -1,4 +1,4 @@
-"""Generated trees with any names on disks and behind SFTP servers: what lies in the folder is what arrives."""
+"""Generated trees with arbitrary names, on disks and SFTP servers: exactly the folder's files arrive."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: rclone lists a name under another one where it holds a control character or is not UTF-8; its own tests tell.
+#: Not rclone, which lists names with control characters or invalid UTF-8 under other names.
 KINDS = ["folder", "openssh", "asyncssh"]
 
 
 @pytest.fixture(params=KINDS)
 def there(request, tmp_path, ssh_server):  # noqa: F811 - that fixture
-    """An endpoint, and its folder."""
+    """The settings of an endpoint, and its folder."""
     folder = tmp_path / "there"
     if request.param == "asyncssh":
         (tmp_path / "server").mkdir()
@@ -35,14 +35,14 @@ def there(request, tmp_path, ssh_server):  # noqa: F811 - that fixture
 
 
 def found(folder):
-    """What ``find`` says is in a folder."""
+    """Return the files that ``find`` lists."""
     said = subprocess.run(["find", ".", "-type", "f", "-print0"], cwd=folder, check=True, capture_output=True).stdout
     return {name.removeprefix(b"./") for name in said.split(b"\0") if name}
 
 
 @pytest.mark.timeout(3600)
 def test_a_tree_of_any_names_goes_there_and_back(there, tmp_path):
-    """Of generated trees all arrives, byte for byte, and comes back; what is too much goes, and nothing else."""
+    """Generated trees arrive and return byte for byte; a mirror removes extra files and nothing else."""
     settings, root = there
     here = tmp_path / "here"
     here.mkdir()
@@ -56,7 +56,7 @@ def test_a_tree_of_any_names_goes_there_and_back(there, tmp_path):
     for seed in seeds(4):
         for name, names in ((f"{seed}", 12), (f"other{seed}", 6)):
             (here / name).mkdir()
-            odd_tree(random.Random(f"{seed} {name}"), here / name, names)  # noqa: S311 - to be repeated
+            odd_tree(random.Random(f"{seed} {name}"), here / name, names)  # noqa: S311 - repeatable
         move("here", "there", f"/{seed}", "/tree")
         move("here", "there", f"/{seed}", "/tree", delete_destination_extra=True)
         wanted = files_of(here / f"{seed}")

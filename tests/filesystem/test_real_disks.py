@@ -1,4 +1,4 @@
-"""Small real disks that are full, out of quota, read-only, torn or closed: what is told, what is left, what is next."""
+"""Small real disks that are full, over quota, read-only, damaged or closed: errors, leftovers and re-runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def done(machine):
-    """Do something in the process with the separate disks; without such a disk, the test is skipped."""
+    """Run a function in the process with the separate mounts; skip the test where a disk is missing."""
 
     def do(function, *arguments):
         try:
@@ -38,19 +38,19 @@ def done(machine):
 
 @contextmanager
 def ends(disk, end="scratch"):
-    """Two endpoints, of which one is a disk and the other a folder."""
+    """Yield two endpoints, one on a disk and one in a folder."""
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o777)  # noqa: S103 - the user of the test may write there
         yield world_of(dict.fromkeys(("laptop", "scratch"), top) | {end: disk})
 
 
 def outcome(status):
-    """What of a status is compared."""
+    """Return the fields of a status to compare."""
     return status.state.name, status.code, status.files_done, status.faults, status.reason
 
 
 def contents(folder):
-    """All files below a folder, drafts included: path and content, cut to what tells them apart."""
+    """Return all files below a folder, even temporary ones: path, size and first three bytes."""
     found = {}
     for above, _, names in os.walk(folder):
         for name in names:
@@ -67,7 +67,7 @@ def put(folder, name, content):
 
 
 def fill_up(disk, room):
-    """Leave so much room on a disk, and no more."""
+    """Fill a disk so that only ``room`` bytes are free."""
     with open(f"{disk}/filler", "wb") as filler:
         os.sync()
         facts = os.statvfs(disk)
@@ -80,8 +80,8 @@ def fill_up(disk, room):
 
 
 def on_a_full_disk(kind, size, large):
-    """Copy a file and a tree to a disk with little room; make room there, and copy the tree again."""
-    # No room is kept for root.
+    """Copy a file and a tree to a nearly full disk; free space there, and copy the tree again."""
+    # Reserve no space for root.
     whole = ("-m", "0") if kind.startswith("ext") else ()
     with mounted(kind, size, *whole) as disk, ends(disk) as world:
         put(world.roots["laptop"], "large", b"new" * (large // 3))
@@ -102,13 +102,13 @@ def on_a_full_disk(kind, size, large):
 @pytest.mark.parametrize("large", [2_100_000, 30_000_000])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_full_disk(done, kind, large):
-    """What does not fit fails, gives its room back and leaves what was there; with room, a re-run completes it."""
+    """A file that does not fit fails, frees its space and leaves the old file; a re-run with space completes."""
     alone, after, tree, half, listed, freed, again, left = done(on_a_full_disk, kind, KINDS[kind] + 16, large)
     assert alone[:4] == ("FAILED", "NO_SPACE_LEFT", 0, 1)
     assert alone[4].endswith("No space left on device; make room there, then run it again.")
     assert after.keys() == {"large", "filler"}
     assert after["large"] == (3, b"old")
-    # A file that is being written when another one finds no space finds none, too; no other one is begun.
+    # Files already being written also run out of space; no further file is started.
     assert tree[:2] == ("FAILED", "NO_SPACE_LEFT")
     assert tree[2] == len(half)
     assert len(half) + tree[3] < 40
@@ -120,7 +120,7 @@ def test_a_full_disk(done, kind, large):
 
 
 def without_inodes(kind, *options):
-    """Copy many files to a disk that has room and few inodes; delete some, and copy again."""
+    """Copy many files to a disk with space but few inodes; delete some, and copy again."""
     with mounted(kind, 8, *options) as disk, ends(disk) as world:
         for number in range(100):
             put(world.roots["laptop"], f"d/{number}", b"")
@@ -135,7 +135,7 @@ def without_inodes(kind, *options):
 
 @pytest.mark.parametrize(("kind", "option"), [("tmpfs", ("nr_inodes=140",)), ("ext4", ("-N", "140"))])
 def test_a_disk_without_inodes(done, kind, option):
-    """A disk that can hold no more files is a full one."""
+    """A disk without free inodes is reported as full."""
     first, half, again, left = done(without_inodes, kind, *option)
     assert first[:2] == ("FAILED", "NO_SPACE_LEFT")
     assert 0 < first[2] == half < 100
@@ -144,7 +144,7 @@ def test_a_disk_without_inodes(done, kind, option):
 
 
 def out_of_quota():
-    """Copy to a part of a btrfs that may hold ten megabytes; have the limit lifted, and copy again."""
+    """Copy to a btrfs subvolume with a limit of 10 MiB; lift the limit, and copy again."""
     with mounted("btrfs", 150) as disk, ends(f"{disk}/part") as world:
         for words in (["quota", "enable", disk], ["subvolume", "create", f"{disk}/part"]):
             subprocess.run(["btrfs", *words], check=True, capture_output=True)
@@ -164,7 +164,7 @@ def out_of_quota():
 
 
 def test_a_quota(done):
-    """A quota that is used up fails the task with QUOTA_EXCEEDED, and nothing half is left; a re-run completes it."""
+    """An exceeded quota fails the task with QUOTA_EXCEEDED and leaves no partial file; a re-run completes it."""
     alone, after, tree, half, again, left = done(out_of_quota)
     assert alone[:4] == ("FAILED", "QUOTA_EXCEEDED", 0, 1)
     assert alone[4].endswith("Disk quota exceeded; make room there, then run it again.")
@@ -177,7 +177,7 @@ def test_a_quota(done):
 
 
 def read_only(kind):
-    """Do everything on a disk that is mounted read-only, and again when it is not any more."""
+    """Run each operation on a disk that is mounted read-only, and again when it is writable."""
     with mounted(kind, KINDS[kind]) as disk, ends(disk) as world:
         for number in range(5):
             put(world.roots["laptop"], f"d/{number}", b"new")
@@ -205,7 +205,7 @@ def read_only(kind):
 
 @pytest.mark.parametrize("kind", ["ext4", "btrfs", "tmpfs"])
 def test_a_read_only_disk(done, kind):
-    """A disk that is mounted read-only can be listed and copied from; all else fails, is counted, changes nothing."""
+    """A read-only disk can be listed and copied from; every other operation fails and changes nothing."""
     first, left, unchanged, from_it, listed, again, now = done(read_only, kind)
     assert [status[:4] for status in first] == [
         ("FAILED", "PERMISSION_DENIED", 0, 1),
@@ -225,7 +225,7 @@ def test_a_read_only_disk(done, kind):
 
 
 def sparse(kind):
-    """Copy a file of holes, larger than its disk, with a few bytes in them."""
+    """Copy a sparse file that is larger than the disk."""
     with mounted(kind, KINDS[kind]) as disk, ends(disk) as world:
         end = (KINDS[kind] + 20) << 20
         with open(world.path("laptop", "/f"), "wb") as file:
@@ -242,7 +242,7 @@ def sparse(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sparse_file_that_is_larger_than_its_disk(done, kind):
-    """Holes need no room, at the end neither."""
+    """Holes take no space, even at the end."""
     state, whole, room, read = done(sparse, kind)
     assert (state, whole) == ("SUCCEEDED", True)
     assert room < 1 << 20
@@ -259,7 +259,7 @@ def torn():
         os.sync()
         with open(f"{disk}/d/large", "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        # What a device with bad blocks says, a loop device says of what its file does not have any more.
+        # For the missing end of its file, a loop device reports the same error as a device with bad blocks.
         os.truncate(f"{os.path.dirname(disk)}/image", 12 << 20)
         tree = outcome(world.move("/d", "/d", recursive=True))
         alone = outcome(world.move("/d/large", "/alone"))
@@ -272,7 +272,7 @@ def torn():
 
 
 def test_a_device_with_bad_blocks(done):
-    """A file that a real disk cannot read to its end fails; what was at its destination stays, the others arrive."""
+    """A file that a disk cannot read to its end fails, its old destination stays, and other files arrive."""
     tree, alone, left, listed = done(torn)
     assert tree[:4] == ("FAILED", "ENDPOINT_ERROR", 5, 1)
     assert "/d/large on endpoint 'laptop' to " in tree[4]
@@ -283,7 +283,7 @@ def test_a_device_with_bad_blocks(done):
 
 
 def immutable():
-    """Delete and replace files that not even root may change."""
+    """Replace and delete files, one of them immutable."""
     with mounted("ext4", 16) as disk, ends(disk) as world:
         for name in ("d/fixed", "d/free"):
             put(disk, name, b"old")
@@ -304,7 +304,7 @@ def _flags(path, flags):
 
 
 def test_a_file_that_may_not_be_changed(done):
-    """A file that is immutable is neither replaced nor deleted; the others are."""
+    """An immutable file is neither replaced nor deleted; other files are."""
     moved, removed, left = done(immutable)
     assert moved[:4] == ("FAILED", "PERMISSION_DENIED", 1, 1)
     assert removed[:4] == ("FAILED", "PERMISSION_DENIED", 1, 1)
@@ -313,13 +313,13 @@ def test_a_file_that_may_not_be_changed(done):
 
 @pytest.fixture
 def as_somebody(done):
-    """Do something as a user who is not root."""
+    """Run a function that acts as an unprivileged user."""
     return done if not os.geteuid() else lambda function, *arguments: function(*arguments)
 
 
 @contextmanager
 def other_user():
-    """Be a user with no special rights."""
+    """Act as an unprivileged user."""
     root = not os.geteuid()
     if root:
         try:
@@ -337,9 +337,9 @@ CLOSED = (("unreadable", 0o000), ("closed", 0o000), ("names-only", 0o444), ("no-
 
 
 def without_permission():
-    """Copy, list and delete a tree of which some may not be read or written to, and again when they may."""
+    """Copy, list and delete a tree without permission for some of it, and again with permission."""
     with tempfile.TemporaryDirectory() as top:
-        os.chmod(top, 0o777)  # noqa: S103 - for everybody
+        os.chmod(top, 0o777)  # noqa: S103 - for all users
         roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
         os.umask(0)
         with other_user():
@@ -364,7 +364,7 @@ def without_permission():
             kept = set(contents(roots["laptop"]))
             for end, names in (("laptop", CLOSED[1:3]), ("scratch", CLOSED[3:])):
                 for name, _ in names:
-                    os.chmod(f"{roots[end]}/d/{name}", 0o777)  # noqa: S103 - what is tried is over
+                    os.chmod(f"{roots[end]}/d/{name}", 0o777)  # noqa: S103 - for the cleanup
             again = [
                 outcome(world.move("/d", "/d", recursive=True))[:4],
                 outcome(world.remove("/d", "laptop", recursive=True))[:2],
@@ -373,7 +373,7 @@ def without_permission():
 
 
 def test_what_somebody_may_not(as_somebody):
-    """Of a tree, what may not be read or written to fails, each is told and counted; the rest arrives, and goes."""
+    """Files and folders without permission fail and are counted one by one; the rest is copied and deleted."""
     first, alone, arrived, listed, refused, removed, kept, again, left = as_somebody(without_permission)
     assert first[:4] == ("FAILED", "PERMISSION_DENIED", 2, 4)
     assert "Permission denied; check the permissions of the user running the transfer." in first[4]
@@ -384,7 +384,7 @@ def test_what_somebody_may_not(as_somebody):
     assert arrived == {"d/f", "d/sub/f"}
     assert listed == {"f": "file"}
     assert refused.startswith("Listing /d/closed on endpoint 'laptop': Permission denied; check the")
-    # The right to write to a folder includes deleting files that cannot be read.
+    # Write permission for a folder includes deleting unreadable files in it.
     assert removed[:4] == ("FAILED", "PERMISSION_DENIED", 4, 2)
     assert kept == {"d/names-only/f"}
     assert again == [("SUCCEEDED", "", 2, 0), ("SUCCEEDED", "")]
@@ -393,9 +393,9 @@ def test_what_somebody_may_not(as_somebody):
 
 
 def through_closed_folders():
-    """Copy, list, mirror and delete through folders that may be entered and not listed."""
+    """Copy, list, mirror and delete through folders that can be entered but not listed."""
     with tempfile.TemporaryDirectory() as top:
-        os.chmod(top, 0o777)  # noqa: S103 - for everybody
+        os.chmod(top, 0o777)  # noqa: S103 - for all users
         roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
         os.umask(0)
         with other_user():
@@ -422,12 +422,12 @@ def through_closed_folders():
                 refused = str(err)
             deleted = outcome(world.remove("/drop", recursive=True))[:2]
             for path, _ in reversed(closed):
-                os.chmod(path, 0o777)  # noqa: S103 - what is tried is over
+                os.chmod(path, 0o777)  # noqa: S103 - for the cleanup
         return named, mirrored, refused, deleted, contents(roots["scratch"])
 
 
 def test_folders_that_may_be_entered_and_not_listed(as_somebody):
-    """What is named is copied through them, as cp does; a listing fails for that folder alone, and removes nothing."""
+    """A named file in such a folder is copied, as by cp; a listing fails only for that folder and removes nothing."""
     named, mirrored, refused, deleted, left = as_somebody(through_closed_folders)
     assert named == [("SUCCEEDED", "")] * 5
     assert mirrored == ("FAILED", "PERMISSION_DENIED", 1, 1)
@@ -441,7 +441,7 @@ def test_folders_that_may_be_entered_and_not_listed(as_somebody):
     }
 
 
-#: What disks over FUSE lack, and what becomes of a copy there.
+#: What FUSE disks lack, and the outcome of a copy to them.
 LACKS = {
     ("order", "direct"): "SUCCEEDED",
     ("wronly", "direct"): "SUCCEEDED",
@@ -454,7 +454,7 @@ LACKS = {
 
 
 def on_a_disk_that_lacks(program, modes):
-    """Copy files of all sizes and a tree to a disk that can less, twice, with their times."""
+    """Copy files of all sizes and a tree, with times, twice to a disk without some features."""
     with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *modes) as faulty:
         os.mkdir(f"{top}/laptop")
         for name, size in (("empty", 0), ("small", 5), ("middle", 400_000), ("large", 20_000_000)):
@@ -504,7 +504,7 @@ def on_rclone():
 
 
 def test_a_folder_that_rclone_mounts(done):
-    """Files of all sizes arrive where rclone takes them in order only, and nothing else is left there."""
+    """Files of all sizes arrive on an rclone mount, which is written in order, and nothing else is left."""
     said, left = done(on_rclone)
     assert [status[:3] for status in said] == [("SUCCEEDED", "", number) for number in (1, 3, 0, 1)]
     assert left == {
@@ -517,7 +517,7 @@ def test_a_folder_that_rclone_mounts(done):
 
 @pytest.mark.parametrize("modes", LACKS, ids="-".join)
 def test_a_disk_that_can_less(done, faulty, modes):
-    """A disk that takes files in order only, or does not replace, is written to in another way; else it is told."""
+    """Disks without random writes or replacing renames are written in another way; other gaps are reported."""
     said, whole = done(on_a_disk_that_lacks, faulty, modes)
     if LACKS[modes] == "SUCCEEDED":
         assert {status[:2] for status in said} == {("SUCCEEDED", "")}

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and what ends the waiting."""
+"""Which errors are retried, how often, and what ends the wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ fsspec.register_implementation("flaky", Flaky)
 
 
 def flaky_world(pause) -> World:
-    """Two endpoints on a filesystem that fails when it is told, where time passes as the caller says."""
+    """Return two endpoints on a filesystem that fails on demand, with ``pause`` for its waits."""
     top = f"/{uuid.uuid4().hex}"
     roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
     for root in roots.values():
@@ -36,7 +36,7 @@ def flaky_world(pause) -> World:
 
 @pytest.fixture
 def waits():
-    """The seconds that were waited before each try but the first."""
+    """The seconds waited before each retry."""
     return []
 
 
@@ -48,7 +48,7 @@ def world(waits):
 
 @pytest.mark.parametrize("recursive", [False, True])
 def test_what_may_pass_is_tried_again_after_longer_and_longer_waits(world, waits, recursive):
-    """Connections that break are made again, each time is a fault, and the task succeeds."""
+    """Lost connections are retried, each counts as a fault, and the task succeeds."""
     world.put("laptop", "/d/f", b"data")
     Flaky.trouble.extend([ConnectionResetError(), TimeoutError(), ConnectionResetError()])
     path = "/d" if recursive else "/d/f"
@@ -59,7 +59,7 @@ def test_what_may_pass_is_tried_again_after_longer_and_longer_waits(world, waits
 
 
 def test_what_will_not_pass_is_not_tried_again(world, waits):
-    """An error that stays fails its file at once, and only that."""
+    """A permanent error fails only its file, and at once."""
     for name in "abc":
         world.put("laptop", f"/d/{name}", b"data")
     Flaky.trouble.append(PermissionError())
@@ -69,7 +69,7 @@ def test_what_will_not_pass_is_not_tried_again(world, waits):
 
 
 def test_it_is_given_up_after_some_tries(world, waits):
-    """A trouble that lasts fails the file, with the last error, and each try was a fault."""
+    """A persistent error fails the file with the last error, and each try is a fault."""
     world.put("laptop", "/d/f", b"data")
     Flaky.trouble.extend([ConnectionResetError(104, "reset") for _ in range(TRIES + 5)])
     status = world.move("/d", "/d", recursive=True)
@@ -78,7 +78,7 @@ def test_it_is_given_up_after_some_tries(world, waits):
 
 
 def test_cancelling_ends_the_waiting(waits):
-    """A task that waits for its next try stops at once when it is cancelled."""
+    """Cancelling a task that waits for its next try ends the wait."""
     waiting, stopped = threading.Event(), []
 
     def pause(stopping: threading.Event, seconds: float) -> None:
@@ -100,7 +100,7 @@ def test_cancelling_ends_the_waiting(waits):
 
 
 def test_a_remote_destination_is_listed_once_and_not_asked_for_each_file(world):
-    """A tree that is synced again asks an object store for no single file, and copies nothing."""
+    """Syncing a tree again makes no request for single files and copies nothing."""
     for number in range(50):
         world.put("laptop", f"/d/{number}", b"data")
     assert world.move("/d", "/d", recursive=True, sync_level="size").files_done == 50

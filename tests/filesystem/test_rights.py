@@ -1,4 +1,4 @@
-"""Who may read a file that has replaced another one: the same as after ``cp``."""
+"""Permissions of files that replace others: the same as after ``cp``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MODES = (0o600, 0o640, 0o644, 0o660, 0o664, 0o755, 0o444, 0o400, 0o000, 0o777, 0
 
 
 def facts(path):
-    """Mode and owners of a file."""
+    """Return a file's mode, owner and group."""
     found = os.stat(path)
     return oct(found.st_mode & 0o7777), found.st_uid, found.st_gid
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_replaced_file_keeps_its_rights(disk, size):
-    """Mode and owners are those of the file before, as after cp, alone and in a tree; a new file has the usual ones."""
+    """A replaced file keeps its mode, owner and group, as after cp, alone and in a tree; a new file gets defaults."""
     disk.put("laptop", "/new", b"x" * size)
     others = (1234, 2345) if not os.geteuid() else (os.geteuid(), os.getegid())
     wanted = {}
@@ -48,7 +48,7 @@ def test_a_replaced_file_keeps_its_rights(disk, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("bits", [0o4755, 0o2755, 0o6711, 0o1644])
 def test_a_replaced_file_runs_as_nobody_else(disk, size, bits):
-    """Setuid, setgid and sticky bits go when a file gets another content, as the kernel drops them."""
+    """Replacing a file clears its setuid, setgid and sticky bits."""
     disk.put("laptop", "/f", b"x" * size)
     disk.put("scratch", "/f", b"old")
     os.chmod(disk.path("scratch", "/f"), bits)
@@ -57,14 +57,14 @@ def test_a_replaced_file_runs_as_nobody_else(disk, size, bits):
 
 
 def acl(path):
-    """The entries of an access list."""
+    """Return the entries of an access control list."""
     told = subprocess.run(["getfacl", "-cnp", path], capture_output=True, text=True, check=True).stdout
     return sorted(line.split("\t")[0] for line in told.split("\n") if line)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_replaced_file_keeps_its_access_list(disk, size):
-    """An access list stays, and a default one of the folder lets no other user read what only a group may read."""
+    """A replaced file keeps its access control list, and a default list of the folder adds no users to it."""
     if shutil.which("setfacl") is None:
         pytest.skip("there is no setfacl here")
     for name in ("listed", "plain"):

@@ -1,6 +1,6 @@
-"""Roots by other names, and walks that meet themselves: bind mounts, links, `..`.
+"""Roots under other names, and folders copied into themselves: bind mounts, links, `..`.
 
-CHILTEPIN_TREES asks for more of the generated layouts; each is mounted in a process with a separate mount namespace.
+CHILTEPIN_TREES sets the number of generated layouts, each mounted in a process with a separate mount namespace.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOLDERS = ("p", "p/q", "p/q/r", "p/s", "t", "t/u")
 
 @pytest.fixture
 def done(machine):
-    """Do something in the process with the separate mounts."""
+    """Run a function in the process with the separate mounts."""
 
     def do(function, *arguments):
         try:
@@ -36,14 +36,14 @@ def done(machine):
 
 
 def bound(folder, name):
-    """Give a folder a second name."""
+    """Bind-mount a folder."""
     os.makedirs(name, exist_ok=True)
     if subprocess.run(["mount", "--bind", folder, name], capture_output=True, check=False).returncode:
         raise NoDiskError("no folder can be mounted a second time here (mount --bind)")
 
 
 def named_again(chance, top, folder, number):
-    """Return a second name for a folder of the disk: through a bind mount of it or of one above, a link, or ``..``."""
+    """Return a path to a folder of the disk, perhaps through ``..`` or a bind mount or link of it or a parent."""
     above = chance.choice([folder[:at] for at, letter in enumerate(f"{folder}/") if letter == "/"])
     rest = folder[len(above) :]
     other = f"{top}/other{number}"
@@ -58,8 +58,8 @@ def named_again(chance, top, folder, number):
 
 
 def layout(seed):
-    """Delete and mirror on one layout of roots; return how many roots lost what is in them, and what was said."""
-    chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    """Delete and mirror on one layout of roots; return the removed or replaced roots, and the outcomes."""
+    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
     with tempfile.TemporaryDirectory() as top:
         try:
             return _layout(chance, top)
@@ -101,7 +101,7 @@ def _layout(chance, top):
 
 @pytest.mark.timeout(3600)
 def test_no_root_is_deleted_by_any_of_its_names(done):
-    """Whatever mounts and links give the root of an endpoint another name, no deletion and no mirror removes it."""
+    """Whatever mounts and links give an endpoint's root another name, no deletion or mirror removes it."""
     said = []
     for seed in seeds():
         lost, outcomes = done(layout, seed)
@@ -112,7 +112,7 @@ def test_no_root_is_deleted_by_any_of_its_names(done):
 
 
 def into_itself(mirror):
-    """Copy a folder into one that a bind mount, a link or another spelling puts into it."""
+    """Copy a folder into itself through a bind mount, a link or another spelling."""
     said = {}
     with tempfile.TemporaryDirectory() as top:
         os.makedirs(f"{top}/disk/a/b/goal")
@@ -138,14 +138,14 @@ def into_itself(mirror):
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_walk_that_meets_its_destination_ends(done, mirror):
-    """A folder that is copied into itself by another name fails, and nothing is copied again and again."""
+    """Copying a folder into itself under another name fails and does not recurse."""
     said = done(into_itself, mirror)
     assert {outcome[:3] for outcome in said.values()} == {("FAILED", "INVALID_PATH_NAME", True)}, said
     assert all(outcome[3] <= 5 for outcome in said.values()), said
 
 
 def source_in_destination():
-    """Mirror a folder that another mount has put into its own destination."""
+    """Mirror a folder that is inside its destination through a bind mount."""
     with tempfile.TemporaryDirectory() as top:
         os.makedirs(f"{top}/disk/d/source")
         os.makedirs(f"{top}/work")
@@ -162,12 +162,12 @@ def source_in_destination():
 
 
 def test_a_mirror_does_not_remove_its_own_source(done):
-    """A source that lies in the destination by another name is not too much there."""
+    """A mirror keeps a source that its destination contains under another name."""
     assert done(source_in_destination) == ("PERMISSION_DENIED", ["f"])
 
 
 def test_a_root_that_is_a_link_is_resolved_for_each_task(tmp_path):
-    """When the link that an endpoint's root is leads elsewhere, the next task goes there, and a removed one fails."""
+    """If an endpoint's root is a link, each task follows its current target, and a removed link fails the task."""
     for name in ("laptop", "run1", "run2"):
         (tmp_path / name).mkdir()
     (tmp_path / "laptop/f").write_text("f")
@@ -181,7 +181,7 @@ def test_a_root_that_is_a_link_is_resolved_for_each_task(tmp_path):
     assert {entry.name for entry in world.transfers.ls("scratch", "/")} == {"two"}
     link.unlink()
     assert world.move("/f", "/three").code == "FILE_NOT_FOUND"
-    # The same name, and another folder behind it.
+    # A folder with the name of the link.
     (tmp_path / "run2").rename(link)
     assert world.move("/f", "/four").state is TaskState.SUCCEEDED
     assert sorted(os.listdir(tmp_path / "run1")) == ["one"]
@@ -190,7 +190,7 @@ def test_a_root_that_is_a_link_is_resolved_for_each_task(tmp_path):
 
 @pytest.mark.parametrize("how", ["delete", "tree", "mirror", "replace", "into", "folder"])
 def test_the_link_that_a_root_is_named_by_stays(tmp_path, how):
-    """A link on the way to the root of an endpoint is neither deleted nor replaced through another endpoint."""
+    """A link in the path of an endpoint's root is neither deleted nor replaced through another endpoint."""
     for name in ("laptop/d", "laptop/with-folder/current", "laptop/with-file", "disk/d", "disk/runs/1"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "laptop/with-file/current").write_text("f")
@@ -229,7 +229,7 @@ def test_the_link_that_a_root_is_named_by_stays(tmp_path, how):
     ],
 )
 def test_a_link_is_followed_as_the_kernel_does(tmp_path, target, read):
-    """`..` behind a link goes to the folder above where that link leads, in files and in trees."""
+    """`..` after a link means the parent of the link's target, in files and in trees."""
     root = tmp_path / "disk"
     (root / "runs/2026/out").mkdir(parents=True)
     (root / "sub").mkdir()
@@ -250,7 +250,7 @@ def test_a_link_is_followed_as_the_kernel_does(tmp_path, target, read):
 
 
 def test_a_link_up_from_what_is_no_folder_leads_nowhere(tmp_path):
-    """Where the kernel finds nothing, nothing is copied: `..` behind a file or behind nothing is an error."""
+    """As in the kernel, `..` after a file or a missing name is an error, and nothing is copied."""
     for name in ("laptop", "scratch"):
         (tmp_path / name).mkdir()
     (tmp_path / "laptop/f").write_text("f")
