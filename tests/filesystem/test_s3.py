@@ -1,4 +1,4 @@
-"""Buckets: whole or not at all on bad lines, after kills, and with names that no path can hold."""
+"""S3 objects: complete or absent on bad connections, after kills, and with keys that no path can express."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WRITER = Path(__file__).with_name("s3writer.py")
 
 
 def content_of(size: int) -> bytes:
-    """What `s3writer` sends."""
+    """Return what `s3writer` sends."""
     whole = b"".join(bytes([number % 251]) * PART for number in range(-(-size // PART)))
     return whole[:size]
 
@@ -51,7 +51,7 @@ def move(transfers, src, dst, **options):
 
 
 def send(folder, name, content, *, order=1):
-    """Write an object by the seam, in parts where it is large."""
+    """Write an object through the store, in parts if large."""
     view = memoryview(content)
     with folder.temp_file(name, size=len(content)) as temp_file:
         if temp_file.part:
@@ -63,7 +63,7 @@ def send(folder, name, content, *, order=1):
 
 
 def receive(folder, name):
-    """Read an object by the seam, in ranges that have nothing to do with its parts."""
+    """Read an object through the store, in ranges that do not match its parts."""
     with folder.read(name) as reader:
         block = memoryview(bytearray(reader.size))
         got = sum(reader.read_at(start, block[start : start + 5_000_000]) for start in range(0, reader.size, 5_000_000))
@@ -72,7 +72,7 @@ def receive(folder, name):
 
 
 def everything(folder, name):
-    """Read an object from its start to its end, as a copy does."""
+    """Read an object from start to end, as a copy does."""
     with folder.read(name) as reader:
         block, whole = memoryview(bytearray(1 << 20)), b""
         while count := reader.readinto(block):
@@ -82,7 +82,7 @@ def everything(folder, name):
 
 
 def writer(bucket, size, parts):
-    """Start a process that sends some parts of an object, and return it when they are sent."""
+    """Start a process that sends some parts of an object; return it after they are sent."""
     settings = bucket.settings("cloud")
     said = json.dumps([settings["url"], settings["options"], "big", size, parts])
     process = subprocess.Popen(
@@ -93,13 +93,13 @@ def writer(bucket, size, parts):
 
 
 def killed(process):
-    """Kill it, with no chance to clean up."""
+    """Kill a process before it can clean up."""
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
 
 def test_a_large_object_goes_both_ways_in_parts(bucket):
-    """Parts in any order become one object, which is read in any ranges."""
+    """Parts sent in any order form one object, which any ranges can read."""
     content = content_of(2 * PART + 5)
     with bucket.store("cloud").folder((), create=True) as folder:
         send(folder, "big", content, order=-1)
@@ -109,7 +109,7 @@ def test_a_large_object_goes_both_ways_in_parts(bucket):
 
 
 def test_nothing_is_seen_before_the_end_nor_after_a_failure(bucket):
-    """While parts are sent there is no object of the name, and a failure leaves neither it nor an upload."""
+    """The object does not exist while its parts are sent, and a failure leaves neither object nor upload."""
     folder = bucket.store().folder(())
     with pytest.raises(ZeroDivisionError), folder.temp_file("big", size=PART + 1) as temp_file:  # noqa: PT012 - one failure
         temp_file.write_at(0, memoryview(bytes(PART)))
@@ -120,7 +120,7 @@ def test_nothing_is_seen_before_the_end_nor_after_a_failure(bucket):
 
 
 def test_after_a_kill_only_the_missing_parts_are_sent(bucket):
-    """The upload of a writer that was killed is found, and its whole parts are not sent again."""
+    """A killed writer's upload is resumed, and its complete parts are not sent again."""
     size = 2 * PART + 5
     killed(writer(bucket, size, [0, 1]))
     assert bucket.uploads() == ["cloud/big"]
@@ -135,7 +135,7 @@ def test_after_a_kill_only_the_missing_parts_are_sent(bucket):
 
 
 def test_a_part_of_other_content_is_sent_again(bucket):
-    """What a killed writer left of another content does not get into the object."""
+    """A killed writer's parts of other content are not used in the object."""
     size = PART + 5
     killed(writer(bucket, size, [0]))
     content = os.urandom(size)
@@ -145,7 +145,7 @@ def test_a_part_of_other_content_is_sent_again(bucket):
 
 
 def test_only_one_of_several_dead_uploads_is_continued(bucket):
-    """Where two writers of one object were killed, the next continues what one has left, and aborts the other."""
+    """If two writers of one object were killed, the next writer resumes one upload and aborts the other."""
     size = PART + 5
     writers = [writer(bucket, size, [0]) for _ in range(2)]
     for one in writers:
@@ -158,7 +158,7 @@ def test_only_one_of_several_dead_uploads_is_continued(bucket):
 
 
 def test_a_writer_that_died_after_its_last_request_leaves_no_record(bucket, tmp_path):
-    """The record of an upload that S3 has completed goes with the next transfer, also if that has nothing to send."""
+    """The next transfer removes the record of a completed upload, even if it has nothing to send."""
     transfers = bucket.backend(tmp_path)
     (tmp_path / "disk" / "f").write_bytes(b"data")
     bucket.put("cloud/f")
@@ -169,7 +169,7 @@ def test_a_writer_that_died_after_its_last_request_leaves_no_record(bucket, tmp_
 
 
 def test_the_upload_of_a_living_writer_is_left_alone(bucket):
-    """Two processes write one object: each has a separate upload, and the object is one of the two, whole."""
+    """Two processes that write one object use separate uploads, and the object is always complete."""
     size = PART + 5
     process = writer(bucket, size, [0, 1])
     ours = os.urandom(size)
@@ -183,7 +183,7 @@ def test_the_upload_of_a_living_writer_is_left_alone(bucket):
 
 
 def test_what_nobody_continues_is_aborted_after_a_day(bucket, monkeypatch):
-    """The first transfer to a bucket a day later aborts the uploads of dead writers, and forgets them."""
+    """After a day, the first transfer to a bucket aborts dead writers' uploads and deletes their records."""
     killed(writer(bucket, PART + 5, [0]))
     with bucket.store("cloud").folder((), create=True) as folder:
         send(folder, "small", b"soon")
@@ -199,13 +199,13 @@ def test_what_nobody_continues_is_aborted_after_a_day(bucket, monkeypatch):
 
 @pytest.mark.parametrize("host", ["000000000000", None])
 def test_the_upload_of_another_host_is_left_alone_for_a_day(bucket, host):
-    """Where hosts share the folder of records, and not its locks, they leave the uploads of each other alone."""
+    """Hosts that share the folder of records but not its locks leave each other's uploads alone for a day."""
     size = PART + 5
     killed(writer(bucket, size, [0]))
     (record,) = s3uploads.dead(bucket.store("cloud").bucket.place)
     record.release()
     told = json.loads(Path(record.path).read_text())
-    # Earlier versions told none.
+    # Earlier versions recorded no host.
     Path(record.path).write_text(json.dumps({key: value for key, value in {**told, "host": host}.items() if value}))
     with bucket.store("cloud").folder((), create=True) as folder:
         send(folder, "big", content_of(size))
@@ -218,7 +218,7 @@ def test_the_upload_of_another_host_is_left_alone_for_a_day(bucket, host):
 
 
 def test_the_record_of_an_upload_tells_when_a_part_was_sent(bucket):
-    """An upload that takes more than a day is not taken for one that was given up."""
+    """Each sent part renews the record, so that a long upload is not abandoned."""
     size = 3 * PART
     with bucket.store("cloud").folder((), create=True) as folder, folder.temp_file("big", size=size) as temp_file:
         temp_file.write_at(0, memoryview(content_of(size))[:PART])
@@ -229,7 +229,7 @@ def test_the_record_of_an_upload_tells_when_a_part_was_sent(bucket):
 
 
 def test_a_download_that_is_killed_leaves_no_file(bucket, tmp_path):
-    """A process that dies in the middle of a download leaves nothing under the file's name."""
+    """A process killed during a download leaves nothing under the file's name."""
     bucket.put("cloud/big", bytes(PART + 5))
     reached = threading.Event()
 
@@ -262,7 +262,7 @@ def test_a_download_that_is_killed_leaves_no_file(bucket, tmp_path):
 
 @pytest.mark.parametrize("size", [1000, PART + 5])
 def test_a_byte_that_flips_on_the_way_up_is_found(bucket, tmp_path, size):
-    """What S3 got is compared with what was sent: a wrong byte fails the file, and no object stays."""
+    """A byte that is corrupted during an upload fails the file, and no object is left."""
 
     def flip(handler, body):
         return b"\x01" + body[1:] if handler.command == "PUT" and len(body) > 100 else body
@@ -277,7 +277,7 @@ def test_a_byte_that_flips_on_the_way_up_is_found(bucket, tmp_path, size):
 
 @pytest.mark.parametrize("size", [1000, PART + 5])
 def test_a_byte_that_flips_on_the_way_down_is_found(bucket, size):
-    """What came is compared with the entity tag, also with one that is made of the tags of parts."""
+    """A byte that is corrupted during a download fails the ETag check, also of a multipart ETag."""
     with bucket.store().folder(()) as folder:
         send(folder, "data", bytes(size))
 
@@ -291,7 +291,7 @@ def test_a_byte_that_flips_on_the_way_down_is_found(bucket, size):
 
 
 def test_parts_of_another_size_prove_nothing(bucket):
-    """An object in parts that are not ours has an entity tag that cannot be made from ours: it is no false alarm."""
+    """An ETag made from parts of another size, which cannot be recomputed, does not fail the read."""
     whole = os.urandom(3 * (6 << 20))
     given = {"Bucket": bucket.name, "Key": "data"}
     upload = bucket.client.create_multipart_upload(**given)["UploadId"]
@@ -305,7 +305,7 @@ def test_parts_of_another_size_prove_nothing(bucket):
 
 
 def test_a_server_that_does_not_say_that_it_sends_a_range_is_read(bucket):
-    """Where a range comes with the status of the whole, as from rclone, all of it is right nevertheless."""
+    """An object is read correctly from a server that sends ranges with status 200, as rclone does."""
     content = os.urandom(PART + 5)
     bucket.put("data", content)
 
@@ -314,7 +314,7 @@ def test_a_server_that_does_not_say_that_it_sends_a_range_is_read(bucket):
 
 
 def test_the_region_of_a_bucket_is_asked_for(bucket):
-    """Where no option names the region, the bucket's own is signed for, by both libraries."""
+    """If no option names the region, both libraries sign for the bucket's region."""
     bucket.put("data")
     signed = []
 
@@ -330,7 +330,7 @@ def test_the_region_of_a_bucket_is_asked_for(bucket):
 
 
 def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(bucket):
-    """All ranges are of one state of the object, or the reading fails."""
+    """All ranges are of one version of the object, or the read fails."""
     bucket.put("data", bytes(PART + 5))
     with bucket.store().folder(()) as folder, folder.read("data") as reader:
         bucket.put("data", b"\x01" * (PART + 5))
@@ -341,7 +341,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(bucket):
 
 
 def test_what_passes_is_tried_again(bucket):
-    """A 503, then a line that breaks in the middle of the answer: the object arrives, whole."""
+    """The complete object arrives after a status 503 and a connection lost in the response."""
     content = os.urandom(5000)
     bucket.put("data", content)
     troubles = iter(["busy"])
@@ -362,7 +362,7 @@ def test_what_passes_is_tried_again(bucket):
 
 
 def test_what_does_not_pass_is_asked_once_and_tells_no_secret(bucket, tmp_path):
-    """A refusal ends the task with Globus's code, and is not retried; neither key nor signature is in its words."""
+    """A refusal fails the task with Globus's code, without a retry; the reason contains no key or signature."""
 
     def refuse(handler, body):
         handler.refuse(403, "AccessDenied")
@@ -374,14 +374,14 @@ def test_what_does_not_pass_is_asked_once_and_tells_no_secret(bucket, tmp_path):
     assert status.state is TaskState.FAILED
     assert status.code == "PERMISSION_DENIED"
     assert "403" in status.reason
-    # The second request tells that it is the source that cannot be read.
+    # The second request shows that the source cannot be read.
     assert len(line.asked) == 2
     for secret in ("AKIDWORLD", "of-the-world", "Signature", "127.0.0.1"):
         assert secret not in status.reason
 
 
 def test_a_server_that_is_not_there_is_a_trouble_that_may_pass(bucket):
-    """A refused connection says nothing about the file, and is retried."""
+    """A refused connection is a transient error that omits the address."""
     with BadWire(bucket.url) as line:
         store = bucket.store(endpoint_url=line.url)
     with pytest.raises(S3Fault) as caught:
@@ -392,7 +392,7 @@ def test_a_server_that_is_not_there_is_a_trouble_that_may_pass(bucket):
 
 
 def test_a_missing_bucket_is_named(bucket, tmp_path):
-    """A bucket that is not there fails the task, and is named."""
+    """A missing bucket fails the task and is named."""
     bucket.name = "no-such-bucket"
     status = move(bucket.backend(tmp_path), ("cloud", "/data"), ("disk", "/data"), recursive=True)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
@@ -401,7 +401,7 @@ def test_a_missing_bucket_is_named(bucket, tmp_path):
 
 
 def test_names_that_no_path_can_hold_stay_where_they_are(bucket, tmp_path):
-    """Such objects are neither copied nor made into paths that lead elsewhere, and the others are."""
+    """Keys that no path can express are skipped, so that none leads elsewhere; the rest is copied."""
     for key in ("t/../../escaped", "t//double", "t/./dot", "t/..", "t/good", "t/a+b %&é"):
         bucket.put(f"cloud/{key}")
     bucket.put("cloud/t/sub/", b"")
@@ -416,7 +416,7 @@ def test_names_that_no_path_can_hold_stay_where_they_are(bucket, tmp_path):
 
 
 def test_a_folder_with_such_names_is_not_said_to_be_gone(bucket, tmp_path):
-    """A deletion removes what it can name, and fails with the rest still there."""
+    """A deletion fails if it leaves keys that no path can express."""
     for key in ("t//double", "t/..", "t/good"):
         bucket.put(f"cloud/{key}")
     request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
@@ -427,7 +427,7 @@ def test_a_folder_with_such_names_is_not_said_to_be_gone(bucket, tmp_path):
 
 @pytest.mark.parametrize("keys", [{"t/"}, {"t/sub/"}, {"t/sub/", "t/sub/x"}, {"t/", "t/x", "t//double"}])
 def test_an_object_with_the_name_of_a_folder_is_not_lost(bucket, tmp_path, keys):
-    """To a disk, the copy of such an object with content fails with its name, and nothing is removed."""
+    """A mirror of a folder key with content to a disk fails and removes nothing."""
     for key in keys:
         bucket.put(f"cloud/{key}")
     (tmp_path / "disk" / "t").mkdir(parents=True)
@@ -443,7 +443,7 @@ def test_an_object_with_the_name_of_a_folder_is_not_lost(bucket, tmp_path, keys)
 @pytest.mark.parametrize("key", ["t//double", "t/./x", "t/../x", "t/sub//x", "t/sub/../more", "t//"])
 @pytest.mark.parametrize("goal", ["disk", "other"])
 def test_nothing_is_removed_beside_names_that_no_path_can_hold(bucket, tmp_path, key, goal):
-    """A mirror whose source has names that cannot be followed fails, and removes nothing at its destination."""
+    """A mirror from a source with keys that no path can express fails and removes nothing."""
     for name in (key, "t/x"):
         bucket.put(f"cloud/{name}")
     bucket.put("cloud/t/sub/y")
@@ -462,7 +462,7 @@ def test_nothing_is_removed_beside_names_that_no_path_can_hold(bucket, tmp_path,
 
 
 def test_a_folder_is_deleted_with_the_content_of_its_name(bucket, tmp_path):
-    """An object with the name of the folder and content goes with the folder, and is an extra of a mirror."""
+    """A folder key with content is deleted with the folder, and a mirror removes it as an extra."""
     for key in ("t/", "t/x", "u/", "u/x"):
         bucket.put(f"cloud/{key}")
     bucket.put("other/u/x")
@@ -476,7 +476,7 @@ def test_a_folder_is_deleted_with_the_content_of_its_name(bucket, tmp_path):
 
 @pytest.mark.parametrize("tokens", [[b""], [b"one"], [b"one", b"two"], [b"one", b"two", b"three"]])
 def test_a_listing_that_goes_round_in_a_circle_ends(bucket, tmp_path, tokens):
-    """Pages that are repeated, and a page that says there are more and not how to get them, are errors."""
+    """Repeated pages, and a truncated page without a continuation token, are errors."""
     bucket.put("cloud/t/x")
     count = 0
 
@@ -504,7 +504,7 @@ def test_a_listing_that_goes_round_in_a_circle_ends(bucket, tmp_path, tokens):
 
 
 def test_a_listing_of_empty_pages_ends(bucket, tmp_path, monkeypatch):
-    """A server that has always one more page, with another token and nothing on it, is not asked without end."""
+    """A listing of endless empty pages, each with a new token, is an error."""
     monkeypatch.setattr(clients, "EMPTY_PAGES", 20)
     bucket.put("cloud/t/x")
     count = 0
@@ -539,7 +539,7 @@ def test_a_listing_of_empty_pages_ends(bucket, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("pages", [2, 30])
 def test_a_few_empty_pages_are_read_past(bucket, pages):
-    """Pages with nothing on them, as S3 sends them where much was deleted, end no listing."""
+    """Empty pages, which S3 sends after many deletions, do not end a listing."""
     bucket.put("t/x")
     count = 0
 
@@ -563,7 +563,7 @@ def test_a_few_empty_pages_are_read_past(bucket, pages):
 
 @pytest.mark.parametrize("marker", [b"", b"0", b"1", b"2"])
 def test_a_list_of_parts_that_does_not_get_on_ends(bucket, marker):
-    """Where the parts of a dead writer are listed in a circle, the upload begins anew, and nothing waits."""
+    """If the list of a dead writer's parts never ends, the upload starts over and does not hang."""
     listed = 0
 
     def circle(handler, body):
@@ -589,7 +589,7 @@ def test_a_list_of_parts_that_does_not_get_on_ends(bucket, marker):
 
 
 def test_a_listing_has_all_pages_and_is_never_old(bucket):
-    """What does not fit into one page is listed too, and what others do meanwhile is seen at once."""
+    """A listing includes all its pages, and shows changes by other programs at once."""
     for number in range(8):
         bucket.put(f"t/{number}", b"")
     store = bucket.store()
@@ -601,7 +601,7 @@ def test_a_listing_has_all_pages_and_is_never_old(bucket):
 
 
 def test_an_empty_folder_is_kept_and_removed(bucket):
-    """An object with a slash at its end keeps an empty folder, and one that is not empty does not go."""
+    """A key with a final slash keeps an empty folder; a folder that is not empty cannot be removed."""
     store = bucket.store("cloud")
     with store.folder(("a", "b"), create=True):
         pass
@@ -615,7 +615,7 @@ def test_an_empty_folder_is_kept_and_removed(bucket):
 
 
 def test_within_one_server_the_server_copies(bucket, tmp_path):
-    """From bucket to bucket of one server no content comes by here."""
+    """Within one server, the server copies, and nothing is downloaded."""
     bucket.put("cloud/data", os.urandom(5000))
     with BadWire(bucket.url) as line:
         status = move(bucket.backend(tmp_path, endpoint_url=line.url), ("cloud", "/data"), ("other", "/copy"))
@@ -626,7 +626,7 @@ def test_within_one_server_the_server_copies(bucket, tmp_path):
 
 
 def test_parts_are_copied_by_the_server(bucket):
-    """What is too large for one copy is copied in parts, by the server as well."""
+    """An object too large for one copy is copied in parts by the server."""
     content = content_of(PART + 5)
     bucket.put("data", content)
     store = bucket.store()
@@ -642,14 +642,14 @@ def test_parts_are_copied_by_the_server(bucket):
 
 
 def test_between_two_servers_nothing_is_copied_by_one(bucket):
-    """With other credentials, or at another server, there is no copy by the server."""
+    """The server does not copy between endpoints with different credentials."""
     bucket.put("data", bytes(SMALL + 1))
     folder, stranger = bucket.store().folder(()), bucket.store(key="AKIDOTHER").folder(())
     assert stranger.copy_from(folder, folder.entry("data"), "copy", CopyOptions()) is None
 
 
 def test_small_objects_go_both_ways_and_between_servers_in_one_request_each(bucket, tmp_path):
-    """A small file is sent and got as a whole, and has to have the checksum that was asked for."""
+    """A small file is sent and received as a whole, and must have the requested checksum."""
     (tmp_path / "small").write_bytes(b"small")
     there, here = bucket.store().folder(()), LocalStore(str(tmp_path)).folder(())
     other = bucket.store(key="AKIDOTHER").folder(())
@@ -668,7 +668,7 @@ def test_small_objects_go_both_ways_and_between_servers_in_one_request_each(buck
 
 
 def test_a_page_of_a_listing_says_what_botocore_reads_in_it(bucket):
-    """Pages are read here as botocore reads them: names with odd characters, folders, times, tags and sizes."""
+    """Pages are parsed as by botocore: names with odd characters, folders, times, ETags and sizes."""
     for key in ("t/a", "t/Ünï & <b>+ %20", "t/folder/x", "t/e\u0301"):
         bucket.put(key, key.encode())
     found = {entry.name: entry for entry in bucket.store().folder(("t",)).entries()}
@@ -693,13 +693,13 @@ def test_a_page_of_a_listing_says_what_botocore_reads_in_it(bucket):
     ],
 )
 def test_an_option_that_is_not_known_is_named(bucket, options, said):
-    """A wrong option is refused with those that there are, its value not being told."""
+    """An unknown or wrong option is a configuration error with the reason."""
     with pytest.raises(ConfigError, match=said):
         bucket.store(**options)
 
 
 def test_keys_come_from_the_environment_too(bucket, monkeypatch):
-    """Without keys in the options, those that every AWS tool finds are used, and the server that they name."""
+    """Without keys in the options, AWS's environment variables set the keys and the server."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket.url)
@@ -710,13 +710,13 @@ def test_keys_come_from_the_environment_too(bucket, monkeypatch):
 
 
 def test_without_keys_it_says_where_to_put_them(bucket):
-    """No keys anywhere is an error that names the variables."""
+    """Missing keys are an error that names the variables."""
     with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
         bucket.store(key=None, secret=None)
 
 
 def test_a_missing_extra_is_named(tmp_path):
-    """Without the package, the error says what to type."""
+    """A missing package is an error with the install command."""
     code = (
         "import sys; sys.modules['obstore'] = None\n"
         "from chiltepin.backends.filesystem import FilesystemBackend as B\n"
@@ -730,7 +730,7 @@ def test_a_missing_extra_is_named(tmp_path):
 
 @pytest.fixture
 def elsewhere(bucket, tmp_path):
-    """Transfers between a disk, a bucket with a large object of one request, and the same bucket by another line."""
+    """A function that makes transfers between a disk, a bucket, and the same bucket over another connection."""
 
     def opened(line):
         os.makedirs(tmp_path / "disk", exist_ok=True)
@@ -746,7 +746,7 @@ def elsewhere(bucket, tmp_path):
 
 @pytest.mark.parametrize("goal", ["disk", "other"])
 def test_an_object_of_one_request_comes_in_parts_and_is_proved_as_a_whole(bucket, elsewhere, tmp_path, goal):
-    """Its MD5 is made of all parts in their order, to a disk and to another server, whenever they come."""
+    """An object sent in one request is received in parts and verified by its MD5, in whatever order they arrive."""
     content = os.urandom(4 * PART + 5)
     bucket.put("big", content)
     with BadWire(bucket.url) as line:
@@ -758,7 +758,7 @@ def test_an_object_of_one_request_comes_in_parts_and_is_proved_as_a_whole(bucket
 
 @pytest.mark.parametrize("goal", ["disk", "other"])
 def test_a_part_that_is_damaged_or_missing_fails_the_whole(bucket, elsewhere, tmp_path, goal):
-    """A byte that flips in one part is seen in the MD5 of the whole; a part that is refused ends those that wait."""
+    """A corrupted part fails the MD5 of the object, and a refused part ends the parts that wait for it."""
     bucket.put("big", os.urandom(4 * PART + 5))
     second = f"bytes={PART}-{2 * PART - 1}"
 
@@ -783,7 +783,7 @@ def test_a_part_that_is_damaged_or_missing_fails_the_whole(bucket, elsewhere, tm
 
 
 def test_a_listing_that_breaks_off_is_begun_again(bucket, elsewhere, tmp_path):
-    """A page that does not come, however often it is asked for, costs a fault; each file is copied, and only once."""
+    """A page that fails every try costs one fault, the listing restarts, and each file is copied only once."""
     for number in range(BATCH_FILES + 20):
         bucket.put(f"{number}.dat")
     refused = []
@@ -803,7 +803,7 @@ def test_a_listing_that_breaks_off_is_begun_again(bucket, elsewhere, tmp_path):
 
 
 def test_a_child_made_by_fork_moves_objects_by_itself(bucket, tmp_path):
-    """While its parent uses the bucket, small and large objects go both ways in a child, which hangs nowhere."""
+    """A forked child copies small and large objects both ways without hanging, though its parent used the bucket."""
     transfers = bucket.backend(tmp_path)
     (tmp_path / "disk/small").write_bytes(b"small")
     (tmp_path / "disk/large").write_bytes(content_of(2 * PART + 7))
@@ -826,7 +826,7 @@ DIRECT = ["*", "127.0.0.1", "127.0.0.0/8", "127.0.0.1:{port}", "example.org, 127
 @pytest.mark.parametrize("told", DIRECT)
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
 def test_no_request_goes_to_the_proxy_where_no_proxy_names_the_server(bucket, tmp_path, monkeypatch, name, told):
-    """Small and large objects, listings and deletions are asked of the server itself, by both libraries."""
+    """Both libraries send requests for objects, listings and deletions directly to the server."""
     bucket.put("cloud/t/large", os.urandom(PART + 5))
     bucket.put("cloud/t/small")
     with BadWire(bucket.url) as proxy:
@@ -845,7 +845,7 @@ def test_no_request_goes_to_the_proxy_where_no_proxy_names_the_server(bucket, tm
     "variables", [{"http_proxy": ""}, {"ALL_PROXY": ""}, {"HTTP_PROXY": "", "no_proxy": "27.0.0.1"}]
 )
 def test_all_requests_go_to_the_proxy_of_the_environment(bucket, tmp_path, monkeypatch, variables):
-    """A server that NO_PROXY does not name is asked through the proxy, by both libraries."""
+    """Both libraries use the proxy for a server that NO_PROXY does not name."""
     bucket.put("cloud/t/small")
     with BadWire(bucket.url) as proxy:
         for name, value in variables.items():
@@ -859,7 +859,7 @@ def test_all_requests_go_to_the_proxy_of_the_environment(bucket, tmp_path, monke
 
 
 def test_a_proxy_that_is_not_an_http_proxy_is_named(bucket, monkeypatch):
-    """A SOCKS proxy is an error in one sentence, not passed over."""
+    """A SOCKS proxy is a configuration error and is not ignored."""
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
     with pytest.raises(ConfigError, match="not an HTTP proxy"):
         bucket.store()
@@ -884,14 +884,14 @@ SERVERS = [
 
 @pytest.mark.parametrize(("one", "other", "same"), SERVERS)
 def test_a_server_is_the_same_by_each_of_its_urls(one, other, same):
-    """Neither letters, dots, slashes and default ports nor an address in place of a name make two servers of one."""
+    """URLs that differ in case, dots, slashes, default ports, or name and address identify the same server."""
     assert same_server(one, other) == same_server(other, one) == same
 
 
 @pytest.mark.parametrize("folder", ["proj/b", "/proj//b/", "proj/b/c/"])
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{}/", "http://LOCALHOST:{}"])
 def test_a_folder_that_holds_the_root_of_another_endpoint_stays(bucket, folder, url):
-    """Whatever URL the other endpoint names its server and folder by, its root is not deleted; its neighbour is."""
+    """However another endpoint's URL names its server and folder, its root is not deleted; a sibling folder is."""
     for key in ("proj/b/c/data", "proj/bb/data"):
         bucket.put(key)
     inner = bucket.settings(endpoint_url=url.format(bucket.url.rpartition(":")[2]))
@@ -906,7 +906,7 @@ def test_a_folder_that_holds_the_root_of_another_endpoint_stays(bucket, folder, 
 
 @pytest.mark.parametrize("part", ["001", "789", "999"])
 def test_milliseconds_of_a_listing_do_not_move_an_object_again(bucket, tmp_path, part):
-    """A copy that keeps the time in whole seconds is unchanged to a server that lists milliseconds, for a second."""
+    """A copy whose time has whole seconds counts as unchanged if only the listed milliseconds differ."""
     bucket.put("cloud/t/x")
     later = False
 
@@ -930,7 +930,7 @@ def test_milliseconds_of_a_listing_do_not_move_an_object_again(bucket, tmp_path,
 
 @pytest.mark.parametrize("size", [5000, SMALL + 5, PART + 5])
 def test_an_object_with_a_content_encoding_arrives_as_it_is_stored(bucket, tmp_path, size):
-    """What a server says of the encoding of an object changes nothing in its bytes, on a disk and in a bucket."""
+    """An object with a content encoding arrives with its stored bytes, on a disk and in a bucket."""
     content = gzip.compress(os.urandom(size), 0)
     bucket.client.put_object(Bucket=bucket.name, Key="cloud/z", Body=content, ContentEncoding="gzip")
     transfers = bucket.backend(tmp_path)
@@ -941,7 +941,7 @@ def test_an_object_with_a_content_encoding_arrives_as_it_is_stored(bucket, tmp_p
 
 @pytest.mark.parametrize("size", [5, PART + 5])
 def test_a_bucket_with_versions_shows_the_current_ones(bucket, tmp_path, size):
-    """Only current versions are listed, copied and mirrored; what is deleted gets a marker and keeps its versions."""
+    """Only current versions are listed, copied and mirrored; a deletion adds a marker and keeps the versions."""
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     for letter in (b"1", b"2"):
         bucket.put("cloud/t/x", letter * size)

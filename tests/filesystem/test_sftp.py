@@ -1,4 +1,4 @@
-"""Over SFTP, whatever dies: what is seen is whole, what was lost is got again, and nothing leaves the root."""
+"""SFTP, whatever dies: files are complete, lost parts are copied again, and no path leaves the root."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ with ThreadPoolExecutor(6) as pool:
 
 @pytest.fixture
 def server(ssh_server):  # noqa: F811 - that fixture
-    """The server; connections that a test left go."""
+    """The server; its connections end with each test."""
     yield ssh_server
     ssh_server.cut()
 
 
 @pytest.fixture
 def far(tmp_path):
-    """The folder behind the server."""
+    """A folder on the server."""
     folder = tmp_path / "far"
     folder.mkdir()
     return folder
@@ -99,7 +99,7 @@ def far(tmp_path):
 
 @pytest.fixture
 def store(server, far):
-    """A store over that folder, its connections closed at the end."""
+    """A store for that folder; its connections are closed at the end."""
     opened = SftpStore(server.url(far), server.options)
     yield opened
     opened.close()
@@ -107,7 +107,7 @@ def store(server, far):
 
 @pytest.fixture
 def transfers(server, far, tmp_path):
-    """The endpoints ``server`` and ``disk``."""
+    """Transfers between the endpoints ``server`` and ``disk``."""
     (tmp_path / "disk").mkdir()
     endpoints = {"server": server.endpoint(far), "disk": {"url": str(tmp_path / "disk")}}
     return Transfers(FilesystemBackend.from_config(endpoints, {}))
@@ -120,7 +120,7 @@ def move(transfers, source, goal, path="/f", **options):
 
 
 def write(folder, content=LARGE, *, parts=None, mark="m"):
-    """Write a large file in parts, and return which of them were there already."""
+    """Write a large file in parts; return the offsets of those that were kept."""
     kept = []
     with folder.temp_file("f", size=len(content), content_id=mark) as temp_file:
         for offset in range(0, len(content), PART) if parts is None else parts:
@@ -135,7 +135,7 @@ def write(folder, content=LARGE, *, parts=None, mark="m"):
 
 @pytest.mark.parametrize("size", [0, 1, 300_000, PART + 1, len(LARGE)])
 def test_a_file_goes_there_and_back(transfers, far, tmp_path, size):
-    """Files around the sizes at which the way of copying changes arrive as they are, in both directions."""
+    """Files around the sizes at which the copy method changes arrive unchanged, in both directions."""
     (tmp_path / "disk" / "f").write_bytes(LARGE[:size])
     assert move(transfers, "disk", "server", preserve_timestamp=True).bytes_done == size
     assert (far / "f").read_bytes() == LARGE[:size]
@@ -147,7 +147,7 @@ def test_a_file_goes_there_and_back(transfers, far, tmp_path, size):
 
 
 def test_a_writer_that_is_killed_leaves_its_parts(server, store, far, tmp_path):
-    """After kill -9 nothing has the real name, and who copies the same file again keeps what is whole of it."""
+    """After kill -9, no file has the final name, and the next copy of the file keeps its intact parts."""
     (tmp_path / "content").write_bytes(LARGE)
     words = [sys.executable, "-c", WRITE, server.url(far), *server.options.values(), tmp_path / "content"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
@@ -164,7 +164,7 @@ def test_a_writer_that_is_killed_leaves_its_parts(server, store, far, tmp_path):
 
 
 def test_a_reader_that_is_killed_leaves_no_file(server, far, tmp_path):
-    """After kill -9 in the middle of a download, whatever has a real name is whole."""
+    """After kill -9 during a download, every file with its final name is complete."""
     (far / "tree").mkdir()
     for number in range(300):
         (far / "tree" / str(number)).write_bytes(LARGE[:100_000])
@@ -182,7 +182,7 @@ def test_a_reader_that_is_killed_leaves_no_file(server, far, tmp_path):
 
 
 def test_a_source_that_was_rewritten_is_not_mixed_with_what_was_left(server, transfers, far, tmp_path):
-    """A killed download is not continued with parts of an earlier content of equal size and time."""
+    """A killed download is not resumed with parts of earlier content of the same size and time."""
     old, new = (os.urandom(8 * LOCAL_PART + 5) for _ in range(2))
     (far / "tree").mkdir()
     words = [sys.executable, "-c", READ, server.url(far), *server.options.values(), tmp_path / "disk"]
@@ -192,7 +192,7 @@ def test_a_source_that_was_rewritten_is_not_mixed_with_what_was_left(server, tra
         (far / "tree" / "f").write_bytes(old)
         os.utime(far / "tree" / "f", (1e9, 1e9))
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
-            # The size grows with the digest of the first part.
+            # The first part's digest is written after the content.
             while reader.poll() is None and kept <= len(old):
                 with suppress(FileNotFoundError):
                     kept = sum(file.stat().st_size for file in (tmp_path / "disk").glob("tree/.*"))
@@ -206,7 +206,7 @@ def test_a_source_that_was_rewritten_is_not_mixed_with_what_was_left(server, tra
 
 
 def test_a_lost_connection_is_made_anew(server, store, far):
-    """A connection that is cut is a transient fault; the next try has another one, and keeps what is whole."""
+    """A lost connection is a transient error; the next try opens a new one and keeps the intact parts."""
     folder = store.folder(())
 
     def cut_in_the_middle():
@@ -224,11 +224,11 @@ def test_a_lost_connection_is_made_anew(server, store, far):
 
 
 def test_listings_that_are_left_unread_hold_nothing_up(server, far):
-    """The garbage collector ends them in whatever thread it runs, also in one that is sending; the server hears it."""
+    """When the garbage collector ends unread listings, in whatever thread it runs, the server closes them."""
     (far / "f").write_bytes(b"data")
     sshd = psutil.Process(server.process.pid)
     before = sshd.rlimit(psutil.RLIMIT_NOFILE)
-    # Of more than so many listings that it believes are read it says "failure".
+    # With more open listings than this, the server would fail.
     sshd.rlimit(psutil.RLIMIT_NOFILE, (300, before[1]))
     words = [sys.executable, "-c", LEAVE, server.url(far), *server.options.values()]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
@@ -241,7 +241,7 @@ def test_listings_that_are_left_unread_hold_nothing_up(server, far):
 
 
 def test_a_server_that_is_down_is_a_fault(tmp_path):
-    """A server that is killed in the middle ends a transfer cleanly, and one that is back serves again."""
+    """A stopped server is a transient error, and the store works again after its restart."""
     if daemon() is None:
         pytest.skip("There is no sshd here; install openssh-server.")
     (tmp_path / "ssh").mkdir()
@@ -261,11 +261,11 @@ def test_a_server_that_is_down_is_a_fault(tmp_path):
 
 
 def test_the_drafts_of_others_stay(store, far):
-    """A draft of this process stays, one of another machine stays for a day, one of a dead process or boot goes."""
+    """Only temporary files of running processes, and for a day those of other hosts, are kept."""
     with store.folder(()).temp_file("f") as living:
         mine = next(entry.name for entry in far.iterdir())
         machine, began = mine.split("-")[2], mine.split("-")[4]
-        # Our own process, as it were before this machine was booted.
+        # This process's id, before the machine's last boot.
         before = machine[:HOST] + "0" * (len(machine) - HOST)
         dead, elsewhere, old, earlier = (
             temporary(f"0-{place}-{process}-{began}-00000000")
@@ -284,7 +284,7 @@ def test_the_drafts_of_others_stay(store, far):
 
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_a_temporary_file_that_was_taken_away_fails_its_copy(store, far, before):
-    """What another host has swept in the middle of its copy is an error that says so, and the old file stays."""
+    """Removing a temporary file during its copy is an error that says so, and the old file stays."""
     if before:
         (far / "f").write_bytes(before)
     with store.folder(()).temp_file("f", size=3) as temp_file:
@@ -298,7 +298,7 @@ def test_a_temporary_file_that_was_taken_away_fails_its_copy(store, far, before)
 
 
 def test_a_link_out_of_the_root_is_refused(transfers, store, far, tmp_path):
-    """A link is followed inside the root, and neither read nor written through where it leads out."""
+    """A link inside the root is followed; one that leads out is neither read nor written through."""
     (tmp_path / "secret").write_bytes(b"secret")
     (far / "data").mkdir()
     (far / "data" / "f").write_bytes(b"data")
@@ -328,7 +328,7 @@ def test_a_link_out_of_the_root_is_refused(transfers, store, far, tmp_path):
     [(False, "is missing from known_hosts; compare"), (True, "differs from that in known_hosts; ask")],
 )
 def test_an_unknown_or_changed_host_key_is_refused(server, far, tmp_path, known, said):
-    """Nothing is read from a server whose key is not known, whatever the options say, and it is no transient fault."""
+    """An unknown or changed host key is a permanent error, whatever the options say."""
     key = Path(server.options["key_filename"]).with_suffix(".pub").read_text()
     (tmp_path / "none").write_text(f"[127.0.0.1]:{server.port} {key}" if known else "")
     options = server.options | {"known_hosts": str(tmp_path / "none")}
@@ -339,7 +339,7 @@ def test_an_unknown_or_changed_host_key_is_refused(server, far, tmp_path, known,
 
 
 def test_who_has_no_key_is_told_what_to_try(server, far, tmp_path):
-    """A login that would have to ask fails at once, with the command that shows it."""
+    """A login that would prompt fails at once, with a command to test it."""
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, stdin=subprocess.DEVNULL)
     options = server.options | {"key_filename": str(key), "ssh_options": {"IdentityAgent": "none"}}
@@ -349,7 +349,7 @@ def test_who_has_no_key_is_told_what_to_try(server, far, tmp_path):
 
 @pytest.mark.parametrize(("passphrase", "opens"), [("hush hush", True), ("wrong", False), ("", False)])
 def test_a_secret_is_given_where_it_is_asked_for(server, far, tmp_path, passphrase, opens):
-    """A key with a passphrase opens with that of the options; without it, nothing is asked and nothing hangs."""
+    """The passphrase in the options unlocks a key; without it, the login fails and does not prompt."""
     shutil.copy(server.folder / "user", tmp_path / "key")
     words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "hush hush", "-f", tmp_path / "key"]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
@@ -364,7 +364,7 @@ def test_a_secret_is_given_where_it_is_asked_for(server, far, tmp_path, passphra
 
 
 def test_without_ssh_it_is_said_what_to_install(server, far, monkeypatch):
-    """A machine without OpenSSH is told so."""
+    """Without OpenSSH, the error says to install it."""
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Fault, match="install the OpenSSH"):
         SftpStore(server.url(far), server.options).folder(()).entry("f")
@@ -380,14 +380,14 @@ def test_without_ssh_it_is_said_what_to_install(server, far, monkeypatch):
     ],
 )
 def test_what_it_does_not_know_is_refused(url, options):
-    """An unknown option, a password or a host that ssh would take for an option is refused, and no secret is told."""
+    """Unknown options, passwords in URLs, and missing or option-like hosts are refused, and no secret is shown."""
     with pytest.raises(ConfigError) as caught:
         SftpStore(url, options)
     assert "secret" not in str(caught.value)
 
 
 def test_what_is_in_the_way_has_its_name(store, far):
-    """A folder that is where a file should go, or a file where a folder should be, is told as such."""
+    """A folder in place of a file, or a file in place of a folder, raises the matching error."""
     (far / "taken").mkdir()
     with pytest.raises(IsADirectoryError), store.folder(()).temp_file("taken") as temp_file:
         temp_file.commit(None)
@@ -399,7 +399,7 @@ def test_what_is_in_the_way_has_its_name(store, far):
 
 
 def test_a_server_of_another_make_serves_too(tmp_path):
-    """A server without OpenSSH's own extensions replaces a file as well as it can, with small messages."""
+    """A server without OpenSSH's extensions and with small messages replaces a file."""
     if daemon() is None:
         pytest.skip("There is no sshd here; install openssh-server.")
     (tmp_path / "ssh").mkdir()
@@ -417,7 +417,7 @@ def test_a_server_of_another_make_serves_too(tmp_path):
 
 @pytest.mark.parametrize("refused", ["setstat,fsetstat", "fsetstat", "posix-rename,limits,statvfs,fsync"])
 def test_a_server_that_refuses_some_requests_serves_too(tmp_path, refused):
-    """Files of all sizes arrive and are replaced where OpenSSH's server refuses requests, without times if need be."""
+    """Files of all sizes arrive and are replaced if OpenSSH's server refuses requests; preserving times may fail."""
     if daemon() is None:
         pytest.skip("There is no sshd here; install openssh-server.")
     for name in ("ssh", "far", "disk"):
@@ -440,10 +440,10 @@ def test_a_server_that_refuses_some_requests_serves_too(tmp_path, refused):
 
 
 def test_a_shell_that_talks_is_named(tmp_path, monkeypatch):
-    """Text before the protocol, of any length, is told as the cause, and is not tried again."""
+    """Text before the protocol, of any length, is reported as the cause and not retried."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for words in ("Welcome to the cluster", "hi", "Hey!", "x" * 100_000):
-        # Over before we have said anything, or after that.
+        # Exit before or after reading from the client.
         ends = "exit" if words == "hi" else "head -c 9 >/dev/null"
         (tmp_path / "ssh").write_text(f"#!/bin/sh\nprintf '{words}'\n{ends}\n")
         (tmp_path / "ssh").chmod(0o755)
@@ -454,7 +454,7 @@ def test_a_shell_that_talks_is_named(tmp_path, monkeypatch):
 
 
 def test_a_size_that_is_made_when_it_is_read_is_not_zero(server, tmp_path):
-    """Files of /proc, whose sizes are told as 0, arrive whole; one that is empty is empty."""
+    """Files of /proc, whose sizes are reported as 0, arrive complete."""
     if not os.path.exists("/proc/version"):
         pytest.skip("There is no /proc here.")
     (tmp_path / "disk").mkdir()
@@ -465,7 +465,7 @@ def test_a_size_that_is_made_when_it_is_read_is_not_zero(server, tmp_path):
 
 
 def test_an_address_of_ipv6_is_reached(tmp_path):
-    """A host may be an address of IPv6, in brackets and with a port."""
+    """A host may be an IPv6 address, in brackets and with a port."""
     if daemon() is None or not Path("/proc/net/if_inet6").exists() or not Path("/proc/net/if_inet6").read_text():
         pytest.skip("There is no sshd here, or no IPv6.")
     for name in ("ssh", "far"):
@@ -480,7 +480,7 @@ def test_an_address_of_ipv6_is_reached(tmp_path):
 
 
 def test_a_jump_host_is_passed(server, far, tmp_path):
-    """A server that is reached through another one, as the settings of ssh say, is an endpoint like any other."""
+    """An endpoint can be a server that ssh's settings reach through a jump host."""
     (far / "f").write_bytes(b"data")
     known, key = server.options["known_hosts"], server.options["key_filename"]
     both = f"HostName 127.0.0.1\n Port {server.port}\n IdentityFile {key}\n UserKnownHostsFile {known}\n"
@@ -492,7 +492,7 @@ def test_a_jump_host_is_passed(server, far, tmp_path):
 
 @pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a;b", "::"])
 def test_a_root_is_the_path_that_is_written(server, tmp_path, name):
-    """No character of a path on the server begins another part of the URL."""
+    """No character in a path on the server acts as URL syntax."""
     (tmp_path / name).mkdir()
     (tmp_path / name / "f").write_bytes(b"data")
     store = SftpStore(server.url(tmp_path / name), server.options)
@@ -501,7 +501,7 @@ def test_a_root_is_the_path_that_is_written(server, tmp_path, name):
 
 
 def test_a_source_that_changes_is_no_copy(store, far):
-    """A file of the server that grows while it is read is noticed."""
+    """A file that grows while it is read is detected."""
     (far / "f").write_bytes(LARGE)
     with store.folder(()).read("f") as reader:
         with open(far / "f", "ab") as file:
@@ -510,7 +510,7 @@ def test_a_source_that_changes_is_no_copy(store, far):
 
 
 def test_a_small_file_is_checked(store, far, tmp_path):
-    """What a server wrote is compared with what was sent, also for a file that is copied in one go."""
+    """A small file is copied within the server in one call and arrives complete."""
     (far / "a").mkdir()
     (far / "a" / "f").write_bytes(b"data")
     here = store.folder(("a",))
@@ -519,7 +519,7 @@ def test_a_small_file_is_checked(store, far, tmp_path):
 
 
 def ciphers(server, far, **options):
-    """What the ssh of a connection is told of ciphers."""
+    """Return the ciphers that a connection passes to ssh."""
     before = set(psutil.Process().children())
     opened = SftpStore(server.url(far), server.options | options)
     try:
@@ -531,8 +531,8 @@ def ciphers(server, far, **options):
 
 
 def test_a_cipher_of_the_processor_is_preferred_unless_one_is_chosen(server, far, tmp_path):
-    """Without settings of ciphers, the one of the processor comes first; a choice of the user is kept."""
-    # Another test may have had another ssh, without ciphers.
+    """Without cipher settings, a hardware-accelerated cipher comes first; a user's choice is kept."""
+    # Another test may have cached an ssh without ciphers.
     ssh._settings.cache_clear()
     settings = tmp_path / "config"
     settings.write_text("Ciphers aes256-ctr\n")
@@ -547,7 +547,7 @@ def test_a_cipher_of_the_processor_is_preferred_unless_one_is_chosen(server, far
 
 
 def test_a_root_that_is_not_there_stays_not_there(server, tmp_path):
-    """However often it is asked for: nothing is read, written or removed below the root of the server instead."""
+    """Every request for a missing root fails, and nothing is removed from the server's top folder instead."""
     (tmp_path / "victim").write_bytes(b"outside")
     store = SftpStore(server.url(tmp_path / "missing"), server.options)
     parts = tuple(str(tmp_path).strip("/").split("/"))
@@ -559,7 +559,7 @@ def test_a_root_that_is_not_there_stays_not_there(server, tmp_path):
 
 
 def test_a_child_made_by_fork_has_connections_of_its_own(transfers, far, tmp_path):
-    """A child moves over SFTP by itself, and its end leaves the connections of its parent alone."""
+    """A forked child opens its own connections, and its exit leaves its parent's open."""
     (tmp_path / "disk/f").write_bytes(b"content")
 
     def send(name):
@@ -569,7 +569,7 @@ def test_a_child_made_by_fork_has_connections_of_its_own(transfers, far, tmp_pat
         (tmp_path / "disk/child").write_bytes(b"of the child")
         send("/child")
         gc.collect()
-        # What the interpreter does at its end.
+        # The interpreter calls this at exit.
         weakref.finalize._exitfunc()
 
     send("/f")
@@ -585,7 +585,7 @@ def test_a_child_made_by_fork_has_connections_of_its_own(transfers, far, tmp_pat
 @pytest.mark.parametrize("top", ["/proc", "/sys"])
 @pytest.mark.parametrize("how", ["alone", "tree"])
 def test_a_size_that_is_made_up_cuts_no_file(server, tmp_path, top, how):
-    """Files of the kernel, told as 0 or 4096 bytes whatever is in them, arrive whole or fail, alone and in a tree."""
+    """Kernel files that report 0 or 4096 bytes arrive complete or fail, alone and in a tree."""
     folder = {"/proc": "/proc/sys/kernel/random", "/sys": "/sys/kernel/mm/transparent_hugepage"}[top]
     names = {"/proc": ["boot_id", "poolsize"], "/sys": ["enabled", "defrag", "shmem_enabled"]}[top]
     held = {name: Path(folder, name).read_bytes() for name in names if Path(folder, name).exists()}
@@ -597,6 +597,6 @@ def test_a_size_that_is_made_up_cuts_no_file(server, tmp_path, top, how):
     paths = ["/"] if how == "tree" else [f"/{name}" for name in held]
     statuses = [move(transfers, "server", "disk", path, recursive=how == "tree") for path in paths]
     copied = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir() if path.name in held}
-    # What is said to be of a page and is not is refused.
+    # A file that reports a full page but is shorter is refused.
     assert copied == (held if top == "/proc" else {})
     assert how == "tree" or all((status.state.name == "SUCCEEDED") == bool(copied) for status in statuses)

@@ -1,4 +1,4 @@
-"""Roots of endpoints on an SFTP server: by other names of the server, by links, and below what is deleted."""
+"""Roots on an SFTP server: under other names of the server, behind links, and below a deleted folder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from chiltepin.transfers.runner import Transfers
 
 @pytest.fixture
 def server(ssh_server):  # noqa: F811 - that fixture
-    """The server; connections that a test left go."""
+    """The server; its connections end with each test."""
     yield ssh_server
     ssh_server.cut()
 
 
 def world(server, roots, hosts=()):
-    """Return transfers between endpoints of the server; some name its host otherwise."""
+    """Return transfers between endpoints of the server, some with another host name."""
     endpoints = {name: server.endpoint(root) for name, root in roots.items()}
     for name, host in dict(hosts).items():
         endpoints[name]["url"] = endpoints[name]["url"].replace("127.0.0.1", host)
@@ -44,7 +44,7 @@ def remove(transfers, path, endpoint="scratch"):
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1", "[::1]"])
 @pytest.mark.parametrize("how", ["delete", "above", "mirror"])
 def test_a_root_stays_by_whatever_name_its_server_has(server, tmp_path, host, how):
-    """An endpoint that names the same server by another name of its host keeps its root; its neighbour is deleted."""
+    """An endpoint's root stays even if its URL names the host differently; a sibling folder is deleted."""
     (tmp_path / "disk/p/root").mkdir(parents=True)
     (tmp_path / "disk/other").mkdir()
     (tmp_path / "laptop").mkdir()
@@ -63,7 +63,7 @@ def test_a_root_stays_by_whatever_name_its_server_has(server, tmp_path, host, ho
 
 @pytest.mark.parametrize("how", ["delete", "tree", "mirror", "replace", "into", "folder"])
 def test_the_link_that_a_root_is_named_by_stays(server, tmp_path, how):
-    """A link on the way to the root of an endpoint is neither deleted nor replaced through another endpoint."""
+    """A link in the path of an endpoint's root is neither deleted nor replaced through another endpoint."""
     for name in ("laptop/d", "laptop/with-folder/current", "laptop/with-file", "disk/d", "disk/runs/1"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("laptop/with-file/current", "laptop/f", "disk/d/extra"):
@@ -86,7 +86,7 @@ def test_the_link_that_a_root_is_named_by_stays(server, tmp_path, how):
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_link_goes_and_what_it_points_to_stays(server, tmp_path, mirror):
-    """Links below the top, to another root, to a folder outside or to one within, are unlinked at most."""
+    """A deletion or mirror removes a link, wherever it leads, but never its target."""
     for name in ("laptop/d", "disk/d/sub", "disk/within", "outside", "root"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("disk/within/f", "outside/f", "root/f"):
@@ -104,7 +104,7 @@ def test_a_link_goes_and_what_it_points_to_stays(server, tmp_path, mirror):
 
 
 def test_a_root_that_is_a_link_is_resolved_for_each_task(server, tmp_path):
-    """When the link that an endpoint's root is leads elsewhere, the next task goes there, and a removed one fails."""
+    """If an endpoint's root is a link, each task follows its current target, and a removed link fails the task."""
     for name in ("laptop", "run1", "run2"):
         (tmp_path / name).mkdir()
     (tmp_path / "laptop/f").write_text("f")
@@ -125,7 +125,7 @@ def test_a_root_that_is_a_link_is_resolved_for_each_task(server, tmp_path):
 
 
 def test_the_link_of_another_root_is_looked_at_for_each_task(server, tmp_path):
-    """What another endpoint's link leads to now is its root now, also where it led elsewhere at an earlier deletion."""
+    """Each deletion resolves the link of another endpoint's root again and keeps its current target."""
     for name in ("disk/a", "disk/b", "disk/c"):
         (tmp_path / name).mkdir(parents=True)
     link = tmp_path / "current"
@@ -140,7 +140,7 @@ def test_the_link_of_another_root_is_looked_at_for_each_task(server, tmp_path):
 
 
 def test_an_alias_of_the_ssh_settings_names_the_same_server(tmp_path):
-    """Hosts are compared by what ssh makes of them; behind a jump host, an address is another machine's."""
+    """Hosts are compared as ssh resolves them; an address behind a jump host is another machine's."""
     (tmp_path / "config").write_text(
         "Host cluster\n HostName 127.0.0.1\n Port 2200\n User me\nHost inside\n HostName 127.0.0.1\n ProxyJump gate\n"
     )

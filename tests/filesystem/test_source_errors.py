@@ -1,4 +1,4 @@
-"""What may not be read at the source is skipped if that is wanted, and nothing else is."""
+"""With ``skip_source_errors``, unreadable source files are skipped, and nothing else is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-#: Root may read everything, unless it has given that up.
+#: Without these capabilities, root cannot read every file.
 UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 
 SCRIPT = """
@@ -31,7 +31,7 @@ print(json.dumps([status.state.value, status.code, status.files_done, sorted(sta
 
 @pytest.fixture
 def closed(tmp_path):
-    """Two endpoints; of the first some files and folders may not be read, and in the second one may not be written."""
+    """Two endpoints: the first has unreadable files and folders, the second a folder that is not writable."""
     for name in ("a/t/shut", "a/t/listed", "b/readonly"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("ok", "closed", "shut/in", "listed/in"):
@@ -44,7 +44,7 @@ def closed(tmp_path):
 
 
 def moved(folder, *items, **options):
-    """Move in a process that has no right to read everything; return state, code, number of files and skipped paths."""
+    """Transfer in a process that cannot read every file; return state, code, number of files and skipped paths."""
     drop = ["setpriv", *UNPRIVILEGED] if not os.geteuid() else []
     if drop and not shutil.which("setpriv"):
         pytest.skip("There is no setpriv here, with which root gives up its rights.")
@@ -55,7 +55,7 @@ def moved(folder, *items, **options):
 
 @pytest.mark.parametrize("level", [None, "size", "checksum"])
 def test_a_tree_is_moved_without_what_may_not_be_read(closed, level):
-    """Of a tree the files and folders that may not be read are skipped and named; the others arrive."""
+    """Unreadable files and folders of a tree are skipped and listed; the other files arrive."""
     options = {"recursive": True, "skip_source_errors": True, "sync_level": level}
     skipped = ["/t/closed", "/t/listed/in", "/t/shut"]
     assert moved(closed, ("/t", "/t"), **options) == ["succeeded", "", 1, skipped]
@@ -63,19 +63,19 @@ def test_a_tree_is_moved_without_what_may_not_be_read(closed, level):
 
 
 def test_files_are_moved_without_those_that_may_not_be_read(closed):
-    """Of several files those that may not be read, or are missing, are skipped and named."""
+    """Of several files, unreadable or missing ones are skipped and listed."""
     items = [("/t/closed", "/c"), ("/t/ok", "/o"), ("/t/shut/in", "/s"), ("/t/none", "/n")]
     skipped = ["/t/closed", "/t/none", "/t/shut/in"]
     assert moved(closed, *items, skip_source_errors=True) == ["succeeded", "", 1, skipped]
 
 
 def test_a_destination_that_may_not_be_written_fails(closed):
-    """The same error at the destination is no reason to skip anything."""
+    """A permission error at the destination fails the transfer."""
     assert moved(closed, ("/t/ok", "/readonly/o"), skip_source_errors=True) == ["failed", "PERMISSION_DENIED", 0, []]
     outcome = moved(closed, ("/t", "/readonly/t"), recursive=True, skip_source_errors=True)
     assert outcome[:3] == ["failed", "PERMISSION_DENIED", 0]
 
 
 def test_without_it_the_transfer_fails(closed):
-    """What may not be read fails the transfer, unless its caller wants to skip it."""
+    """An unreadable file fails the transfer without ``skip_source_errors``."""
     assert moved(closed, ("/t", "/t"), recursive=True)[:3] == ["failed", "PERMISSION_DENIED", 1]
