@@ -1,4 +1,4 @@
-"""Staged data is deleted whatever happens: by the block `cleanup`, and by `cleanup_task`."""
+"""`cleanup` and `cleanup_task` delete staged data even after errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait(event, error=None):
 
 @contextlib.contextmanager
 def aborted(path=None):
-    """A workflow that an error ends, and in it, if a path is given, a block that deletes it."""
+    """Run a block in a workflow that an error ends; if `path` is given, in a `cleanup` block too."""
     block = contextlib.nullcontext() if path is None else cleanup("scratch", path)
     with pytest.raises(ValueError, match="mine"), Workflow(run_dir="runs"), block:  # noqa: PT012 - the test's body
         yield
@@ -37,7 +37,7 @@ def aborted(path=None):
 
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
-    """The folder of an endpoint with a job, and default settings of it; another endpoint lies below /held."""
+    """The folder of the endpoint scratch, with a job folder; the root of another endpoint is below /held."""
     (tmp_path / "chiltepin.yaml").write_text(
         "data:\n  backend: local\n  executor: local\n  root: ends\n"
         "  endpoints: {laptop: , scratch: {local: scratch}, inner: {local: scratch/held/inner}}\n"
@@ -56,7 +56,7 @@ def scratch(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("end", [None, ValueError("mine"), SystemExit(3), "Ctrl-C"], ids=str)
 def test_the_end_of_a_block_deletes(scratch, ctrl_c, end):
-    """A block that ends normally, by an exception or by Ctrl-C deletes its folder, and raises what it was ended by."""
+    """A block deletes its folder when it ends normally, by an exception or by Ctrl-C, and re-raises the exception."""
 
     def block():
         with cleanup("scratch", "/job"):
@@ -75,13 +75,13 @@ def test_the_end_of_a_block_deletes(scratch, ctrl_c, end):
 
 
 def test_what_never_existed_is_no_error(scratch):
-    """A path that does not exist when the block ends is no error."""
+    """A path that does not exist when the block ends is not an error."""
     with cleanup("scratch", "/never/made"):
         pass
 
 
 def test_no_error_hides_the_other(scratch, caplog):
-    """If block and deletion fail, the error of the block is raised, and that of the deletion is noted and logged."""
+    """If block and deletion both fail, the block's error is raised; the deletion's error is a note and is logged."""
     with pytest.raises(ValueError, match="mine") as caught, cleanup("scratch", "/held"):
         raise ValueError("mine")
     said = [*getattr(caught.value, "__notes__", ["/held"]), caplog.text]
@@ -93,7 +93,7 @@ def test_no_error_hides_the_other(scratch, caplog):
 
 @pytest.mark.parametrize("path", ["/", "~", ".", "/job/.."])
 def test_the_root_is_refused_before_the_block(scratch, path):
-    """The root of an endpoint is refused, by whatever name, before the block or the task begins."""
+    """The root of an endpoint, however it is spelled, is refused before the block or the task starts."""
     with pytest.raises(PermissionDeniedError, match="root of an endpoint and is never"), cleanup("scratch", path):
         pytest.fail("The block has begun.")
     with Workflow(run_dir="runs"), pytest.raises(PermissionDeniedError, match="never deleted"):
@@ -102,7 +102,7 @@ def test_the_root_is_refused_before_the_block(scratch, path):
 
 
 def test_the_settings_are_those_of_the_beginning(scratch, monkeypatch):
-    """A block deletes where its endpoint was when the block began, although the default settings change meanwhile."""
+    """A block uses the settings in effect when it started, even if the default settings change meanwhile."""
     with cleanup("scratch", "/job"):
         monkeypatch.setenv("CHILTEPIN_CONFIG", "missing.yaml")
     assert not (scratch / "job").exists()
@@ -111,7 +111,7 @@ def test_the_settings_are_those_of_the_beginning(scratch, monkeypatch):
 
 
 def test_a_block_in_a_workflow_waits_for_its_tasks(scratch):
-    """A normal end of a block first waits for the tasks that were started in it, and not for others."""
+    """A block that ends normally waits for the tasks started in it, but not for other tasks."""
     before, during = Future(), threading.Event()
     with Workflow(run_dir="runs"):
         outside = transfer_task("laptop", "scratch", "/b.dat", "/later", inputs=[before])
@@ -126,7 +126,7 @@ def test_a_block_in_a_workflow_waits_for_its_tasks(scratch):
 
 
 def test_an_error_leaves_the_deletion_to_the_end_of_the_workflow(scratch):
-    """After an error in a block whose tasks still run, the data is deleted when the workflow has ended."""
+    """After an error in a block with running tasks, the data is deleted once the workflow has ended."""
     running = threading.Event()
     with aborted("/job"):
         wait(running, executor="local").add_done_callback(lambda _: (scratch / "job" / "late").mkdir(parents=True))
@@ -135,14 +135,14 @@ def test_an_error_leaves_the_deletion_to_the_end_of_the_workflow(scratch):
 
 
 def test_a_failed_deletion_at_the_end_of_a_workflow_is_named(scratch, caplog):
-    """If the deletion that was left to the end of the workflow fails, the end names it."""
+    """A failed deletion at the end of a workflow is logged with its path."""
     with aborted("/held"):
         transfer_task("laptop", "scratch", "/b.dat", "/c", inputs=[Future()])
     assert "Deletion of /held on 'scratch' failed" in caplog.text
 
 
 def test_a_task_deletes_after_tasks_that_fail(scratch):
-    """`cleanup_task` deletes when all given futures have ended, also those that failed or were cancelled."""
+    """`cleanup_task` deletes after all given futures have ended, including failed and cancelled ones."""
     failing, cancelled, go = threading.Event(), Future(), threading.Event()
     with Workflow(run_dir="runs"):
         first, second = wait(failing, ValueError("mine"), executor="local"), wait(go, executor="local")
@@ -157,7 +157,7 @@ def test_a_task_deletes_after_tasks_that_fail(scratch):
 
 
 def test_a_task_deletes_after_an_aborted_workflow(scratch, caplog):
-    """If the workflow is aborted first, the data is deleted after its end, and nothing says that it was not."""
+    """If the workflow is aborted first, the data is still deleted, and no failure is logged."""
     with aborted():
         future = cleanup_task("scratch", "/job", after=Future())
     assert not (scratch / "job").exists()
@@ -166,7 +166,7 @@ def test_a_task_deletes_after_an_aborted_workflow(scratch, caplog):
 
 
 def test_what_the_user_has_cancelled_is_not_deleted(scratch):
-    """A deletion that the user cancels does not run, also not when the workflow is aborted."""
+    """A deletion that the user cancels does not run, even when the workflow is aborted."""
     with aborted():
         future = cleanup_task("scratch", "/job", after=Future())
         assert future.cancel()
@@ -184,7 +184,7 @@ with cleanup("scratch", "/job"):
 
 
 def test_sigterm_deletes(scratch):
-    """SIGTERM in a block, without any workflow, ends the process in order: the data is deleted."""
+    """On SIGTERM in a block without a workflow, the data is deleted before the process ends."""
     ended = subprocess.run([sys.executable, "-c", SCRIPT], check=False, capture_output=True, timeout=LIMIT)
     assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
     assert not (scratch / "job").exists()

@@ -1,4 +1,4 @@
-"""Workflows whose bytes Globus moves: nothing waits on a worker, and no token leaves the process."""
+"""Workflows on Globus: no transfer occupies a worker, and no token leaves the process."""
 
 from __future__ import annotations
 
@@ -46,45 +46,45 @@ def laptop(tmp_path):
 
 @pytest.fixture
 def scratch(tmp_path):
-    """The folder behind the other one."""
+    """The folder behind the collection hpc-scratch."""
     return tmp_path / "hpc-scratch"
 
 
 @pytest.fixture
 def globus(chiltepin_globus, laptop):
-    """A simulated Globus; display names lead to its collections, so that no settings are needed."""
+    """A simulated Globus whose collections are found by display name, without settings."""
     return chiltepin_globus
 
 
 @pytest.fixture
 def running(globus, tmp_path):
-    """A workflow with one worker, on Globus."""
+    """A workflow on Globus with one worker thread."""
     settings = {
         "data": {"backend": "globus", "fault_grace": 0.5},
         "local": {"provider": "threads", "max_threads": 1},
     }
     with chiltepin.Workflow(settings, run_dir=tmp_path / "runinfo") as workflow:
         yield workflow
-        # A failed test leaves tasks that never end, and the end of a workflow waits for them.
+        # The end of a workflow would wait for tasks that a failed test leaves active.
         for task in globus.tasks.values():
             if task.status == "ACTIVE":
                 task.fail()
 
 
 def move(origin="/file", goal="/file", **options):
-    """Start a transfer that is looked at often."""
+    """Start a transfer with a short polling interval."""
     options = {"executor": "local", "polling_interval": 0.1, **options}
     return transfer_task("my-laptop", "hpc-scratch", origin, goal, **options)
 
 
 @python_task
 def here(*_):
-    """Say that a worker is free."""
+    """Show that a worker is free."""
     return "here"
 
 
 def test_a_hundred_transfers_leave_the_only_worker_free(running, globus, laptop, scratch):
-    """While a hundred transfers are in flight, the one worker runs another task, and one question serves them all."""
+    """While 100 transfers are in flight, the only worker runs other tasks and one poll covers all transfers."""
     globus.settings.task_latency, globus.settings.request_rate = 1e6, None
     futures = [move(goal=f"/{number}") for number in range(100)]
     while any(future.task_handle is None for future in futures):
@@ -105,7 +105,7 @@ def test_a_hundred_transfers_leave_the_only_worker_free(running, globus, laptop,
 
 
 def test_what_depends_on_a_transfer_runs_when_the_bytes_are_there(running, globus, scratch):
-    """A transfer is a future like any other: tasks wait for it, and for what it gives."""
+    """A task that depends on a transfer starts after the transfer has ended."""
     first = move()
     second = transfer_task("hpc-scratch", "my-laptop", "/file", "/back", executor="local", inputs=[first])
     gone = delete_task("hpc-scratch", "/file", executor="local", inputs=[second])
@@ -117,7 +117,7 @@ def test_what_depends_on_a_transfer_runs_when_the_bytes_are_there(running, globu
 
 
 def test_a_failure_is_our_error_and_the_cause_of_the_next(running, globus):
-    """The error of .result() is ours, not Parsl's around it, with Globus's words; what depends on it does not run."""
+    """A failed transfer raises Chiltepin's error with Globus's message, and its dependents do not run."""
     failed = move(origin="/missing")
     waiting = here(failed, executor="local")
     with pytest.raises(TaskFailedError, match=r"FILE_NOT_FOUND.*No such file"):
@@ -129,14 +129,14 @@ def test_a_failure_is_our_error_and_the_cause_of_the_next(running, globus):
 
 
 def test_a_paused_task_is_told_from_a_failed_one(running, globus):
-    """A pause rule of an administrator ends the task soon, with a specific error."""
+    """A task that an administrator pauses ends soon with TaskPausedError."""
     globus.collection("hpc-scratch").paused = True
     with pytest.raises(TaskPausedError, match=r"was paused, and stopped \(PAUSED\)"):
         move().result(LIMIT)
 
 
 def test_a_call_that_cannot_be_made_raises_whatever_check_says(running):
-    """An endpoint that does not exist is no task that failed; an executor that does not is refused at the call."""
+    """An unknown endpoint raises an error even with ``check=False``; an unknown executor raises at the call."""
     with pytest.raises(EndpointNotFoundError, match="No endpoint named 'hpc-scratsh'"):
         transfer_task("my-laptop", "hpc-scratsh", "/a", "/b", executor="local", check=False).result(LIMIT)
     with pytest.raises(ConfigError, match="No executor is named 'locl'"):
@@ -144,7 +144,7 @@ def test_a_call_that_cannot_be_made_raises_whatever_check_says(running):
 
 
 def test_cancelling_reaches_globus(running, globus):
-    """A future that is cancelled ends soon, and so does its task."""
+    """Cancelling a future also cancels its task at Globus."""
     globus.settings.task_latency = 1e6
     future = move()
     while future.task_handle is None or not globus.tasks:
@@ -157,7 +157,7 @@ def test_cancelling_reaches_globus(running, globus):
 
 
 def test_a_timeout_reaches_globus(running, globus):
-    """A transfer whose time is up is stopped at Globus too; its status and the activity say that it has expired."""
+    """A transfer that exceeds its timeout is stopped at Globus; its status and activity record are EXPIRED."""
     globus.settings.task_latency = 1e6
     future = move(timeout=0.5)
     with pytest.raises(TaskTimeoutError, match=r"not done within 0\.5 seconds"):
@@ -169,7 +169,7 @@ def test_a_timeout_reaches_globus(running, globus):
 
 
 def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):
-    """An abort ends every future with an error that says so, dependents too, and cancels at Globus."""
+    """An error in a workflow ends all futures, including dependents, and cancels their tasks at Globus."""
     globus.settings.task_latency = 1e6
     with contextlib.suppress(ZeroDivisionError), chiltepin.Workflow({}, run_dir=tmp_path / "runinfo"):
         futures = [move(goal=f"/{number}") for number in range(5)]
@@ -186,7 +186,7 @@ def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):
 
 
 def test_a_client_of_the_callers_own_is_used_and_stays(globus, tmp_path, monkeypatch):
-    """`client=` is used without a login, and what Parsl stores does not contain it."""
+    """A client passed as `client=` needs no login, and Parsl's task record does not contain its token."""
     for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
         monkeypatch.delenv(name)
     client = globus.client()
@@ -200,7 +200,7 @@ def test_a_client_of_the_callers_own_is_used_and_stays(globus, tmp_path, monkeyp
 
 
 class Refusing(globus_sdk.TransferClient):
-    """A client of a site, whose own rules raise an error of their own in one call."""
+    """A site's own client that raises an error in one method."""
 
     refused = "submit_transfer"
 
@@ -209,27 +209,27 @@ class Refusing(globus_sdk.TransferClient):
             raise PermissionError(f"the site allows no {name}")
 
     def submit_transfer(self, *given, **options):
-        """Submit, unless that is refused."""
+        """Submit, unless the site refuses."""
         self._refuse("submit_transfer")
         return super().submit_transfer(*given, **options)
 
     def get(self, path, **options):
-        """Ask, unless that is refused."""
+        """Send the request, unless the site refuses."""
         self._refuse("task_list" if "task_list" in path else "endpoint" if "/endpoint/" in path else "")
         return super().get(path, **options)
 
 
 class Sealed(AccessTokenAuthorizer):
-    """A login that is fetched from elsewhere, which is closed."""
+    """An authorizer that cannot fetch its token."""
 
     def get_authorization_header(self):
-        """Raise what the vault raises."""
+        """Raise the error of the token store."""
         raise RuntimeError("the vault is sealed")
 
 
 @pytest.mark.parametrize("refused", ["submit_transfer", "task_list", "endpoint"])
 def test_an_error_of_the_callers_client_ends_the_call(globus, tmp_path, refused):
-    """What the code of the caller raises, and not the SDK, is not tried again: at a submission, a poll or a search."""
+    """An error raised by the caller's client in a submission, poll or endpoint lookup is not retried."""
     client = Refusing(authorizer=AccessTokenAuthorizer(globus.token))
     client.refused = refused
     with chiltepin.Workflow({"data": {"backend": "globus"}}, run_dir=tmp_path / "runinfo"):
@@ -242,7 +242,7 @@ def test_an_error_of_the_callers_client_ends_the_call(globus, tmp_path, refused)
 
 @pytest.mark.parametrize("broken", ["login", "method"])
 def test_an_error_below_the_sdk_ends_the_call(globus, tmp_path, monkeypatch, broken):
-    """So does an error of the login of the caller's client, and of a method that the caller has replaced."""
+    """An error in the authorizer of the caller's client, or in a method that the caller replaced, ends the call."""
     client = globus.client()
     if broken == "login":
         client.authorizer = Sealed("x")
@@ -255,7 +255,7 @@ def test_an_error_below_the_sdk_ends_the_call(globus, tmp_path, monkeypatch, bro
 
 
 def test_a_script_without_parsl_moves_by_globus(globus, scratch, tmp_path, monkeypatch):
-    """transfer() asks Globus too, and waits."""
+    """Without Parsl, `transfer` submits to Globus and waits."""
     file = tmp_path / "chiltepin.yaml"
     file.write_text("data: {backend: globus}\n")
     monkeypatch.chdir(tmp_path)
@@ -264,13 +264,13 @@ def test_a_script_without_parsl_moves_by_globus(globus, scratch, tmp_path, monke
 
 
 def secrets_of(globus):
-    """Everything that must not be seen: each token that was ever given out, and the secret."""
+    """Return the client secret and every token ever issued."""
     return {globus.token, globus.authority.client_secret, *globus.authority._grants}
 
 
 @pytest.mark.parametrize("worker", ["threads", "processes"])
 def test_no_token_is_in_anything_that_a_run_leaves(globus, laptop, tmp_path, caplog, worker):
-    """Logs, run folders, pickles of futures' results and errors, and all files of a whole run hold no token."""
+    """Logs, run folders, pickled errors and all other files of a run contain no token."""
     caplog.set_level(logging.DEBUG)
     executor = make_htex("local") if worker == "processes" else ThreadPoolExecutor("local", max_threads=2)
     config = make_config(tmp_path / "runinfo", executor, initialize_logging=True)
@@ -295,14 +295,14 @@ def test_no_token_is_in_anything_that_a_run_leaves(globus, laptop, tmp_path, cap
 
 
 def error_text(error):
-    """All that a traceback of an error would show, its contexts included."""
+    """Return the traceback of an error, including its contexts."""
     import traceback
 
     return "".join(traceback.format_exception(error)).encode()
 
 
 def test_an_aborted_workflow_deletes_at_the_service(globus, scratch, tmp_path):
-    """A block in a workflow that an error ends deletes after the transfer that it has cancelled at the service."""
+    """After an error, the workflow cancels its transfer at the service before `cleanup` deletes the data."""
     globus.collection("my-laptop").paused = True
     (scratch / "job").mkdir(parents=True)
     with (  # noqa: PT012 - the error ends the workflow
