@@ -1,4 +1,4 @@
-"""Configurations of a real Parsl on this machine, and what a run of it leaves behind."""
+"""Configurations of a real Parsl on this machine, and a list of leftover threads and processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_config(run_dir, *executors, **options):
 
 
 def make_htex(label="htex", *, workers=2):
-    """Return an executor of worker processes on this machine, which see the modules of this folder and of `tests`."""
+    """Return an executor of local worker processes that can import the modules of this folder and of `tests`."""
     path = f"{HERE}:{HERE.parent}${{PYTHONPATH:+:$PYTHONPATH}}"
     return HighThroughputExecutor(
         label,
@@ -41,7 +41,7 @@ def make_htex(label="htex", *, workers=2):
 
 
 def living():
-    """Return the threads and child processes of this process, but for the one thread that an SDK never ends."""
+    """Return the threads and child processes of this process, except the one thread that an SDK never ends."""
     threads = {thread for thread in threading.enumerate() if "__atexit" not in thread.name}
     children = psutil.Process().children(recursive=True)
     return threads | {child for child in children if child.status() != psutil.STATUS_ZOMBIE}

@@ -1,4 +1,4 @@
-"""The workflows of the specification: what a user writes once, whatever moves the bytes."""
+"""The workflows of the specification, which a user writes once for all backends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mean_of(_staged, table):
 
 @python_task
 def drop_incomplete(table, cleaned):
-    """Copy the rows of a table that have all their values; return where."""
+    """Copy the complete rows of a table; return the path of the copy."""
     import csv
 
     with open(table, newline="") as lines, open(cleaned, "w", newline="") as kept:
@@ -39,7 +39,7 @@ def write(path, text):
 
 
 def single_file(executor):
-    """Move one file and look whether it arrived."""
+    """Transfer one file."""
     future = transfer_task(
         src_ep="my-laptop",
         dst_ep="hpc-scratch",
@@ -79,7 +79,7 @@ def by_uuid(executor):
 
 
 def by_display_name(executor):
-    """Name an endpoint as it is displayed, with capitals and blanks."""
+    """Name an endpoint by its display name, with capitals and spaces."""
     future = transfer_task(
         src_ep="my-laptop",
         dst_ep="HPC Scratch Space",
@@ -96,7 +96,7 @@ def by_display_name(executor):
 
 
 def several_files(executor):
-    """Move several files side by side."""
+    """Transfer several files concurrently."""
     names = ["sim1.dat", "sim2.dat", "sim3.dat"]
     transfers = [
         transfer_task(
@@ -146,7 +146,7 @@ def stage_process_clean_up(executor):
 
 
 def several_tasks_then_a_transfer(executor):
-    """Bring back what two tasks wrote, when both are done."""
+    """Transfer the output of two tasks back when both are done."""
     transfer_task("my-laptop", "hpc-scratch", "/Users/me/data/dataset.csv", "/scratch/here", executor=executor).result(
         LIMIT
     )
@@ -168,7 +168,7 @@ def several_tasks_then_a_transfer(executor):
 
 
 def data_pipeline(executor):
-    """Stage, clean, analyze, bring back, clean up."""
+    """Stage, clean, analyze, transfer back, clean up."""
     raw, clean = "/scratch/raw.csv", "/scratch/clean.csv"
     transfer_task(
         src_ep="my-laptop", dst_ep="hpc-scratch", src_path="/Users/me/raw.csv", dst_path=raw, executor=executor

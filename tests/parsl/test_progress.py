@@ -1,4 +1,4 @@
-"""The view for people: what a terminal shows while a workflow runs, and when nothing is shown."""
+"""The progress view: what a terminal shows while a workflow runs, and when nothing is shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 60
 
 
 class Terminal:
-    """A pseudo-terminal of 80 columns, and what was drawn on it."""
+    """A pseudo-terminal of 80 columns that records its output."""
 
     def __init__(self):
         self.inside, outside = pty.openpty()
@@ -36,7 +36,7 @@ class Terminal:
         self._reader.start()
 
     def __enter__(self):
-        # Not in a fixture: pytest puts its own stderr back when a test begins.
+        # Not in a fixture: pytest restores its own stderr when a test begins.
         self._before, sys.stderr = sys.stderr, self.file
 
     def __exit__(self, *_):
@@ -54,13 +54,13 @@ class Terminal:
             return
 
     def shows(self, pattern):
-        """Wait until something has been drawn, and return what was found."""
+        """Wait until the output matches `pattern`, and return the match."""
         with self._changed:
             assert self._changed.wait_for(lambda: re.search(pattern, self.drawn), LIMIT), self.drawn
             return re.search(pattern, self.drawn)
 
     def close(self):
-        """Hang up, and read what is left."""
+        """Close the terminal and read the remaining output."""
         self.file.close()
         self._reader.join(LIMIT)
         os.close(self.inside)
@@ -68,7 +68,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A terminal; in a ``with`` statement it takes the place of stderr."""
+    """A terminal that replaces stderr in a ``with`` statement."""
     for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     terminal = Terminal()
@@ -115,7 +115,7 @@ def names():
 
 @pytest.fixture
 def still_globus(tmp_path, monkeypatch):
-    """A simulated Globus whose clock stands still; it moves 1,000 bytes in each of its seconds."""
+    """A simulated Globus with a manual clock and a bandwidth of 1,000 bytes per second."""
     folders = {name: tmp_path / name for name in ("my-laptop", "hpc-scratch")}
     with Simulator(folders, clock=ManualClock(utc(time.time())), bandwidth=1000.0, request_rate=None) as simulator:
         for name, value in simulator.environment().items():
@@ -127,7 +127,7 @@ def still_globus(tmp_path, monkeypatch):
 
 
 def test_a_terminal_sees_what_is_in_flight_and_how_it_ended(still_globus, tmp_path, terminal):
-    """Files, bytes, speed and the state of a task are drawn while it runs, and the sum of all when it has ended."""
+    """The view shows files, bytes, speed and state of a running task, and the totals at the end."""
     with terminal, at_globus(tmp_path, progress=True):
         names = "my-laptop", "hpc-scratch", "/folder", "/copy"
         future = transfer_task(*names, executor="local", recursive=True, polling_interval=0.1)
@@ -141,7 +141,7 @@ def test_a_terminal_sees_what_is_in_flight_and_how_it_ended(still_globus, tmp_pa
 
 
 def test_a_narrow_terminal_shows_what_matters_most(still_globus, tmp_path, terminal, monkeypatch):
-    """Where there is little room, speed and number of files go first, and no line is longer than the terminal."""
+    """A narrow terminal omits speed and number of files, and no line is longer than the terminal."""
     monkeypatch.setenv("COLUMNS", "60")
     with terminal, at_globus(tmp_path, progress=True):
         names = "my-laptop", "hpc-scratch", "/folder", "/copy"
@@ -156,7 +156,7 @@ def test_a_narrow_terminal_shows_what_matters_most(still_globus, tmp_path, termi
 
 
 def test_those_that_share_a_task_share_a_row(chiltepin_globus, tmp_path, terminal):
-    """Transfers of one task are one row with their number; a task with a fault says which."""
+    """The transfers of one task share a row with their number; the row of a paused task gives the reason."""
     chiltepin_globus.settings.task_latency = 1e6
     with terminal, at_globus(tmp_path, progress=True):
         futures = [fly(number) for number in range(40)]
@@ -172,7 +172,7 @@ def test_those_that_share_a_task_share_a_row(chiltepin_globus, tmp_path, termina
 
 
 def test_a_long_list_is_cut(folder, terminal):
-    """Only as many rows are drawn as there is room for; the others, and those that wait for tasks, are counted."""
+    """The view shows only the rows that fit, and counts the hidden and the waiting transfers."""
     gate = threading.Event()
 
     @python_task
@@ -193,7 +193,7 @@ def test_a_long_list_is_cut(folder, terminal):
 
 
 def test_a_tree_of_several_workers_is_one_row(folder, terminal, monkeypatch):
-    """However many workers move a tree, it is one row and one of what is done."""
+    """A tree that several workers move is one row and counts as one transfer."""
     for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
         monkeypatch.setattr(policy.wait_times, name, 0.0)
     for number in range(9):
@@ -218,7 +218,7 @@ def test_a_tree_of_several_workers_is_one_row(folder, terminal, monkeypatch):
 
 
 def test_what_failed_stays_with_its_reason(folder, terminal):
-    """A failure keeps its row, in words, and no name of a file moves the cursor or colours the terminal."""
+    """A failure keeps its row with the reason, and a file name cannot send escape sequences to the terminal."""
     (folder / "b" / "full").mkdir()
     with terminal, local(folder, progress=True):
         failed = [move("/missing[red]\x1b[31m"), delete_task("b", "/full", executor="local", check=False)]
@@ -230,7 +230,7 @@ def test_what_failed_stays_with_its_reason(folder, terminal):
 
 
 def test_what_depends_on_a_future_is_named_when_it_is_known(folder, terminal):
-    """Where a path is the result of a task, the row tells it as soon as Parsl knows it."""
+    """If a path is the result of a task, the row shows the path once Parsl knows it."""
 
     @python_task
     def name():
@@ -242,7 +242,7 @@ def test_what_depends_on_a_future_is_named_when_it_is_known(folder, terminal):
 
 
 def test_what_timed_out_says_so(chiltepin_globus, tmp_path, terminal):
-    """A transfer whose time is up has failed, whatever its task is doing."""
+    """A transfer that exceeds its timeout is shown as expired, with the reason."""
     chiltepin_globus.settings.task_latency = 1e6
     with terminal, at_globus(tmp_path, progress=True):
         transfer_task("my-laptop", "hpc-scratch", "/a", "/b", executor="local", timeout=0.5).exception(LIMIT)
@@ -250,14 +250,14 @@ def test_what_timed_out_says_so(chiltepin_globus, tmp_path, terminal):
 
 
 def test_long_paths_keep_their_ends(folder, terminal):
-    """Where a line is too short for both paths, endpoints and the last letters of the paths stay."""
+    """If a line is too short for both paths, it keeps the endpoints and the ends of the paths."""
     with terminal, local(folder, progress=True):
         move(goal=f"/{'long/' * 20}end.dat", origin=f"/{'far/' * 20}start.dat").exception(LIMIT)
     terminal.shows(r"a:…[far/]+start\.dat -> b:…[long/]+end\.dat +failed")
 
 
 def test_one_terminal_shows_one_view(folder, terminal):
-    """A workflow in another one is shown with it, and the view ends with the last of them."""
+    """Nested workflows share one view, which ends with the outermost."""
     with terminal, local(folder, progress=True):
         assert move().result(LIMIT)
         with local(folder, progress=True):
@@ -269,7 +269,7 @@ def test_one_terminal_shows_one_view(folder, terminal):
 
 
 def test_an_aborted_workflow_ends_its_view(folder, terminal):
-    """An error that leaves the block ends the thread, and what was in flight is counted as canceled."""
+    """An error that ends a workflow also ends its view, after a last summary."""
     gate = threading.Event()
 
     @python_task
@@ -290,7 +290,7 @@ def test_an_aborted_workflow_ends_its_view(folder, terminal):
 
 
 def test_the_cursor_stays_where_it_can_be_seen(folder, terminal):
-    """A process may be killed while the view is shown: the cursor is there all the time."""
+    """The view never leaves the cursor hidden, because the process can be killed at any time."""
     with terminal, local(folder, progress=True):
         assert move().result(LIMIT)
     terminal.shows("1 done")
@@ -307,7 +307,7 @@ def test_a_closed_terminal_does_not_stop_the_workflow(folder, terminal, caplog):
 
 @pytest.mark.parametrize(("value", "asked", "shown"), [("1", None, True), ("0", None, False), ("1", False, False)])
 def test_the_environment_asks_for_it(folder, terminal, monkeypatch, value, asked, shown):
-    """CHILTEPIN_PROGRESS=1 shows the view, if the workflow itself says nothing."""
+    """CHILTEPIN_PROGRESS=1 shows the view, unless the workflow sets ``progress``."""
     monkeypatch.setenv("CHILTEPIN_PROGRESS", value)
     with terminal, local(folder, progress=asked):
         assert move().result(LIMIT)
@@ -318,7 +318,7 @@ def test_the_environment_asks_for_it(folder, terminal, monkeypatch, value, asked
 
 
 def test_nonsense_is_refused(folder, monkeypatch):
-    """What is neither yes nor no is explained before anything starts."""
+    """An invalid ``progress`` or CHILTEPIN_PROGRESS raises an error before anything starts."""
     with pytest.raises(TypeError, match="progress='yes' is of type str; give True or False"):
         local(folder, progress="yes")
     monkeypatch.setenv("CHILTEPIN_PROGRESS", "maybe")
@@ -327,14 +327,14 @@ def test_nonsense_is_refused(folder, monkeypatch):
 
 
 def test_a_workflow_without_transfers_draws_nothing(folder, terminal):
-    """A view with nothing to show writes nothing at all."""
+    """A view with nothing to show writes nothing."""
     with terminal, local(folder, progress=True):
         pass
     assert not terminal.drawn
 
 
 def test_nothing_is_shown_where_stderr_is_no_terminal(folder):
-    """Where stderr goes into a pipe it stays empty, and rich is not even loaded."""
+    """If stderr is a pipe, the view writes nothing and does not import rich."""
     code = f"""
 import sys
 from chiltepin import Workflow, transfer_task
@@ -348,7 +348,7 @@ print("rich" in sys.modules)
 
 
 def test_a_speed_is_that_of_the_last_seconds():
-    """The speed is the mean over ten seconds, and what was before them is forgotten."""
+    """The speed is the mean over the last ten seconds."""
     meter = RateMeter()
     assert [meter.speed(count, now) for count, now in [(0, 0.0), (0, 1.0), (100, 2.0), (300, 4.0)]] == [0, 0, 50, 75]
     assert meter.speed(300, 14.0) == 0
@@ -356,7 +356,7 @@ def test_a_speed_is_that_of_the_last_seconds():
 
 
 def test_a_speed_is_steady_between_two_steps_of_a_service():
-    """A count that grows by as much with each poll has one speed, also just before the next poll."""
+    """A count that grows equally with each poll has a constant speed, also just before the next poll."""
     meter = RateMeter()
     seen = [(now, meter.speed(500 * (now // 5), float(now))) for now in range(40)]
     assert {speed for now, speed in seen if now >= 5} == {100}
