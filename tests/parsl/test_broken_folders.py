@@ -1,4 +1,4 @@
-"""What a future needs when its transfer has ended: nothing of any disk."""
+"""Futures of transfers that end without the run folder and the state folder."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LIMIT = 60
 
 @pytest.mark.timeout(300)
 def test_futures_end_whatever_operation_on_the_run_folder_fails(tmp_path):
-    """Each operation on the run and the state folder fails, once and for good: all ends as if none had failed."""
+    """Futures end normally when an operation on the run or state folder fails, once or permanently."""
     words = [sys.executable, os.path.join(HERE, "failing_folder.py"), str(tmp_path)]
     run = subprocess.run(words, capture_output=True, text=True, check=True, timeout=280)
     report = json.loads(run.stdout.splitlines()[-1])
     assert report["wrong"] == []
-    # How many operations one round has depends on how its transfers overlap; four it always has.
+    # The number of operations in a round depends on how its transfers overlap; it is at least four.
     assert {f"{number} to {last}" for number in range(1, 5) for last in (number, "inf")} <= set(report["failed"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_a_run_folder_that_becomes_read_only(tmp_path):
-    """A transfer ends where the disk of the run folder has become read-only meanwhile."""
+    """A transfer succeeds after the file system of the run folder has become read-only."""
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "none", run_dir], check=False, capture_output=True).returncode:

@@ -1,4 +1,4 @@
-"""Parsl's caches and checkpoints, with files of endpoints and futures among the arguments."""
+"""Parsl's caches and checkpoints, with endpoint files and futures as arguments."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ RUNS = []
 
 
 def count(name, value):
-    """Note that an app runs."""
+    """Record that an app runs."""
     RUNS.append(name)
     return value
 
 
 @python_task(cache=True)
 def read(inputs=()):
-    """Return what is in a file."""
+    """Return the contents of a file."""
     with open(inputs[0]) as file:
         return count("read", file.read())
 
 
 @python_task(cache=True)
 def after(value, note="x"):
-    """Return what arrives."""
+    """Return the arguments."""
     return count("after", (value, note))
 
 
@@ -57,7 +57,7 @@ def joined(files):
 
 @pytest.fixture
 def run(tmp_path):
-    """Return what makes one run after another of the same workflow, with checkpoints."""
+    """Return a function that creates the same workflow for each run, with checkpoints."""
     RUNS.clear()
     (tmp_path / "d/far").mkdir(parents=True)
     (tmp_path / "d/far/x").write_text("one")
@@ -78,7 +78,7 @@ FILE = "chiltepin://far/x"
 
 
 def test_a_file_of_an_endpoint_is_compared_by_its_url(run):
-    """A cached task runs once for a file, in one run and in the next; one for another file runs."""
+    """A cached task runs only once for the same file, in one run and in the next."""
     for _ in range(2):
         with run():
             for _ in range(2):
@@ -88,7 +88,7 @@ def test_a_file_of_an_endpoint_is_compared_by_its_url(run):
 
 
 def test_futures_are_compared_by_their_results(run):
-    """A transfer, its file and the future of a task among the arguments of a cached task do not make it run again."""
+    """A cached task does not run again because its arguments are a transfer, its file or the future of a task."""
     for _ in range(2):
         with run():
             moved = transfer_task("far", "near", "/x", "/x", executor="local")
@@ -99,7 +99,7 @@ def test_futures_are_compared_by_their_results(run):
 
 
 def test_a_join_task_is_cached(run):
-    """A cached join task hands its file on once."""
+    """A cached join task and the task that it starts run once."""
     for _ in range(2):
         with run():
             assert joined([File(FILE)]).result(timeout=LIMIT) == "one"
@@ -108,7 +108,7 @@ def test_a_join_task_is_cached(run):
 
 @pytest.mark.parametrize("endpoint", ["far", "near"])
 def test_a_task_that_writes_files_runs_each_time(run, tmp_path, endpoint):
-    """What a cached task writes is there after each call, and is what this call has written."""
+    """A cached task with outputs runs at each call, and writes its file each time."""
     target = tmp_path / "d" / endpoint / "out"
     for _ in range(2):
         with run():
@@ -122,7 +122,7 @@ def test_a_task_that_writes_files_runs_each_time(run, tmp_path, endpoint):
 
 
 def test_a_local_output_is_written_each_time(run, tmp_path):
-    """So is a file of this machine, by an app of Parsl itself too."""
+    """A cached Parsl app writes a local output file at each call."""
 
     def plain(outputs=()):
         with open(outputs[0], "w") as file:
@@ -137,7 +137,7 @@ def test_a_local_output_is_written_each_time(run, tmp_path):
 
 
 def test_what_cannot_be_compared_is_named(run):
-    """An argument that Parsl cannot compare fails the future with what to do; in ignore_for_cache it does no harm."""
+    """An argument that Parsl cannot compare fails the future with advice, unless ignore_for_cache names it."""
     with run():
         error = after(1, note=object()).exception(timeout=LIMIT)
         assert str(error) == (
@@ -150,7 +150,7 @@ def test_what_cannot_be_compared_is_named(run):
 
 
 def test_a_result_that_no_checkpoint_takes_is_a_result(run):
-    """A result that cannot be written to the checkpoint ends its future all the same, and the next run starts."""
+    """A result that cannot be written to the checkpoint still ends its future, and the next run starts."""
 
     @python_task(cache=True)
     def stream():
@@ -164,7 +164,7 @@ def test_a_result_that_no_checkpoint_takes_is_a_result(run):
 
 
 def test_a_checkpoint_on_a_full_disk_is_no_harm(run, tmp_path):
-    """A task ends as it ended where its checkpoint cannot be written."""
+    """A task succeeds even if its checkpoint cannot be written."""
     with run() as running:
         folder = tmp_path / "file"
         folder.write_text("")

@@ -1,4 +1,4 @@
-"""A workflow: its beginning, its neighbours and its clean end. What happens when it is left early: test_ends.py."""
+"""Start, settings, nesting and clean end of a workflow; test_ends.py covers early ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMIT = 60
 
 @python_task
 def thread_name():
-    """Tell in which thread this runs."""
+    """Return the name of the current thread."""
     return threading.current_thread().name
 
 
@@ -43,7 +43,7 @@ class TestBeginning:
     """Entering the block."""
 
     def test_it_loads_parsl(self, config):
-        """The first workflow is the Parsl of the process, and the process has none afterwards."""
+        """The first workflow loads its kernel as the Parsl of the process, and unloads it at the end."""
         given = config()
         with Workflow(given) as workflow:
             assert workflow.config is given
@@ -51,7 +51,7 @@ class TestBeginning:
         assert DataFlowKernelLoader._dfk is None
 
     def test_it_is_entered_once_at_a_time(self):
-        """A workflow that runs cannot be started, one that has ended can, and a Config of Parsl is used once."""
+        """A running workflow cannot be started again; a finished one can."""
         workflow = Workflow({})
         for _ in range(2):
             with workflow:
@@ -60,7 +60,7 @@ class TestBeginning:
                 assert thread_name().result(timeout=LIMIT)
 
     def test_a_config_is_used_once(self, config):
-        """A workflow with a finished Config of Parsl, whose executors have ended, says so when it is entered again."""
+        """A workflow with a Parsl Config cannot be entered again, because the executors of the Config have ended."""
         workflow = Workflow(config())
         with workflow:
             pass
@@ -68,7 +68,7 @@ class TestBeginning:
             pass
 
     def test_start_and_cleanup(self):
-        """Between start and cleanup tasks run, as in a block; cleanup waits for them, and twice does no harm."""
+        """Tasks run between start and cleanup, as in a block; cleanup waits for them and can be called twice."""
         workflow, event = Workflow({}), threading.Event()
         assert workflow.start() is workflow.dfk is parsl.dfk()
         waiting = wait_for(event)
@@ -81,7 +81,7 @@ class TestBeginning:
         assert DataFlowKernelLoader._dfk is None
 
     def test_cleanup_after_an_error_does_not_wait(self):
-        """In a finally after an error, cleanup cancels what has not ended, as the end of a block does."""
+        """In a ``finally`` clause after an error, cleanup cancels unfinished tasks, as the end of a block does."""
         workflow, event = Workflow({"one": {"provider": "threads", "max_threads": 1}}), threading.Event()
         waiting = []
 
@@ -99,7 +99,7 @@ class TestBeginning:
         assert isinstance(waiting[1].exception(timeout=LIMIT), TaskCanceledError)
 
     def test_a_cleanup_that_fails(self, config, caplog):
-        """An error of the end is raised by cleanup or, on request, logged; the next workflow starts either way."""
+        """Cleanup raises a shutdown error or, on request, logs it; the next workflow starts either way."""
 
         class Unstoppable(RecordingExecutor):
             def shutdown(self):
@@ -116,7 +116,7 @@ class TestBeginning:
         assert "The workflow did not shut down cleanly." in caplog.text
 
     def test_a_log_file(self, tmp_path):
-        """The log file gets what Parsl and Chiltepin log at its level, is appended to, and closed at the end."""
+        """The log file has Parsl's and Chiltepin's messages at its level; a workflow appends to it and closes it."""
         log = tmp_path / "mine.log"
         workflow = Workflow({}, log_file=log, log_level=logging.WARNING)
         for number in (1, 2):
@@ -133,7 +133,7 @@ class TestBeginning:
         assert "too late" not in written
 
     def test_outside_of_its_block_it_has_no_kernel(self, config):
-        """Before and after its block a workflow says that it is not running."""
+        """Before and after its block, a workflow reports that it is not running."""
         workflow = Workflow(config())
         with pytest.raises(ConfigError, match="not running yet"):
             _ = workflow.config
@@ -146,13 +146,13 @@ class TestBeginning:
 
     @pytest.mark.parametrize("option", ["include", "client", "run_dir", "backend"])
     def test_options_go_with_settings(self, config, option):
-        """An option of the settings together with a finished Config is refused by its name."""
+        """An option that belongs to the settings is refused by name when a Parsl Config is given."""
         with pytest.raises(TypeError, match=f"{option} goes with settings"), Workflow(config(), **{option: "x"}):
             pass
 
     def test_a_beginning_that_fails_leaves_nothing(self, config, tolerated):
-        """If Parsl cannot start, the error comes out, what it had started is stopped, and the next one is the first."""
-        # A daemon that Parsl starts first, gives nothing to do and keeps to itself.
+        """If Parsl cannot start, its error propagates, started executors stop, and the next workflow can start."""
+        # Parsl starts this idle daemon thread first and gives no access to it.
         tolerated.append("JobStatusPoller")
 
         class Unstartable(RecordingExecutor):
@@ -170,19 +170,19 @@ class TestBeginning:
 
 
 class TestSettings:
-    """What a workflow is made of."""
+    """The settings of a workflow."""
 
     SETTINGS = "local: {provider: threads}\nmore: {provider: threads}\nrest: {provider: threads}\n"
 
     @pytest.fixture(autouse=True)
     def _alone(self, tmp_path, monkeypatch):
-        """Run the test in an empty folder, for a user who has no settings anywhere."""
+        """Run the test in an empty folder, for a user without settings files."""
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("CHILTEPIN_CONFIG", raising=False)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
 
     def test_a_file(self, tmp_path):
-        """A settings file is read, and its resources are executors."""
+        """The resources of a settings file become executors."""
         file = tmp_path / "some.yaml"
         file.write_text(self.SETTINGS)
         with Workflow(file) as workflow:
@@ -190,7 +190,7 @@ class TestSettings:
             assert thread_name(executor="more").result(timeout=LIMIT)
 
     def test_a_mapping_and_its_options(self, tmp_path):
-        """Settings may be given as a mapping; include, run_dir and backend change what they say."""
+        """Settings can be a mapping; include, run_dir and backend override them."""
         given = {"more": {"provider": "threads"}, "rest": {"provider": "threads"}}
         with Workflow(given, include=["more"], run_dir=tmp_path / "runs", backend="local") as workflow:
             assert set(workflow.dfk.executors) == {"local", "more", "_parsl_internal"}
@@ -198,13 +198,13 @@ class TestSettings:
             assert workflow.config.data.backend == "local"
 
     def test_the_file_of_this_folder(self, tmp_path):
-        """Without an argument the settings file that is found by default is read."""
+        """Without an argument, the default settings file is read."""
         (tmp_path / "chiltepin.yaml").write_text(self.SETTINGS)
         with Workflow() as workflow:
             assert "rest" in workflow.dfk.executors
 
     def test_the_log_is_closed(self, tmp_path):
-        """The log file that Parsl writes is closed at the end."""
+        """Parsl's log file is closed at the end."""
         with Workflow(run_dir=tmp_path / "runs") as workflow:
             log = Path(workflow.dfk.run_dir) / "parsl.log"
             (handler,) = [one for one in logging.getLogger("parsl").handlers if hasattr(one, "baseFilename")]
@@ -212,13 +212,13 @@ class TestSettings:
         assert handler.stream is None
 
     def test_no_file_at_all(self):
-        """Without an argument and without a file there is one executor, local."""
+        """Without an argument and a settings file, the only executor is local."""
         with Workflow() as workflow:
             assert thread_name(executor="local").result(timeout=LIMIT)
             assert set(workflow.dfk.executors) == {"local", "_parsl_internal"}
 
     def test_wrong_settings_start_nothing(self):
-        """Wrong settings are an error before anything runs."""
+        """Invalid settings raise an error before anything starts."""
         with pytest.raises(ConfigError, match="more"), Workflow({"more": {"provider": "thread"}}):
             pass
         assert DataFlowKernelLoader._dfk is None
@@ -234,7 +234,7 @@ class TestNeighbours:
                 assert label in thread_name().result(timeout=LIMIT)
 
     def test_one_in_another(self, config):
-        """Calls go to the innermost workflow, and to the outer one again after it."""
+        """Tasks run in the innermost workflow, and in the outer one again after it ends."""
         with Workflow(config(RecordingExecutor("outer"))) as outer:
             with Workflow(config(RecordingExecutor("inner"))) as inner:
                 assert inner.dfk is not outer.dfk
@@ -244,7 +244,7 @@ class TestNeighbours:
             assert "outer" in thread_name().result(timeout=LIMIT)
 
     def test_two_beside_each_other(self, config):
-        """Workflows in two threads at the same time each run their own tasks."""
+        """Workflows in two concurrent threads each run their own tasks."""
         both = threading.Barrier(2)
 
         def run(label):
@@ -258,7 +258,7 @@ class TestNeighbours:
             assert all(pool.map(run, ["left", "right"], timeout=LIMIT))
 
     def test_beside_a_parsl_that_is_loaded_already(self, config):
-        """A workflow leaves a Parsl that the user has loaded alone."""
+        """A workflow does not affect a Parsl kernel that the user has loaded."""
         with parsl.load(config(RecordingExecutor("loaded"))) as loaded:
             with Workflow(config(RecordingExecutor("mine"))):
                 assert "mine" in thread_name().result(timeout=LIMIT)
@@ -266,12 +266,12 @@ class TestNeighbours:
             assert "loaded" in thread_name().result(timeout=LIMIT)
 
     def test_a_thread_of_the_user_finds_the_first_one(self, config):
-        """A thread that has entered no workflow uses the one that is loaded."""
+        """A thread that has not entered a workflow uses the loaded one."""
         with Workflow(config(RecordingExecutor("loaded"))), ThreadPoolExecutor(1) as pool:
             assert "loaded" in pool.submit(thread_name).result(timeout=LIMIT).result(timeout=LIMIT)
 
     def test_left_in_another_thread(self, config):
-        """A block that is left in another thread than it was entered in ends all the same."""
+        """A workflow ends even if its block is left in a different thread than it was entered in."""
         workflow = Workflow(config())
         workflow.__enter__()
         with ThreadPoolExecutor(1) as pool:
@@ -284,7 +284,7 @@ class TestCleanEnd:
     """Leaving the block without an error."""
 
     def test_it_waits_for_what_was_started(self, config):
-        """The block is left only when all tasks, and those that they started, are done."""
+        """The block exits only after all tasks, including those started by other tasks, are done."""
         begun, go_on = threading.Event(), threading.Event()
         later = []
 
@@ -306,14 +306,14 @@ class TestCleanEnd:
         assert later[0].result(timeout=0)
 
     def test_it_waits_whatever_the_exit_mode(self, config):
-        """Also where Parsl itself would not wait, a clean end waits."""
+        """A clean end waits for tasks even with an exit mode in which Parsl would not."""
         with Workflow(config(exit_mode="cleanup")):
             future = wait_for(event := threading.Event())
             threading.Timer(0.1, event.set).start()
         assert future.result(timeout=0) is True
 
     def test_failed_tasks_do_not_matter(self, config):
-        """A task that failed does not disturb the end; its error is in its future."""
+        """A failed task does not affect the end; its error is in its future."""
 
         @python_task
         def fail():
@@ -324,12 +324,12 @@ class TestCleanEnd:
         assert isinstance(future.exception(timeout=0), KeyError)
 
     def test_a_workflow_that_was_cleaned_up_inside_is_over(self, config):
-        """A cleanup by the user inside the block is the end; leaving the block adds nothing."""
+        """After a cleanup by the user inside the block, leaving the block does nothing more."""
         with Workflow(config()) as workflow:
             workflow.dfk.cleanup()
 
     def test_its_log_stays_closed(self, config, tmp_path):
-        """However many workflows end at the same moment, and write into each other's logs, none is left open."""
+        """No log file stays open when many workflows end at the same time and write to each other's logs."""
 
         def run(_):
             with Workflow(config(initialize_logging=True)):
@@ -341,14 +341,14 @@ class TestCleanEnd:
         assert [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))] == []
 
     def test_nothing_keeps_it_alive(self, config):
-        """After its end the kernel can be collected, although it had a shutdown and the workflow object lives on."""
+        """After the end, the kernel can be garbage-collected while the workflow object still exists."""
         workflow = Workflow(config())
         with workflow:
             thread_name().result(timeout=LIMIT)
             reference = weakref.ref(workflow.dfk)
 
         def collected():
-            # Does nothing while another thread, one of an earlier test, collects (gc_collect_impl in CPython).
+            # Does nothing while a thread of an earlier test collects (gc_collect_impl in CPython).
             gc.collect()
             return reference() is None
 
@@ -356,10 +356,10 @@ class TestCleanEnd:
 
 
 class TestErrors:
-    """Leaving the block by an error."""
+    """Leaving the block with an error."""
 
     def test_the_error_comes_out(self, config):
-        """The user's error leaves the block as it is, and Parsl is gone."""
+        """The user's error propagates unchanged, and Parsl is unloaded."""
         error = KeyError("mine")
         with pytest.raises(KeyError) as caught, Workflow(config()):
             raise error
@@ -367,7 +367,7 @@ class TestErrors:
         assert DataFlowKernelLoader._dfk is None
 
     def test_a_failing_end_does_not_hide_it(self, config, caplog):
-        """If Parsl fails to shut down after an error, the error still comes out; the failure is logged."""
+        """If Parsl fails to shut down after an error, the error still propagates; the failure is logged."""
         kernels = []
 
         def run():
@@ -382,14 +382,14 @@ class TestErrors:
         close_rest(kernels[0])
 
     def test_a_failing_end_alone_is_an_error(self, config):
-        """If Parsl fails to shut down after a clean block, that is raised."""
+        """If Parsl fails to shut down after a clean block, its error is raised."""
         with pytest.raises(OSError, match="no way down"), Workflow(config(BrokenExecutor("broken"))) as workflow:
             kept = workflow.dfk
         assert DataFlowKernelLoader._dfk is None
         close_rest(kept)
 
     def test_ctrl_c_while_waiting_ends_it(self, config, ctrl_c):
-        """Ctrl-C while a clean end waits ends the workflow early, in order, and comes out."""
+        """Ctrl-C while a clean end waits shuts the workflow down in order and propagates."""
         leaving, release, futures = threading.Event(), threading.Event(), []
 
         @python_task
@@ -412,7 +412,7 @@ class TestErrors:
             futures[1].result(timeout=0)
 
     def test_ctrl_c_within_a_log_call_ends_it(self, config, caplog):
-        """Ctrl-C that leaves the lock of a log handler taken does not keep the threads that log from ending."""
+        """After a Ctrl-C that leaves the lock of a log handler held, threads that log can still end."""
         handler, futures = logging.StreamHandler(io.StringIO()), []
         caplog.set_level(logging.DEBUG, "parsl")
         logging.getLogger("parsl").addHandler(handler)
@@ -431,7 +431,7 @@ class TestErrors:
         assert futures[0].done()
 
     def test_a_second_ctrl_c_leaves_threads_behind(self, config, ctrl_c):
-        """Ctrl-C while the end waits for a thread ends its task at once, and all the rest in order."""
+        """Ctrl-C while the end waits for a thread ends the thread's task at once, and the rest in order."""
         release, futures, pools = threading.Event(), [], []
 
         def interrupt(_):
@@ -456,7 +456,7 @@ class TestErrors:
 
 
 def close_rest(dfk):
-    """Shut down what Parsl's own cleanup did not reach."""
+    """Shut down the pools that Parsl's own cleanup did not reach."""
     for executor in dfk.executors.values():
         executor.executor.shutdown(wait=True)
     dfk._task_launch_pool.shutdown(wait=True)
