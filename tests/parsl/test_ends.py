@@ -1,4 +1,4 @@
-"""The orderly end: whatever a workflow is left by, every future ends, and says why."""
+"""Shutdown: however a workflow is left, every future ends and gives the reason."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def join_on(make):
 
 @contextlib.contextmanager
 def left_early(block):
-    """Enter `block`, a workflow or a plain Parsl, and leave it by a KeyError."""
+    """Enter `block`, a workflow or a plain Parsl, and leave it with a KeyError."""
     with contextlib.suppress(KeyError), block as entered:
         yield entered
         raise KeyError
 
 
 def root_of(error):
-    """Return the error at the bottom of one of Parsl's."""
+    """Return the root cause of a Parsl error."""
     return root_of(error.__cause__) if isinstance(error, (DependencyError, JoinError)) else error
 
 
 def assert_given_up(future, reason="the workflow was ended by KeyError"):
-    """Check that `future` has ended, by itself or with what it needed, because its workflow did."""
+    """Check that `future` was cancelled, directly or by a dependency, because its workflow ended."""
     cause = root_of(future.exception(timeout=0))
     assert isinstance(cause, TaskCanceledError)
     assert f"was cancelled: {reason}" in str(cause)
@@ -74,7 +74,7 @@ class TestThreads:
     """An early end of tasks that run in threads."""
 
     def test_what_runs_is_waited_for_and_what_queues_never_runs(self, config):
-        """A running task keeps its result; those behind it in the queue, and those that need it, do not run."""
+        """A running task keeps its result; queued tasks and dependents do not run."""
         started, release, ran = threading.Event(), threading.Event(), []
 
         @python_task
@@ -94,7 +94,7 @@ class TestThreads:
         assert not ran
 
     def test_a_task_that_fails_meanwhile_keeps_its_own_error(self, config):
-        """A task that fails by itself while the workflow ends is not retried, and has its own error."""
+        """A task that fails while the workflow ends is not retried and keeps its own error."""
         started, release = threading.Event(), threading.Event()
 
         @python_task
@@ -135,7 +135,7 @@ class TestThreads:
         assert not forever.done()
 
     def test_a_join_app_over_a_cancelled_future_fails(self, workflow):
-        """A join app of Parsl itself over a cancelled future, where Parsl would leave it pending, fails at once."""
+        """A plain Parsl join app over a cancelled future, which Parsl would leave pending, fails at once."""
         cancelled = Future()
         cancelled.cancel()
 
@@ -147,7 +147,7 @@ class TestThreads:
             lost().result(timeout=LIMIT)
 
     def test_tasks_that_wait_for_a_future_of_the_user_end(self, config):
-        """A task whose argument is a future that never ends does end, and so do tasks that depend on it."""
+        """A task that waits for a future that never ends is cancelled, and so are its dependents."""
         forever = Future()
         with left_early(Workflow(config())):
             waiting = add(forever)
@@ -159,7 +159,7 @@ class TestThreads:
         assert files.stdout == "out"
 
     def test_tasks_made_while_it_ends_do_not_run(self, config):
-        """A task that another one, or a callback, starts while the workflow ends is given up too."""
+        """A task that a callback starts while the workflow ends is cancelled too."""
         late = []
 
         with left_early(Workflow(config(FarExecutor(), ParslThreads("threads")))):
@@ -169,7 +169,7 @@ class TestThreads:
         assert_given_up(late[0])
 
     def test_a_thousand_tasks(self, config):
-        """Many tasks, in a long chain and side by side, end within seconds."""
+        """Many tasks, in a long chain and in parallel, end within seconds."""
         with left_early(Workflow(config(FarExecutor()))):
             chain = [add(1)]
             for _ in range(300):
@@ -180,10 +180,10 @@ class TestThreads:
 
 
 class TestFarExecutors:
-    """An early end of tasks that some other process holds."""
+    """An early end of tasks that another process holds."""
 
     def test_a_late_answer_is_harmless(self, config):
-        """An executor that answers after the task was ended can do so: its own future was left alone."""
+        """An executor can set the result of its own future after the task was cancelled."""
         far = FarExecutor()
         with left_early(Workflow(config(far))):
             future = add(1)
@@ -195,7 +195,7 @@ class TestFarExecutors:
         assert far.futures[0].result(timeout=0) == "too late"
 
     def test_nothing_is_retried(self, config):
-        """With retries left, a task that is given up is not sent again; a retry handler changes nothing."""
+        """A cancelled task is not retried, even with retries left or a retry handler."""
         for options in ({"retries": 5}, {"retries": 5, "retry_handler": lambda *_: 0}):
             far = FarExecutor()
             with left_early(Workflow(config(far, **options))):
@@ -205,7 +205,7 @@ class TestFarExecutors:
             assert len(far.futures) == 1
 
     def test_an_answer_at_the_same_moment(self, config):
-        """Answers that come while the workflow ends are taken or too late, but nothing breaks."""
+        """Results that arrive while the workflow ends are either used or ignored, without errors."""
         far = FarExecutor()
         with ThreadPoolExecutor(1) as pool, left_early(Workflow(config(far))) as workflow:
             futures = [add(number) for number in range(300)]
@@ -224,10 +224,10 @@ class TestFarExecutors:
 
 
 class TestPlainParsl:
-    """The same for a Parsl that the user has loaded."""
+    """An early end of a Parsl kernel that the user has loaded."""
 
     def test_an_error(self, config):
-        """In a plain Parsl block that is left by an error, all futures end, those from before our first task too."""
+        """An error in a plain Parsl block ends all futures, even those made before the first Chiltepin task."""
         forever = Future()
         before = parsl.python_app(add.__wrapped__)
         with left_early(parsl.load(config(FarExecutor()))):
@@ -237,7 +237,7 @@ class TestPlainParsl:
             assert_given_up(future)
 
     def test_exit_mode_cleanup(self, config):
-        """With Parsl's exit mode 'cleanup', which waits for nothing, unfinished tasks end and say what to do."""
+        """With Parsl's exit mode 'cleanup', unfinished tasks end with an error that says what to do."""
         with parsl.load(config(FarExecutor(), exit_mode="cleanup")):
             future = add(1)
         assert_given_up(
@@ -245,13 +245,13 @@ class TestPlainParsl:
         )
 
     def test_exit_mode_wait(self, config):
-        """With Parsl's exit mode 'wait' a clean end is Parsl's own."""
+        """With Parsl's exit mode 'wait', a clean end waits for the tasks."""
         with parsl.load(config()):
             future = add(add(1))
         assert future.result(timeout=0) == 5
 
     def test_cleanup_by_hand(self, config):
-        """A cleanup without any block ends all tasks too; a second one is Parsl's own error, as ever."""
+        """A cleanup without a block ends all tasks too; a second one raises Parsl's own error."""
         dfk = parsl.load(config(FarExecutor()))
         future = add(1)
         dfk.cleanup()
@@ -260,7 +260,7 @@ class TestPlainParsl:
             dfk.cleanup()
 
     def test_two_cleanups_at_once(self, config):
-        """Two threads that clean up at the same time: one does it, the other gets Parsl's error, and neither hangs."""
+        """If two threads clean up at the same time, one succeeds, the other gets Parsl's error, and neither hangs."""
         dfk = parsl.load(config(FarExecutor()))
         future = add(1)
         with ThreadPoolExecutor(2) as pool:
@@ -269,8 +269,8 @@ class TestPlainParsl:
         assert_given_up(future, "the workflow ended first")
 
     def test_it_can_be_collected(self, tmp_path):
-        """A kernel with a shutdown installed can be collected after its end, also after an early one."""
-        # In a separate process: here, what other tests have left may hold it.
+        """A kernel with Chiltepin's shutdown installed can be garbage-collected after an early end."""
+        # In a separate process: here, leftovers of other tests may hold references.
         words = [sys.executable, "-c", COLLECTED, str(tmp_path)]
         run = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False, timeout=LIMIT)
         assert run.stdout == "collected\n", run.stderr
@@ -296,10 +296,10 @@ print("collected" if reference() is None else "held")
 
 
 class TestOnEnd:
-    """Being told of the end."""
+    """Callbacks at the end."""
 
     def test_callbacks_come_before_the_tasks_end(self, config):
-        """A callback gets the reason while the tasks are still unfinished, and can end what they wait for."""
+        """A callback gets the reason while the tasks are unfinished, and can end the futures they wait for."""
         mine, seen = Future(), []
 
         def end_mine(reason):
@@ -313,7 +313,7 @@ class TestOnEnd:
         assert root_of(future.exception(timeout=0)) is mine.exception(timeout=0)
 
     def test_a_callback_can_be_taken_back(self, config):
-        """A callback that was taken back is not called; taking it back twice is harmless."""
+        """A removed callback is not called; removing it twice is harmless."""
         seen = []
         with Workflow(config()) as workflow:
             take_back = shutdown_of(workflow.dfk).on_end(seen.append)
@@ -324,7 +324,7 @@ class TestOnEnd:
         assert seen[0].startswith("second: the workflow ended first")
 
     def test_one_that_comes_late_is_called_at_once(self, config):
-        """A callback that is registered while the workflow ends, or after that, is called here and now."""
+        """A callback that is registered during or after the end of the workflow is called at once."""
         seen = []
         with Workflow(config()) as workflow:
             dfk = workflow.dfk
@@ -334,7 +334,7 @@ class TestOnEnd:
         assert len(seen) == 2
 
     def test_one_that_fails_does_not_stop_the_end(self, config, caplog):
-        """What a callback raises is logged; the others are called and the tasks end."""
+        """An error in a callback is logged; the other callbacks run and the tasks end."""
         seen = []
         with left_early(Workflow(config(FarExecutor()))) as workflow:
             future = add(1)
@@ -378,7 +378,7 @@ with chiltepin.Workflow({}) as workflow:
 
 @pytest.mark.parametrize("launched", ["at once", "slowly"])
 def test_ctrl_c_says_what_it_waits_for_and_a_second_one_quits(tmp_path, launched):
-    """The first Ctrl-C names each task that is waited for, however late it started; a second one ends the process."""
+    """The first Ctrl-C lists the running tasks, even one that started late; a second one ends the process."""
     script = subprocess.Popen(
         [sys.executable, "-c", TWICE, launched],
         cwd=tmp_path,
@@ -389,7 +389,7 @@ def test_ctrl_c_says_what_it_waits_for_and_a_second_one_quits(tmp_path, launched
     with script:
         assert script.stdout.readline() == "stuck\n"
         script.send_signal(signal.SIGINT)
-        # Python does not notice a signal that comes just before it waits for a lock.
+        # Python misses a signal that arrives just before it waits for a lock.
         while not select.select([script.stderr], [], [], 10)[0]:
             script.send_signal(signal.SIGINT)
         said = [script.stderr.readline() for _ in range(2)]
@@ -401,18 +401,18 @@ def test_ctrl_c_says_what_it_waits_for_and_a_second_one_quits(tmp_path, launched
 
 
 class TestUnread:
-    """Failures whose results were not read are named when the workflow ends."""
+    """Failures whose results were not read are reported when the workflow ends."""
 
     @pytest.fixture
     def moving(self, tmp_path):
-        """A workflow in which transfers of files that are not there fail."""
+        """A workflow with empty endpoints, in which transfers fail."""
         data = {"backend": "local", "root": str(tmp_path), "endpoints": {"a": None, "b": None}}
         for end in "ab":
             (tmp_path / end).mkdir()
         return Workflow({"data": data}, run_dir=tmp_path / "runinfo")
 
     def test_each_is_named_once(self, moving, caplog):
-        """A failure that was not read is in one warning, with its cause; one that was read is not."""
+        """One warning lists every failure whose result was not read, and no other."""
         with moving:
             read = transfer_task("a", "b", "/read", "/read", executor="local")
             assert read.exception(LIMIT) is not None
@@ -428,7 +428,7 @@ class TestUnread:
         assert "/read" not in warning
 
     def test_what_is_read_or_cancelled_is_no_failure(self, moving, caplog):
-        """Nothing is said of results that the user has read, also by the error of a task, nor of what was cancelled."""
+        """No warning lists failures that were read, directly or in a dependent's error, or cancelled transfers."""
         with moving:
             first = add(transfer_task("a", "b", "/one", "/one", executor="local"))
             file = transfer_task("a", "b", "/four", "/four", executor="local").file
@@ -440,7 +440,7 @@ class TestUnread:
         assert not [record for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"]
 
     def test_what_only_parsl_has_read_is_named(self, moving, caplog):
-        """A failure is named although a task, a join task and a file depend on it, if none of their results is read."""
+        """A failure that only a dependent task, join task or file has received, and no user, is reported."""
         with moving:
             failed = transfer_task("a", "b", "/one", "/one", executor="local")
             add(failed)
@@ -453,7 +453,7 @@ class TestUnread:
         assert "/two" in warning
 
     def test_what_an_error_gives_up_is_named_although_tasks_need_it(self, moving, caplog):
-        """A transfer that an error gives up is named, also if a task that depends on it got to know."""
+        """A transfer that an error in the workflow cancels is reported, even if a task depends on it."""
         with left_early(moving):
             add(transfer_task("a", "b", "/one", "/one", executor="local", inputs=[Future()]))
         [warning] = [
@@ -463,7 +463,7 @@ class TestUnread:
         assert "was ended by KeyError" in warning
 
     def test_many_are_summed_up(self, moving, caplog):
-        """Of many failures twenty are named."""
+        """The warning lists at most twenty failures."""
         with moving:
             for number in range(30):
                 transfer_task("a", "b", f"/{number}", "/x", executor="local")
@@ -475,7 +475,7 @@ class TestUnread:
 
 
 class TestWorkers:
-    """An early end with worker processes; that none of them is left is seen to by a fixture in conftest.py."""
+    """An early end with worker processes; a fixture in conftest.py checks that none is left."""
 
     def test_everything_ends_within_seconds(self, config):
         """Running and queued tasks, dependents, join tasks and threads all end, and no process is left."""
@@ -499,7 +499,7 @@ class TestWorkers:
         until(lambda: not living() - before)
 
     def test_plain_parsl_ends_within_seconds(self, config):
-        """In a plain Parsl block, too, tasks that no worker has taken yet end with what depends on them."""
+        """In a plain Parsl block, tasks that no worker has started end with their dependents."""
         before = parsl.python_app(add.__wrapped__)
         with left_early(parsl.load(config(make_htex(), exit_mode="cleanup"))):
             futures = [before(1), sample_tasks.add_step(1), sample_tasks.add_twice(1, "all")]
@@ -508,7 +508,7 @@ class TestWorkers:
             assert_given_up(future)
 
     def test_a_script_ends(self, tmp_path):
-        """A script with tasks that ends with an error ends, and prints only that error."""
+        """A script with running tasks that fails exits and prints only its own error."""
         script = tmp_path / "script.py"
         script.write_text(SCRIPT)
         run = subprocess.run(
