@@ -1,7 +1,7 @@
 """Transfers, cancellations and deletions while each operation on the run folder and the state folder fails in turn.
 
-A program: an audit hook of Python, which sees every such operation just before it is done, cannot be taken back. It
-prints one line of JSON: in which rounds an operation failed, and what did not end as it has to.
+A separate program, because a Python audit hook, which sees every such operation just before it runs, cannot be
+removed. It prints one line of JSON: the rounds in which an operation failed, and the futures that ended wrongly.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from chiltepin.transfers import policy
 
 LIMIT = 60
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ESTALE, errno.ENOTDIR)
-#: What the hook is told of, and that has a path as its first argument.
+#: Audit events whose first argument is a path.
 EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.listdir", "os.truncate"}
 
 
 class Folders:
-    """Folders in which the operation of a given number, or each from there on, fails."""
+    """Folders in which one operation fails, or every operation from it on."""
 
     def __init__(self, *folders: Path) -> None:
         self.folders = tuple(str(folder) for folder in folders)
@@ -35,11 +35,11 @@ class Folders:
         self.lock = threading.Lock()
 
     def arm(self, first: int, last: float, error: int) -> None:
-        """Fail the operations from one number to another, counted from now."""
+        """Fail the operations from `first` to `last`, counted from now."""
         self.first, self.last, self.error, self.seen = first, last, error, 0
 
     def watch(self, event: str, args: tuple[object, ...]) -> None:
-        """Raise where it is time; the hook of Python."""
+        """Raise the error if this operation is to fail; Python's audit hook."""
         if self.error and event in EVENTS and isinstance(args[0], str) and args[0].startswith(self.folders):
             with self.lock:
                 self.seen += 1
@@ -50,7 +50,7 @@ class Folders:
 
 
 def outcome(future, expected):
-    """Return what is wrong with the end of a future; empty if it is right."""
+    """Return how a future ended wrongly; empty if it ended as expected."""
     try:
         result = future.result(LIMIT)
     except TimeoutError:
@@ -63,8 +63,8 @@ def outcome(future, expected):
 
 
 def main(top: Path) -> None:
-    """Try each operation, once and from then on."""
-    # The last handler of all would print what is logged.
+    """Fail each operation, once and permanently."""
+    # Python's last-resort handler would print log messages.
     logging.disable(logging.CRITICAL)
     policy.wait_times.STATUS_FILE_INTERVAL = 0.0
     folders = Folders(top / "run", top / "state")

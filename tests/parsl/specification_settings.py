@@ -1,4 +1,4 @@
-"""The settings and the endpoints of the specification's workflows, on any backend and any provider."""
+"""The settings and endpoints of the specification's workflows, for any backend and provider."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ data:
       filesystem: {base}/HPC Scratch Space
 """
 
-#: The collections of a simulated Globus: those that the settings and the workflows name.
+#: The collections of the simulated Globus, as named in the settings and the workflows.
 COLLECTIONS = {
     "my-laptop": "12345678-1234-1234-1234-123456789abc",
     "hpc-scratch": "87654321-4321-4321-4321-cba987654321",
@@ -44,13 +44,13 @@ COLLECTIONS = {
 
 
 class Place:
-    """Where the endpoints of a settings file are, seen from behind."""
+    """The storage behind the endpoints of a settings file."""
 
     def __init__(self, filesystem, base):
         self.filesystem, self.base = filesystem, base
 
     def fill(self):
-        """Make the endpoints anew, with the laptop's files."""
+        """Recreate the endpoints, with the laptop's files."""
         if self.filesystem.exists(self.base):
             self.filesystem.rm(self.base, recursive=True)
         for name in ("my-laptop", "hpc-scratch", "HPC Scratch Space"):
@@ -61,15 +61,15 @@ class Place:
             self.filesystem.pipe_file(place, content)
 
     def scratch(self):
-        """The files of hpc-scratch, by their paths."""
+        """Return the paths of the files on hpc-scratch."""
         root = f"{self.base}/hpc-scratch"
         return sorted(name[len(root) :] for name in self.filesystem.find(root))
 
 
 def write_settings(tmp_path, *, backend, provider="threads"):
-    """Write a settings file; return it with the place of its endpoints.
+    """Write a settings file; return it with the storage of its endpoints.
 
-    More keys of ``compute`` may follow the provider, one a line.
+    In `provider`, further keys of ``compute`` can follow, one per line.
     """
     if provider == "threads":
         provider = "threads  # and nothing more"

@@ -1,6 +1,6 @@
-"""A store of small folders that kills, fails or slows down the process that opens one of its files, as it is told.
+"""A store of small folders that on command kills, fails or slows down the process that opens one of its files.
 
-What it is told, and what it tells, are files in a folder that all processes see.
+Its commands and its records are files in a folder that all processes see.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 FOLDERS, NAMES, SIZE = 8, "ab", 1 << 20
-#: Every file.
+#: The paths of all files.
 FILES = [f"{folder}/{name}" for folder in range(FOLDERS) for name in NAMES]
-#: What a process reads of a slow file at a time, and how many seconds it waits before.
+#: Bytes per read of a slow file, and seconds before each read.
 PORTION, PAUSE = 1 << 17, 0.1
 
 
 class TrapFileSystem(AbstractFileSystem):
-    """The folders ``0`` to ``7`` with two files each; ``control`` is the folder by which it is told what to do."""
+    """The folders ``0`` to ``7`` with two files each; ``control`` is the folder that holds the commands."""
 
     protocol = "trap"
     cachable = False
@@ -36,7 +36,7 @@ class TrapFileSystem(AbstractFileSystem):
         return tuple(name for name in self._strip_protocol(path).split("/") if name)[1:]
 
     def info(self, path, **_):
-        """Tell of a folder, or of a file."""
+        """Describe a folder or a file."""
         names = self._names(path)
         if len(names) == 2 and "/".join(names) in FILES:
             return {"name": path, "size": SIZE, "type": "file"}
@@ -45,7 +45,7 @@ class TrapFileSystem(AbstractFileSystem):
         return {"name": path, "size": 0, "type": "directory"}
 
     def ls(self, path, detail=True, **_):  # noqa: FBT002 - as fsspec has it
-        """List a folder, which may be told to be empty: at once, or after it was listed so many times."""
+        """List a folder; on command it is empty, at once or after a number of full listings."""
         names = self._names(path)
         inner = NAMES if names else map(str, range(FOLDERS))
         if names and told(self.control, f"empty {names[0]}") and not taken(self.control, f"full {names[0]}"):
@@ -68,30 +68,30 @@ class TrapFileSystem(AbstractFileSystem):
 
 
 class SlowFile(io.BytesIO):
-    """A file of the right size that takes some seconds."""
+    """A file of the right size that takes about a second to read."""
 
     def __init__(self):
         super().__init__(bytes(SIZE))
 
     def read(self, size=-1):
-        """Read a little, after a while."""
+        """Read a small part after a pause."""
         threading.Event().wait(PAUSE)
         return super().read(PORTION if size is None or size < 0 else min(size, PORTION))
 
 
 def tell(control, what, times=1):
-    """Tell the store what to do, for ever or, if it kills, so many times."""
+    """Give the store a command: ``kill`` and ``full`` for a number of times, others permanently."""
     for number in range(times):
         (control / f"{what} {number}".replace("/", "-")).touch()
 
 
 def told(control, what):
-    """Whether it is told something."""
+    """Return whether a command was given."""
     return (control / f"{what} 0".replace("/", "-")).exists()
 
 
 def taken(control, what):
-    """Whether it is told something once more than it has done it."""
+    """Use a command up once; return whether one was left."""
     for number in range(100):
         try:
             (control / f"{what} {number}".replace("/", "-")).unlink()
@@ -102,13 +102,13 @@ def taken(control, what):
 
 
 def note(control, name):
-    """Note that this process has opened a file."""
+    """Record that this process has opened a file."""
     with (control / "opened").open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()} {name}\n")
 
 
 def opened(control):
-    """Return the process and the name of each file that was opened, in order."""
+    """Return the process id and the name for each opened file, in order."""
     if not (control / "opened").exists():
         return []
     lines = (control / "opened").read_text(encoding="utf-8").splitlines()
@@ -116,7 +116,7 @@ def opened(control):
 
 
 def announce(folder):
-    """Make the store known to this process, and to each Python whose search path has the folder that is made."""
+    """Register the store in this process, and in each Python that has `folder` on its search path."""
     info = folder / "trap_store-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trap-store\nVersion: 1\n")
