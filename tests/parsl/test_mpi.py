@@ -17,11 +17,11 @@ def plain():
 
 
 def test_a_resource_for_mpi_moves_data(tmp_path):
-    """Without a resource specification, a transfer and a deletion run on one node; a task of the user is refused."""
+    """Without a resource specification, transfers and deletions run on one node; a user's task is refused."""
     (tmp_path / "nodes").write_text("localhost\n")
     (tmp_path / "f").write_bytes(b"data")
     settings = {
-        # Parsl reads the nodes of a job of PBS from this file.
+        # Parsl reads the nodes of a PBS job from this file.
         "mpi": {"mpi": True, "environment": [f"export PBS_NODEFILE={tmp_path}/nodes"]},
         "data": {"backend": "filesystem", "endpoints": {"disk": {"filesystem": str(tmp_path)}}},
     }

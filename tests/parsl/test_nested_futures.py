@@ -24,7 +24,7 @@ LIMIT = 60
 
 
 class Pair(NamedTuple):
-    """A tuple with names."""
+    """A named tuple."""
 
     left: Any
     right: Any
@@ -32,24 +32,24 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass
 class Box:
-    """A dataclass, whose fields are not looked for."""
+    """A dataclass, whose fields are not searched for futures."""
 
     content: object
 
 
 @python_task
 def same(value, inputs=()):
-    """Return what arrives."""
+    """Return the arguments."""
     return value, list(inputs)
 
 
 @python_task
 def after(inputs=()):
-    """Return what arrives in inputs alone."""
+    """Return the inputs."""
     return list(inputs)
 
 
-#: How a container is made around values.
+#: Functions that put values into a container, by its name.
 WRAPS = {
     "list": lambda *values: list(values),
     "tuple": lambda *values: values,
@@ -66,14 +66,14 @@ HASHABLE = ("tuple", "frozenset", "namedtuple")
 
 
 def wrapped(path, value, other):
-    """Return a value inside containers, from the inside to the outside, beside another value."""
+    """Return a value nested in containers, the innermost first, beside another value."""
     for name in path:
         value = WRAPS[name](other, value)
     return value
 
 
 def paths():
-    """Return names of containers that can stand inside each other."""
+    """Return a strategy for the names of containers that can be nested."""
     names = st.lists(st.sampled_from(sorted(WRAPS)), min_size=1, max_size=4)
     needs = ("set", "frozenset", "dict key")
     return names.filter(
@@ -83,7 +83,7 @@ def paths():
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """A workflow of threads, and two endpoints."""
+    """A workflow on threads with two endpoints."""
     top = tmp_path_factory.mktemp("nested")
     settings = {
         "local": {"provider": "threads", "max_threads": 4},
@@ -97,7 +97,7 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def htex():
-    """Tell that threads stay until the end of the module."""
+    """Turn off the check for leftover threads, which end with the module."""
 
 
 pytestmark = pytest.mark.usefixtures("htex")
@@ -106,7 +106,7 @@ pytestmark = pytest.mark.usefixtures("htex")
 @given(path=paths(), deep=st.booleans())
 @settings(max_examples=60, database=None)
 def test_a_future_at_any_depth_is_waited_for(running, path, deep):
-    """The function gets the same containers with results in place of futures, also in inputs."""
+    """The function receives the same containers with results in place of futures, also in inputs."""
     gate = Future()
     value = wrapped(path, gate, 7)
     future = same(value, inputs=[value, 3]) if deep else same(5, inputs=[value])
@@ -121,7 +121,7 @@ def test_a_future_at_any_depth_is_waited_for(running, path, deep):
 
 @pytest.mark.parametrize("name", sorted(WRAPS))
 def test_a_transfer_and_a_deletion_wait(running, name):
-    """What a future inside a container writes is what is moved, and what is deleted."""
+    """A transfer and a deletion wait for a future inside a container."""
     (running / "a/new").unlink(missing_ok=True)
     gate, made = Future(), Future()
     wrote = same(gate)
@@ -136,7 +136,7 @@ def test_a_transfer_and_a_deletion_wait(running, name):
 
 
 def test_patterns_may_be_futures(running):
-    """A pattern in include= or exclude= may be a future; the request is known when it has ended."""
+    """A pattern in include= or exclude= can be a future; the request is None until it ends."""
     (running / "a/t").mkdir()
     for file in ("x.nc", "y.txt"):
         (running / "a/t" / file).write_text(file)
@@ -151,7 +151,7 @@ def test_patterns_may_be_futures(running):
 
 
 def test_a_future_inside_that_fails_stops_the_task(running):
-    """A task with a failed future in a list does not run; the cause is that of the future."""
+    """A task with a failed future in a container does not run; its error has the future's error as cause."""
     gate = Future()
     task, moved = same([gate]), transfer_task("a", "b", "/x", "/x", executor="local", inputs=[{"a": (gate,)}])
     gate.set_exception(KeyError("gone"))
@@ -162,7 +162,7 @@ def test_a_future_inside_that_fails_stops_the_task(running):
 
 
 def test_a_future_inside_that_fails_with_an_exit_stops_the_task(running):
-    """So it does where the future failed with `SystemExit`."""
+    """A future that fails with `SystemExit` stops the task too."""
     gate = Future()
     task = same([gate])
     gate.set_exception(SystemExit(3))
@@ -170,7 +170,7 @@ def test_a_future_inside_that_fails_with_an_exit_stops_the_task(running):
 
 
 def test_join_and_bash_tasks_wait_too(running, tmp_path):
-    """Arguments of a join task and of a bash task are resolved at any depth."""
+    """Futures in the arguments of join tasks and bash tasks are resolved at any depth."""
 
     @join_task
     def total(numbers):
@@ -186,7 +186,7 @@ def test_join_and_bash_tasks_wait_too(running, tmp_path):
 
 
 def test_what_holds_no_future_is_passed_on_as_it_is(running):
-    """A container without futures is the very same object, also if it holds itself or is nested very deeply."""
+    """A container without futures is passed on as the same object, even if it contains itself or is very deep."""
     cycle = [1]
     cycle.append(cycle)
     deep = []
@@ -197,14 +197,14 @@ def test_what_holds_no_future_is_passed_on_as_it_is(running):
 
 
 def holds_itself(future):
-    """Return a list that holds itself and a future."""
+    """Return a list that contains itself and a future."""
     value = [future]
     value.append(value)
     return value
 
 
 def very_deep(future):
-    """Return a future inside more lists than can be copied."""
+    """Return a future nested in more lists than can be copied."""
     value = future
     for _ in range(100_000):
         value = [value]
@@ -222,7 +222,7 @@ def very_deep(future):
     ],
 )
 def test_what_cannot_be_waited_for_is_refused(running, make, text):
-    """A future where it cannot be waited for is a TypeError at the call, which says what to give instead."""
+    """A future that cannot be waited for raises TypeError at the call, with the reason or the remedy."""
     for call in (same, lambda value: same(1, inputs=[value]), lambda value: after(inputs=[value])):
         with pytest.raises(TypeError, match=text):
             call(make(Future()))
@@ -230,7 +230,7 @@ def test_what_cannot_be_waited_for_is_refused(running, make, text):
 
 @pytest.mark.parametrize("make", [lambda f: (x for x in [f]), lambda f: iter([f]), lambda f: {1: f}.values()])
 def test_a_stream_in_inputs_is_refused(running, make):
-    """What can be looked at only once is refused in inputs, at any depth, of tasks and of transfers."""
+    """A generator, iterator or view in the inputs of a task or transfer is refused at any depth."""
     for call in (
         lambda value: after(inputs=value),
         lambda value: transfer_task("a", "b", "/x", "/x", executor="local", inputs=value),
@@ -242,7 +242,7 @@ def test_a_stream_in_inputs_is_refused(running, make):
 
 
 def test_a_file_inside_a_list_is_refused(running):
-    """A file of an endpoint that would not be moved to the task is refused at the call, also as a future."""
+    """An endpoint file inside a container, which is not staged, is refused at the call, also as a future."""
     moved = transfer_task("a", "b", "/x", "/x", executor="local")
     for value in ([File("chiltepin://a/x")], {"k": (moved.file,)}):
         with pytest.raises(TypeError, match=r"The file chiltepin://./x is inside a container in argument 1 of same"):
@@ -260,7 +260,7 @@ def _loop():
 
 
 def test_a_dependency_resolver_of_the_user_is_given_every_argument(config):
-    """What looks for futures behind plain text, as Parsl lets a configuration do, is still asked for it."""
+    """A dependency resolver in the Parsl Config is applied to every argument, even plain text."""
     resolver = DependencyResolver(
         traverse_to_gather=SHALLOW_DEPENDENCY_RESOLVER.traverse_to_gather,
         traverse_to_unwrap=lambda value: "found" if value == "name" else value,
