@@ -1,4 +1,4 @@
-"""One pipeline with filters, skipped sources, a deadline, patterns and Parsl's files is the same on every backend."""
+"""One pipeline with filters, skipped sources, a deadline, globs and Parsl files works alike on every backend."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LIMIT = 60
 
 FILES = ("1.nc", "2.nc", "3.txt", "logs/4.nc", "logs/deep/5.nc", "keep/6.nc", "keep/tmp.1/7.nc", "keep/8.log")
 
-#: What the pipeline leaves at the destination.
+#: The files that the pipeline leaves at the destination.
 LEFT = {"all/2.nc", "all/keep/6.nc", "copied/2.nc", "copied/keep/6.nc", "single.nc", "joined.out"}
 
 
 @chiltepin.python_task
 def join_files(inputs=(), outputs=()):
-    """Write the contents of all inputs into the output, one a line."""
+    """Write the contents of all inputs to the output, one per line."""
     texts = []
     for file in inputs:
         with open(file) as stream:
@@ -29,7 +29,7 @@ def join_files(inputs=(), outputs=()):
 
 
 class Folders:
-    """Two endpoints whose files are folders here, and a third one that apps see."""
+    """Two endpoints in local folders, and a third one that apps see."""
 
     def __init__(self, folder, **data):
         self.folder = folder
@@ -102,7 +102,7 @@ def world(request, tmp_path, monkeypatch):
 
 
 def test_a_pipeline_leaves_the_same_files_everywhere(world, tmp_path):
-    """A tree by filters, a copy of it, a missing file that is skipped, deletions by patterns, and files of an app."""
+    """A filtered tree, its copy, a skipped file, deletions by glob and an app's files give the same result."""
     for name in FILES:
         world.put(name)
     settings = {"local": {"provider": "threads", "working_dir": "desk:/work"}, "data": world.data}

@@ -1,4 +1,4 @@
-"""What the future of a transfer tells of its task: while it runs, wherever that is, and when it has ended."""
+"""The status in the future of a transfer, while its task runs in any place and after it has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMIT = 60
 
 @pytest.fixture
 def globus(tmp_path, monkeypatch):
-    """A simulated Globus whose clock stands still, so that no task ends by itself."""
+    """A simulated Globus with a manual clock, so that no task ends by itself."""
     folders = {name: tmp_path / name for name in ("my-laptop", "hpc-scratch")}
     clock = ManualClock(utc(time.time()))
     with Simulator(folders, clock=clock, task_latency=100.0, request_rate=None) as simulator:
@@ -42,7 +42,7 @@ def globus(tmp_path, monkeypatch):
 
 @pytest.fixture
 def running(globus, tmp_path):
-    """A workflow on it; what a test leaves behind is ended."""
+    """A workflow on Globus; tasks that a test leaves active fail."""
     with chiltepin.Workflow({"data": {"journal": False, "fault_grace": 0.2}}, run_dir=tmp_path / "runinfo") as workflow:
         yield workflow
         for task in globus.tasks.values():
@@ -51,18 +51,18 @@ def running(globus, tmp_path):
 
 
 def move(number, **options):
-    """Start a transfer that is looked at often."""
+    """Start a transfer with a short polling interval."""
     options = {"executor": "local", "polling_interval": 0.1, **options}
     return transfer_task("my-laptop", "hpc-scratch", f"/{number}", f"/{number}", **options)
 
 
 def looked_at(*futures):
-    """Wait until the service has told how their tasks are."""
+    """Wait until the service has reported the state of their tasks."""
     until(lambda: all(future.status().reason == "" and future.task_handle for future in futures), LIMIT)
 
 
 def test_who_leaves_a_shared_task_has_ended(running, globus):
-    """Cancelled, or out of time, in a task that goes on for others: the status is that of the future, and final."""
+    """A transfer that is cancelled or times out in a shared task has its own final status."""
     short, kept, lenient = move(1, timeout=8), move(2), move(3, timeout=8, check=False)
     left = move(4)
     looked_at(short, kept, lenient, left)
@@ -84,7 +84,7 @@ def test_who_leaves_a_shared_task_has_ended(running, globus):
 
 
 def test_a_paused_task_that_was_stopped_is_over(running, globus):
-    """A status never says PAUSED of a future that has ended; its code says that it was."""
+    """A future that ended because of a pause has the state FAILED and the code PAUSED."""
     future = move(1)
     looked_at(future)
     [task] = globus.tasks.values()
@@ -95,7 +95,7 @@ def test_a_paused_task_that_was_stopped_is_over(running, globus):
 
 
 def test_every_error_has_its_state(running, globus):
-    """A task that failed, was lost, or was cancelled alone: state and error say the same."""
+    """The state of a failed, lost or cancelled task matches its error."""
     failed, lost, cancelled = move(1), move(2, verify_checksum=False), move(3, recursive=True)
     futures = failed, lost, cancelled
     looked_at(*futures)
@@ -112,7 +112,7 @@ def test_every_error_has_its_state(running, globus):
 
 
 def test_what_has_no_place_at_the_service_waits(running, globus):
-    """A transfer that waits for a free place there says that it waits, and one that is refused says why."""
+    """A transfer that waits for its submission says so in its status, with the error if the service refused it."""
     there = [move(0, preserve_timestamp=True), move(1, sync_level="size"), move(2, verify_checksum=False)]
     looked_at(*there)
     waiting = move(3)
@@ -133,7 +133,7 @@ def test_what_has_no_place_at_the_service_waits(running, globus):
 
 
 def test_a_transfer_in_another_process_tells_how_far_it_is(tmp_path):
-    """The bytes that a worker process has moved are known while it moves the others; its note goes with the task."""
+    """The status counts the bytes that a worker process has moved so far; its status file is removed at the end."""
     (tmp_path / "scratch").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as gate:
         source = {"url": "held://folder", "options": {"port": gate.getsockname()[1]}}

@@ -1,4 +1,4 @@
-"""What `workers=` may be, where it is said, and what it means for calls that are divided among no workers."""
+"""Values of `workers=`, where it is set, and its meaning for calls that are not divided among workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT = 60
 
 @pytest.fixture
 def settings(tmp_path):
-    """Settings by which four workers do each call, and a folder with a file."""
+    """Settings with four workers per call, and a folder with a file."""
     (tmp_path / "a/tree/inner").mkdir(parents=True)
     (tmp_path / "a/tree/inner/file").write_bytes(b"content")
     data = {"backend": "local", "root": str(tmp_path), "workers": 4, "endpoints": {"a": None, "b": None}}
@@ -24,7 +24,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def running(settings, tmp_path):
-    """A workflow with them."""
+    """A workflow with these settings."""
     config = configure.load(settings, run_dir=tmp_path / "runs")
     config.initialize_logging = False
     with Workflow(config) as workflow:
@@ -44,7 +44,7 @@ WRONG = {
 
 @pytest.mark.parametrize("workers", WRONG, ids=repr)
 def test_a_wrong_number_is_told_at_the_call(running, workers):
-    """Each call refuses it at once, in one sentence that says what to give."""
+    """Each call refuses an invalid ``workers`` at once and says what to pass."""
     said = rf"^workers={re.escape(repr(workers))} is .*; give a whole number.*, such as 4\.$"
     with pytest.raises(WRONG[workers], match=said):
         transfer_task("a", "b", "/tree", "/t", recursive=True, executor="local", workers=workers)
@@ -58,14 +58,14 @@ def test_a_wrong_number_is_told_at_the_call(running, workers):
 
 @pytest.mark.parametrize("workers", [0, -1, 2.5, True, [2]], ids=repr)
 def test_a_wrong_number_in_the_settings_is_told(settings, tmp_path, workers):
-    """The settings name the key and the value."""
+    """The error names the key and the value."""
     settings["data"]["workers"] = workers
     with pytest.raises(ConfigError, match=rf"^data\.workers is {re.escape(str(workers))}; write a (whole )?number"):
         configure.load(settings, run_dir=tmp_path / "runs")
 
 
 def test_arguments_that_are_futures(running, tmp_path):
-    """What is known only later decides whether it is a folder, where it goes, and whether it is refused."""
+    """Paths and ``recursive`` can be futures, whose results are checked like plain values."""
 
     def later(value):
         return sample_tasks.give(value, executor="local")
@@ -90,7 +90,7 @@ def test_arguments_that_are_futures(running, tmp_path):
 
 
 def test_a_failure_is_false_where_that_is_wanted(running):
-    """With ``check=False`` what did not succeed is False, as with one worker."""
+    """With ``check=False``, a failed call returns False, as with one worker."""
     options = {"recursive": True, "check": False}
     assert transfer_task("a", "b", "/none", "/t", executor="local", **options).result(LIMIT) is False
     assert delete_task("a", "/none", executor="local", **options).result(LIMIT) is False
@@ -99,7 +99,7 @@ def test_a_failure_is_false_where_that_is_wanted(running):
 
 
 def test_a_service_decides_for_itself(chiltepin_globus, tmp_path):
-    """At a service the setting, and the argument, change nothing: one task, and no worker."""
+    """A service backend ignores the setting and the argument: a call is one task without a worker."""
     (tmp_path / "my-laptop/tree").mkdir(parents=True)
     (tmp_path / "my-laptop/tree/file").write_bytes(b"content")
     with Workflow({"data": {"backend": "globus", "workers": 4, "journal": False}}, run_dir=tmp_path / "runs"):
