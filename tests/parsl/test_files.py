@@ -1,4 +1,4 @@
-"""Parsl's own files: moved to the apps that read them and away from those that write them, whatever moves the bytes."""
+"""Staging of Parsl files to the apps that read them and from the apps that write them, on every backend."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 class World:
-    """Two endpoints that are folders, and settings in which apps see the second."""
+    """Two endpoints in folders, and settings in which apps see the second."""
 
     def __init__(self, folder, backend, resource):
         self.laptop, self.scratch = folder / "my-laptop", folder / "hpc-scratch"
@@ -55,7 +55,7 @@ class World:
 
 
 def at_globus(world, globus):
-    """Let the endpoints of a world be collections of the simulated Globus."""
+    """Use collections of the simulated Globus as the endpoints of a world."""
     for name, endpoint in world.settings["data"]["endpoints"].items():
         endpoint["globus"]["collection"] = globus.collection(name).id
 
@@ -77,21 +77,21 @@ def folders(tmp_path):
 
 @pytest.fixture
 def running(world):
-    """A workflow over them."""
+    """A workflow over the same folders."""
     with chiltepin.Workflow(world.settings, run_dir=world.folder / "runinfo") as workflow:
         yield workflow
 
 
 @pytest.fixture
 def offline(folders):
-    """A workflow over the folders."""
+    """A workflow over the folders, on the backend ``local``."""
     with chiltepin.Workflow(folders.settings, run_dir=folders.folder / "runinfo") as workflow:
         yield workflow
 
 
 @python_app
 def total(inputs=(), outputs=()):
-    """Add up the numbers in all inputs; write the sum into the output, if there is one."""
+    """Add the numbers in all inputs; write the sum to the output, if any."""
     number = 0
     for file in inputs:
         with open(file) as lines:
@@ -113,7 +113,7 @@ COLLECTIONS = {"my-laptop": str(uuid.UUID(int=1)), "hpc-scratch": str(uuid.UUID(
 
 @pytest.mark.parametrize("backend", ["local", "filesystem", "globus"])
 def test_files_of_parsls_staging_by_globus(request, tmp_path, backend):
-    """A pipeline with `globus://UUID/path` runs on every backend: paths are as written, and what is there stays."""
+    """Files with `globus://UUID/path` URLs work on every backend; files that apps see are not copied."""
     world = World(tmp_path, backend, {"provider": "threads", "max_threads": 2})
     for name, endpoint in world.settings["data"]["endpoints"].items():
         endpoint["globus"]["collection"] = COLLECTIONS[name]
@@ -137,24 +137,24 @@ def test_files_of_parsls_staging_by_globus(request, tmp_path, backend):
 
 @python_task
 def contents(inputs=()):
-    """Return what is in each file."""
+    """Return the contents of each file."""
     return [Path(file.filepath).read_text() for file in inputs]
 
 
 @python_task
 def text_of(file):
-    """Return what is in a file."""
+    """Return the contents of a file."""
     with open(file) as lines:
         return lines.read()
 
 
 def laptop(path):
-    """A file of the laptop."""
+    """Return a file on the laptop."""
     return File(f"chiltepin://my-laptop/{path}")
 
 
 def test_inputs_and_outputs_are_moved_by_the_backend(running, world):
-    """Two files of one name arrive in their own folders, and the result is at its endpoint when its future ends."""
+    """Two inputs of one name get separate folders, and an output is at its endpoint when its future ends."""
     world.put("a/x.csv", "1\n2\n")
     world.put("b/x.csv", "3\n")
     app = total(inputs=[laptop("a/x.csv"), laptop("b/x.csv")], outputs=[laptop("new/folder/sum.csv")])
@@ -166,7 +166,7 @@ def test_inputs_and_outputs_are_moved_by_the_backend(running, world):
 
 
 def test_apps_are_chained_by_their_files(running, world):
-    """An output is the input of the next app, which waits for it and takes it from where it was written."""
+    """An app that takes another app's output waits for it and reads it where it was written."""
     world.put("one two.csv", "4\n")
     first = double(inputs=[laptop("one two.csv")], outputs=[laptop("twice#1.csv")])
     second = total(inputs=[first.outputs[0]])
@@ -176,7 +176,7 @@ def test_apps_are_chained_by_their_files(running, world):
 
 
 def test_a_file_that_is_missing_is_the_cause(running, world):
-    """What cannot be moved ends the app with our error as its cause, and so what depends on it."""
+    """A missing input fails the app and its dependents, with TaskFailedError as the cause."""
     app = total(inputs=[laptop("none.csv")], outputs=[laptop("sum.csv")])
     after = total(inputs=[app.outputs[0]])
     for future in (app, app.outputs[0], after):
@@ -188,7 +188,7 @@ def test_a_file_that_is_missing_is_the_cause(running, world):
 
 
 def test_a_file_that_was_not_written_fails_its_own_future(running, world):
-    """An app that does not write what it promised is done, and the future of the file has our error itself."""
+    """If an app does not write its output, the app succeeds and the future of the file raises TaskFailedError."""
 
     @python_app
     def nothing(outputs=()):
@@ -201,7 +201,7 @@ def test_a_file_that_was_not_written_fails_its_own_future(running, world):
 
 
 def test_the_file_of_a_transfer_is_an_input(running, world):
-    """`.file` makes an app wait for the transfer; where the apps see the destination, it is opened there."""
+    """An app with `.file` as input waits for the transfer, and opens the file at a destination that it sees."""
     world.put("x.csv", "5\n")
     sent = transfer_task("my-laptop", "hpc-scratch", "/x.csv", "/project/x.csv", executor="local", polling_interval=0.1)
     assert sent.file is sent.file
@@ -214,7 +214,7 @@ def test_the_file_of_a_transfer_is_an_input(running, world):
 
 
 def test_no_worker_is_held_by_a_service(chiltepin_globus, tmp_path):
-    """While a hundred files are on their way by Globus, in a few tasks, the only worker is free."""
+    """While Globus transfers a hundred files in a few tasks, the only worker is free."""
     world = World(tmp_path, "globus", {"provider": "threads", "max_threads": 1})
     at_globus(world, chiltepin_globus)
     for number in range(100):
@@ -236,7 +236,7 @@ def test_no_worker_is_held_by_a_service(chiltepin_globus, tmp_path):
 
 
 def test_a_file_is_moved_once(offline, folders):
-    """Apps that want the same file share its one transfer; one that failed is made again."""
+    """Apps that read the same file share one transfer; a failed transfer is repeated."""
     folders.put("x.csv", "1\n")
     apps = [total(inputs=[laptop("x.csv")]) for _ in range(3)]
     assert [app.result(LIMIT)[0] for app in apps] == [1, 1, 1]
@@ -248,7 +248,7 @@ def test_a_file_is_moved_once(offline, folders):
 
 
 def test_a_file_that_is_written_again_is_another_one(offline, folders):
-    """After a transfer that writes it again a file is moved again, beside the copy that others still read."""
+    """After a transfer overwrites a file, it is staged again beside the copy that other apps still read."""
     folders.put("x.csv", "1\n")
     folders.put("new.csv", "2\n")
     old = total(inputs=[laptop("x.csv")])
@@ -261,7 +261,7 @@ def test_a_file_that_is_written_again_is_another_one(offline, folders):
 
 
 def test_a_transfer_waits_for_files_without_moving_them(offline, folders):
-    """A file among the inputs of a transfer is only waited for."""
+    """A transfer waits for a file in its inputs without staging it."""
     folders.put("x.csv", "1\n")
     made = double(inputs=[laptop("x.csv")], outputs=[laptop("made.csv")])
     sent = transfer_task("my-laptop", "hpc-scratch", "/made.csv", "/final.csv", executor="local", inputs=made.outputs)
@@ -272,17 +272,17 @@ def test_a_transfer_waits_for_files_without_moving_them(offline, folders):
 
 
 def test_a_file_may_be_any_argument(offline, folders):
-    """Our own tasks take a file by position too, and a task that does not declare `inputs` waits for it."""
+    """A Chiltepin task also accepts a file by position, without declaring `inputs`."""
     folders.put("data/x.csv", "1\n")
     assert text_of(laptop("data/x.csv"), executor="local").result(LIMIT) == "1\n"
     there = File("chiltepin://hpc-scratch/work/in/my-laptop/data/x.csv")
     assert text_of(there, executor="local").result(LIMIT) == "1\n"
 
 
-# Parsl leaves the file open into which a command prints.
+# Parsl does not close the file to which a command prints.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_output_of_a_command_is_moved(offline, folders):
-    """What a command prints may go to an endpoint."""
+    """The output of a command can be a file on an endpoint."""
 
     @bash_app
     def say(stdout=None):
@@ -294,7 +294,7 @@ def test_the_output_of_a_command_is_moved(offline, folders):
 
 
 def test_a_join_task_stages_for_the_tasks_that_it_calls(offline, folders):
-    """The tasks that a join task starts get their files as any others."""
+    """Files are staged for the tasks that a join task starts."""
     folders.put("x.csv", "7\n")
 
     @join_task
@@ -305,7 +305,7 @@ def test_a_join_task_stages_for_the_tasks_that_it_calls(offline, folders):
 
 
 def test_a_transfer_that_fails_without_check_has_no_file(offline):
-    """`.file` fails also where the transfer gives False; what has no single file has none at all."""
+    """`.file` fails even if the transfer returns False; a request without a single destination file has none."""
     sent = transfer_task("my-laptop", "hpc-scratch", "/none", "/x", executor="local", check=False)
     with pytest.raises(TaskFailedError, match="chiltepin://hpc-scratch/x does not exist"):
         sent.file.result(LIMIT)
@@ -321,7 +321,7 @@ def test_a_transfer_that_fails_without_check_has_no_file(offline):
 
 
 def test_a_resource_without_a_folder_says_what_to_write(tmp_path):
-    """A file cannot be put anywhere where the settings name no folder for it; the call says so."""
+    """If the settings name no folder for staged files, the call fails and says what to add."""
     settings = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"my-laptop": None}}}
     with (
         chiltepin.Workflow(settings, run_dir=tmp_path / "runinfo"),
@@ -331,7 +331,7 @@ def test_a_resource_without_a_folder_says_what_to_write(tmp_path):
 
 
 def test_parsl_keeps_its_own_files(offline, folders):
-    """Paths and the other providers of Parsl work as before, and use the same folder."""
+    """Plain paths and Parsl's other staging providers still work, and use the same folder."""
     (folders.folder / "plain.csv").write_text("9\n")
     assert total(inputs=[File(str(folders.folder / "plain.csv"))]).result(LIMIT)[0] == 9
     executor = configure.load(folders.settings).executors[0]
@@ -343,7 +343,7 @@ def test_parsl_keeps_its_own_files(offline, folders):
     "bad", ["chiltepin://my-laptop", "chiltepin://my-laptop/", "chiltepin:///x", "chiltepin://my-laptop/folder/"]
 )
 def test_a_url_that_names_no_file_is_refused(bad):
-    """The message says what a URL looks like."""
+    """A URL that does not name a file is refused."""
     with pytest.raises(ValueError, match="is not a file of an endpoint"):
         location_of(File(bad))
 
@@ -358,11 +358,11 @@ def test_a_url_that_names_no_file_is_refused(bad):
     ],
 )
 def test_a_url_holds_any_name(endpoint, path, meant):
-    """Whatever an endpoint and a file are called, their URL leads back to them."""
+    """A URL preserves any name of an endpoint and a file."""
     assert location_of(File(url_of(endpoint, path))) == (endpoint, meant)
 
 
-#: Names as a disk may have them, and paths as people may write them.
+#: Names that a disk allows, and paths that users may write.
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0") | st.sampled_from("%~. "), min_size=1
 )
@@ -383,7 +383,7 @@ PATHS = st.builds(
 @example("e", os.fsdecode(b"/caf\xe9"), "chiltepin")
 @example(str(uuid.uuid4()).upper(), "/x", "CHILTEPIN")
 def test_a_url_means_the_file_that_it_was_made_of(endpoint, path, scheme):
-    """Whatever an endpoint and a path are, their URL leads back to the same file, also with a scheme in capitals."""
+    """The URL of any endpoint and path refers to the same file, even with an uppercase scheme."""
     file = File(scheme + url_of(endpoint, path).removeprefix("chiltepin"))
     name, found = location_of(file)
     assert (file.scheme, name) == ("chiltepin", endpoint_name(endpoint))
@@ -392,7 +392,7 @@ def test_a_url_means_the_file_that_it_was_made_of(endpoint, path, scheme):
 
 
 def places(files):
-    """Where the copies of files are put, in the order in which they are asked for."""
+    """Return the paths of the staged copies, in the order of the requests."""
     found = staging._StagedPaths()
     return [found.find("in", ("w:/work", endpoint, tuple(names)), object()) for endpoint, names in files]
 
@@ -404,7 +404,7 @@ def places(files):
 @example([("%" * 200, ["x"]), ("%" * 201, ["x"]), ("a", ["x" * 256 + ".grib2"]), ("a", ["x" * 257 + ".grib2"])])
 @example([("2", ["x"]), ("in-2", ["x"]), ("in", ["2", "x"])])
 def test_no_two_copies_are_in_one_place(files):
-    """Copies of any files have separate places, none below another, also on a disk that ignores case."""
+    """Staged copies have distinct paths, none below another, even on a case-insensitive file system."""
     found = [tuple(map(paths.folded, place.split("/"))) for place in places(files)]
     assert len(set(found)) == len(found)
     assert not any(one[: len(other)] == other for one in found for other in found if one != other)
@@ -413,7 +413,7 @@ def test_no_two_copies_are_in_one_place(files):
 
 
 def test_files_of_endpoints_with_similar_names_are_two(tmp_path):
-    """An app that reads one path of `a/b`, of `a%2Fb` and of `A/b` reads the file of each."""
+    """An app that reads one path on the endpoints `a/b`, `a%2Fb` and `A/b` reads three different files."""
     endpoints = {"w": {"filesystem": str(tmp_path / "w")}}
     for number, name in enumerate(["a/b", "a%2Fb", "A/b"]):
         (tmp_path / str(number)).mkdir()
@@ -430,7 +430,7 @@ def test_files_of_endpoints_with_similar_names_are_two(tmp_path):
 
 
 def test_a_file_is_one_however_its_path_is_spelled(offline, folders):
-    """A path with dots, and a scheme in capital letters, name the file that was copied already."""
+    """URLs that spell the same path or scheme differently share one staged copy."""
     folders.put("x", "1\n")
     urls = ["chiltepin://my-laptop/x", "CHILTEPIN://my-laptop/./y/../x", "chiltepin://my-laptop//x"]
     assert total(inputs=[File(url) for url in urls]).result(LIMIT)[0] == 3
@@ -439,7 +439,7 @@ def test_a_file_is_one_however_its_path_is_spelled(offline, folders):
 
 @pytest.mark.parametrize("backend", ["local", "filesystem", "globus"])
 def test_files_reach_worker_processes(request, tmp_path, backend):
-    """Worker processes find the files, make the folders that they write to, and the results arrive; errors are ours."""
+    """Worker processes read staged files and create output folders; outputs arrive, and errors are Chiltepin's."""
     resource = {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "init_blocks": 1}
     world = World(tmp_path, backend, {**resource, "environment": [f"export PYTHONPATH={HERE}:$PYTHONPATH"]})
     if backend == "globus":
