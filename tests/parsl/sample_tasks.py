@@ -15,19 +15,19 @@ STEP = 10
 
 @python_task
 def add_step(number):
-    """Use a global of this module, where the name of the function stands for the task."""
+    """Use a global of this module, in which the name of the function refers to the task."""
     return number + STEP
 
 
 @python_task
 def process_id():
-    """Tell in which process this runs."""
+    """Return the id of the current process."""
     return os.getpid()
 
 
 @python_task
 def fail_with(error):
-    """Raise what is given."""
+    """Raise the given error."""
     raise error
 
 
@@ -51,7 +51,7 @@ def add_twice(number, executor_of_steps):
 
 
 class Counter:
-    """Something with methods that are tasks."""
+    """A class whose methods are tasks."""
 
     def __init__(self, start):
         self.start = start
@@ -64,29 +64,29 @@ class Counter:
     @staticmethod
     @python_task
     def double(number):
-        """Use no object."""
+        """Double a number."""
         return 2 * number
 
     @classmethod
     @python_task
     def name_it(cls, suffix):
-        """Use the class."""
+        """Append to the class name."""
         return cls.__name__ + suffix
 
 
 @python_task
 def hold(address):
-    """Connect to `address`, and wait until that is closed there."""
+    """Connect to `address`, and wait until the other side closes the connection."""
     with socket.create_connection(address, timeout=60) as gate:
         return gate.recv(1)
 
 
 @python_task
 def hide(folder, address):
-    """Have this process see an empty folder that cannot be written in the place of another; return whether it does."""
+    """Mount an empty read-only folder over `folder` for this process only; return whether that succeeded."""
     new_namespace = 0x20000
     with socket.create_connection(address, timeout=60) as gate:
-        # Each worker has got one by then.
+        # By then, each worker has one of these tasks.
         gate.recv(1)
     if ctypes.CDLL(None).unshare(new_namespace):
         return False
@@ -96,5 +96,5 @@ def hide(folder, address):
 
 @python_task
 def give(value):
-    """Return what is given."""
+    """Return the given value."""
     return value

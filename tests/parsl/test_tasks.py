@@ -42,15 +42,15 @@ def add(left, right=2):
 
 @python_task
 def thread_name():
-    """Tell in which thread this runs."""
+    """Return the name of the current thread."""
     return threading.current_thread().name
 
 
 class TestDecoration:
-    """What a decorator makes of a function."""
+    """Decorating a function."""
 
     def test_a_task_looks_like_its_function(self):
-        """Name, docstring, signature and the function itself can be had from the task."""
+        """A task has the name, docstring and signature of its function, and gives access to it."""
         assert add.__name__ == "add"
         assert add.__doc__ == "Add two numbers."
         assert list(inspect.signature(add).parameters) == ["left", "right"]
@@ -59,7 +59,7 @@ class TestDecoration:
     @pytest.mark.parametrize("decorator", [python_task, bash_task, join_task])
     @pytest.mark.parametrize("taken", ["executor", "chiltepin_task_geometry"])
     def test_a_parameter_that_calls_take_is_refused(self, decorator, taken):
-        """A function with a parameter of a name that every task call takes cannot become a task."""
+        """A function with a parameter name that is reserved for task calls cannot become a task."""
         namespace = {}
         exec(f"def clash({taken}): pass", namespace)  # noqa: S102
         with pytest.raises(TypeError, match=f"clash.* has a parameter '{taken}'.*rename it"):
@@ -72,17 +72,17 @@ class TestDecoration:
             python_task(thing)
 
     def test_ignore_for_cache_names_parameters(self):
-        """A name in ignore_for_cache that the function does not have is refused, with the nearest that it has."""
+        """An unknown parameter in ignore_for_cache is refused, with the nearest known one."""
         with pytest.raises(TypeError, match=r"names 'lefft'.*did you mean 'left'"):
             python_task(cache=True, ignore_for_cache=["lefft"])(add.__wrapped__)
 
 
 class TestCalls:
-    """What can be passed to a task."""
+    """The arguments of a task."""
 
     @pytest.mark.parametrize("given", ["local", ["local"], ("local", "local"), "all"])
     def test_executor_is_a_label_a_list_or_all(self, workflow, given):
-        """One label, a list or tuple of labels, and "all" name where a task runs."""
+        """The executor of a task can be a label, a list or tuple of labels, or "all"."""
         future = add(1, executor=given)
         assert isinstance(future, AppFuture)
         assert future.result(timeout=60) == 3
@@ -108,35 +108,35 @@ class TestCalls:
         ],
     )
     def test_a_wrong_executor_is_refused_at_the_call(self, workflow, task, given, error, text):
-        """An executor that is not there, or no executor at all, is an error of the call and not of the future."""
+        """An unknown or empty executor raises an error at the call, not in the future."""
         arguments = (1, "local") if task is sample_tasks.add_twice else (1,)
         with pytest.raises(error, match=text):
             task(*arguments, executor=given)
 
     def test_an_unknown_argument_is_named(self, workflow):
-        """An argument that the function does not have is a TypeError at the call, with the nearest that it has."""
+        """An unknown argument raises TypeError at the call, with the nearest parameter of the function."""
         with pytest.raises(TypeError, match=r"add\(\) has no parameter 'rigt'; did you mean 'right'"):
             add(1, rigt=2)
 
     @pytest.mark.parametrize("args", [(), (1, 2, 3)])
     def test_a_call_that_does_not_fit_is_refused(self, workflow, args):
-        """Too few or too many arguments are a TypeError at the call, which shows how the function is called."""
+        """Too few or too many arguments raise TypeError at the call, with the signature of the function."""
         fits_not = r"add\(\) cannot be called like this: .*Its signature is add\(left, right=2\)\."
         with pytest.raises(TypeError, match=fits_not):
             add(*args)
 
     def test_without_a_workflow_the_message_says_what_to_type(self):
-        """A call outside of any workflow says how to start one."""
+        """A call outside a workflow fails and says how to start one."""
         with pytest.raises(ConfigError, match=r"with chiltepin\.Workflow\('chiltepin\.yaml'\):"):
             add(1)
 
     def test_futures_are_arguments(self, workflow):
-        """A future among the arguments is waited for and passed as its result."""
+        """A task waits for the futures in its arguments and receives their results."""
         assert add(add(1), right=add(2, right=3)).result(timeout=LIMIT) == 8
 
     @pytest.mark.parametrize("call", [lambda f: f(1, 5, 7), lambda f: f(a=1, b=5, c=7), lambda f: f(1, c=7, b=5)])
     def test_arguments_arrive_however_they_are_passed(self, workflow, call):
-        """Position and name make no difference, also where Parsl wants a name."""
+        """Arguments can be passed by position or name, even where Parsl requires a name."""
 
         @python_task(ignore_for_cache=["b"], cache=True)
         def collect(a, b, c=3, inputs=()):
@@ -154,7 +154,7 @@ class TestCalls:
         assert collect(1, 2, 4, 5, third=6, x=7).result(timeout=LIMIT) == (1, 2, (4, 5), 6, {"x": 7})
 
     def test_names_that_parsl_uses_inside_can_be_parameters(self, workflow):
-        """Parameters named as those of Parsl's own functions do not clash with them."""
+        """Parameters with the names of Parsl's internal parameters do not clash with them."""
 
         @python_task
         def collect(*, self, func, fn, resource_specification):
@@ -176,7 +176,7 @@ class TestMethods:
         assert sample_tasks.Counter.name_it("!").result(timeout=LIMIT) == "Counter!"
 
     def test_decorators_may_stand_in_either_order(self, workflow):
-        """It does not matter whether staticmethod or classmethod stands above the task decorator or below it."""
+        """The task decorator works above and below staticmethod and classmethod."""
 
         class Thing:
             @python_task
@@ -197,7 +197,7 @@ class TestParslKeywords:
     """Parsl's own keywords, declared by the function or not."""
 
     def test_inputs_that_are_not_declared_only_order(self, workflow):
-        """With inputs=[future] a task waits for the future, and its function knows nothing of it."""
+        """With inputs=[future], a task waits for the future without passing it to its function."""
         gate = Future()
         future = add(1, inputs=[gate])
         assert not future.done()
@@ -214,12 +214,12 @@ class TestParslKeywords:
 
     @pytest.mark.parametrize("name", ["inputs", "outputs"])
     def test_files_must_come_in_a_list(self, workflow, name):
-        """A lone future as inputs is refused: as a sequence it would be endless."""
+        """A single future as inputs or outputs is refused, because iterating over it would not end."""
         with pytest.raises(TypeError, match=f"{name} must be a list"):
             add(1, **{name: add(1)})
 
     def test_declared_inputs_are_received(self, workflow):
-        """A function that declares inputs gets the results of the futures in them."""
+        """A function that declares inputs receives the results of the futures in them."""
 
         @python_task
         def total(inputs=()):
@@ -231,7 +231,7 @@ class TestParslKeywords:
         assert all(isinstance(item, AppFuture) for item in given)
 
     def test_none_means_no_inputs(self, workflow):
-        """The usual default None means that there are no inputs."""
+        """The usual default None means no inputs."""
 
         @python_task
         def show(inputs=None):
@@ -242,14 +242,14 @@ class TestParslKeywords:
 
     @parsl_leaves_streams_open
     def test_outputs_become_data_futures(self, workflow, tmp_path):
-        """The outputs of a task that does not declare them are futures of the files."""
+        """The outputs of a task that does not declare them become futures of the files."""
         target = File(str(tmp_path / "x.txt"))
         future = sample_tasks.shout("hi", outputs=[target], stdout=str(tmp_path / "x.txt"))
         assert future.outputs[0].result(timeout=LIMIT).filepath == target.filepath
 
     @parsl_leaves_streams_open
     def test_a_bash_task_writes_where_it_is_told(self, workflow, tmp_path):
-        """Standard output and error of a bash task go to the given files, declared or not."""
+        """A bash task writes its standard output and error to the given files, declared or not."""
         out, err = tmp_path / "out", tmp_path / "err"
 
         @bash_task
@@ -304,7 +304,7 @@ class TestParslKeywords:
         gc.collect()
 
     def test_a_declared_walltime_is_received(self, workflow):
-        """A function that declares walltime gets it, as from Parsl."""
+        """A function that declares walltime receives it, as in Parsl."""
 
         @python_task
         def show(walltime=7):
@@ -318,7 +318,7 @@ class TestGeometry:
     """The resources of an MPI task."""
 
     def test_geometry_reaches_the_executor(self, config):
-        """The geometry is merged into Parsl's resource specification, and the caller's dicts are left alone."""
+        """The geometry is merged into Parsl's resource specification, and the caller's dicts do not change."""
         recording = RecordingExecutor()
         geometry, resources = {"num_nodes": 2, "num_ranks": 8}, {"priority": 1}
         with Workflow(config(recording)):
@@ -330,21 +330,21 @@ class TestGeometry:
 
     @pytest.mark.parametrize("given", [5, [("num_nodes", 2)], "2"])
     def test_geometry_is_a_dict(self, workflow, given):
-        """Anything but a dict is refused, with an example."""
+        """A geometry that is not a dict is refused, with an example."""
         with pytest.raises(TypeError, match="chiltepin_task_geometry must be a dict such as"):
             add(1, chiltepin_task_geometry=given)
 
     def test_a_join_task_takes_no_geometry(self, workflow):
-        """A join task runs in this process, and says so when it is given resources."""
+        """A join task refuses resources, because it runs in this process."""
         with pytest.raises(TypeError, match=r"add_twice\(\) runs in this process and takes no resources"):
             sample_tasks.add_twice(1, "local", chiltepin_task_geometry={"num_nodes": 2})
 
 
 class TestApps:
-    """How often a function is made an app of Parsl."""
+    """The Parsl apps made from a function."""
 
     def test_calls_share_one_app(self, config):
-        """Calls of one function on one executor, also from many threads at once, send one and the same object."""
+        """All calls of a function on an executor, even from many threads at once, share one app."""
         recording = RecordingExecutor()
         with Workflow(config(recording)), ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(add, number, executor=["recording"]) for number in range(64)]
@@ -352,14 +352,14 @@ class TestApps:
         assert len({id(function) for function, _ in recording.calls}) == 1
 
     def test_a_finished_workflow_is_forgotten(self, tmp_path):
-        """Tasks do not keep the Parsl of a finished workflow alive."""
-        # In a separate process: here, what other tests have left may hold it.
+        """Tasks do not keep the kernel of a finished workflow alive."""
+        # In a separate process: here, leftovers of other tests may hold references.
         words = [sys.executable, "-c", FORGOTTEN, str(tmp_path)]
         run = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False, timeout=LIMIT)
         assert run.stdout == "forgotten\n", run.stderr
 
     def test_a_result_is_cached_however_the_arguments_are_passed(self, workflow):
-        """With cache=True a second call with the same arguments does not run, whether they have names or not."""
+        """With cache=True, a second call with the same arguments, by position or name, does not run."""
         calls = []
 
         @python_task(cache=True)
@@ -372,7 +372,7 @@ class TestApps:
         assert calls == [1]
 
     def test_ignored_parameters_do_not_count(self, workflow):
-        """Parameters in ignore_for_cache play no part, however they are passed, the object of a method included."""
+        """Parameters in ignore_for_cache, even the object of a method, do not affect the cache however passed."""
         calls = []
 
         class Noting:
@@ -387,7 +387,7 @@ class TestApps:
         assert calls == [1]
 
     def test_a_task_may_be_bound_to_a_kernel(self, config):
-        """With data_flow_kernel the calls of a task go there, whatever runs around them."""
+        """A task with data_flow_kernel runs in that kernel, even inside another workflow."""
         with Workflow(config(RecordingExecutor("outer"))) as outer:
             bound = python_task(data_flow_kernel=outer.dfk)(thread_name.__wrapped__)
             with Workflow(config(RecordingExecutor("inner"))):
@@ -423,7 +423,7 @@ class TestJoinTasks:
     """Tasks that start tasks."""
 
     def test_a_join_task_has_the_result_of_what_it_starts(self, workflow):
-        """The future of a join task ends when the task that its function returned ends."""
+        """The result of a join task is the result of the task that its function returns."""
         assert sample_tasks.add_twice(1, "local", executor="local").result(timeout=LIMIT) == 21
 
     def test_a_join_task_may_return_a_list(self, workflow):
@@ -436,7 +436,7 @@ class TestJoinTasks:
         assert several([1, 2, 3]).result(timeout=LIMIT) == [3, 4, 5]
 
     def test_a_cancelled_future_fails_the_join_task(self, workflow):
-        """A join task over a future that is cancelled fails; that of Parsl would never end."""
+        """A join task over a cancelled future fails; Parsl's own would never end."""
         mine = Future()
 
         @join_task
@@ -450,7 +450,7 @@ class TestJoinTasks:
         assert isinstance(caught.value.__cause__, errors.TaskCanceledError)
 
     def test_a_long_chain_of_failures_ends(self, workflow):
-        """All of a thousand tasks that need each other fail with the first, where Parsl's own would never end."""
+        """In a chain of a thousand tasks, all fail with the first; Parsl's own would never end."""
 
         @python_task
         def fail():
@@ -464,7 +464,7 @@ class TestJoinTasks:
         assert isinstance(caught.value.__cause__, KeyError)
 
     def test_calls_inside_go_to_the_same_workflow(self, config):
-        """What a join task starts runs in the workflow of the join task, also where that is not the loaded one."""
+        """Tasks that a join task starts run in its workflow, even if that is not the loaded one."""
 
         @join_task
         def outer():
@@ -530,7 +530,7 @@ class TestWorkers:
         assert out.read_text() == "hi!\n"
 
     def test_a_worker_needs_parsl_only(self, htex):
-        """What is sent for a function of a script runs where this package is not installed."""
+        """A function of a script runs on a worker without Chiltepin installed."""
         script = {"__name__": "__main__"}
         exec("def triple(number): return 3 * number", script)  # noqa: S102
         assert python_task(script["triple"])(2, executor="thread", inputs=[]).result(timeout=LIMIT) == 6
@@ -544,7 +544,7 @@ class TestWorkers:
         assert run.stdout.strip() == b"15"
 
     def test_every_error_arrives_as_itself(self, htex):
-        """Each of our errors, raised in a worker, arrives with its facts, and the executor works on afterwards."""
+        """Each Chiltepin error raised in a worker arrives with its attributes, and the executor keeps working."""
         raised = []
         for kind in ERRORS:
             facts = next(facts for base, facts in FACTS.items() if issubclass(kind, base))
@@ -559,5 +559,5 @@ class TestWorkers:
 
 @python_task
 def add_in_worker(left, right=2):
-    """Add; it stands in a test module, which only this process can import by its name."""
+    """Add two numbers, in a test module that only this process can import by name."""
     return left + right
