@@ -1,4 +1,4 @@
-"""Run folders: where they are made, and which old ones a start removes."""
+"""Run folders: where they are created, and which old ones a new run removes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chiltepin import Workflow
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return a function that runs a workflow and gives its run folder; two are kept."""
+    """Return a function that runs a workflow and returns its run folder; two are kept."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chiltepin.yaml").write_text("run_dir: logs/runs\nkeep_runs: 2\ndata: {backend: local}\n")
 
@@ -25,14 +25,14 @@ def run(tmp_path, monkeypatch):
 
 
 def test_the_newest_are_kept(run, tmp_path):
-    """A run folder is made where the settings say, and a start removes all but the newest of Chiltepin's."""
+    """A run folder is created as set in the settings, and a new run removes all but the newest of Chiltepin's."""
     runs = tmp_path / "logs" / "runs"
     assert [run().relative_to(runs).name for _ in range(4)] == ["000", "001", "002", "003"]
     assert sorted(os.listdir(runs)) == ["002", "003"]
 
 
 def test_the_argument_wins(run, tmp_path):
-    """The run_dir of a Workflow wins over that of the settings."""
+    """The run_dir of a Workflow overrides the run_dir of the settings."""
     assert run(run_dir="mine").parent == tmp_path / "mine"
 
 
@@ -43,7 +43,7 @@ def test_all_are_kept_on_request(run, tmp_path):
 
 
 def test_only_ended_runs_of_chiltepin_are_removed(run, tmp_path):
-    """A start removes no folder that a process or another host may use, of others, with a checkpoint, or by a link."""
+    """A new run keeps folders in use, of other hosts or programs, with checkpoints, and behind symbolic links."""
     runs = tmp_path / "logs" / "runs"
     keeping = {"run_dir": "logs/runs", "keep_runs": "all"}
     ended, restored, elsewhere, killed = (run(keeping) for _ in range(4))

@@ -1,4 +1,4 @@
-"""The workflows of the specification, on every executor and on every kind of endpoint, not one byte changed."""
+"""The workflows of the specification, unchanged, on every executor and every kind of endpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def htex(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("htex")
     file, place = write_settings(tmp_path, backend="local", provider="localhost")
     place.fill()
-    # What a script finds beside itself, its workers find too.
+    # Workers can import the modules beside a script.
     sys.path.insert(0, os.path.dirname(pipelines.__file__))
     with chiltepin.Workflow(configure.parse_file(file), run_dir=tmp_path / "runinfo"):
         yield place
@@ -34,14 +34,14 @@ def htex(tmp_path_factory):
     "pipeline", pipelines.WITHOUT_PROGRAMS + pipelines.WITH_PROGRAMS, ids=lambda pipeline: pipeline.__name__
 )
 def test_each_workflow_runs_on_threads_and_on_worker_processes(htex, pipeline, executor):
-    """Each workflow does its work with the bytes flowing through threads, through worker processes, or either."""
+    """Each workflow succeeds with transfers on threads, on worker processes, or on either."""
     htex.fill()
     assert pipeline(executor) == htex.scratch()
 
 
 @pytest.fixture
 def globus(tmp_path, monkeypatch):
-    """A simulated Globus with the collections of the settings, and an environment that leads to it."""
+    """A simulated Globus with the collections of the settings, selected by the environment."""
     with Simulator({}) as globus:
         for name, value in globus.environment().items():
             monkeypatch.setenv(name, value)
@@ -59,7 +59,7 @@ def globus(tmp_path, monkeypatch):
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_each_workflow_runs_on_each_backend(request, tmp_path, backend, pipeline):
-    """Folders of one root, file: URLs, memory: and Globus: the same workflow, another line in the settings."""
+    """Each workflow runs on every backend with only the settings changed."""
     if backend == "globus":
         request.getfixturevalue("globus")
     file, place = write_settings(tmp_path, backend=backend)
@@ -71,7 +71,7 @@ def test_each_workflow_runs_on_each_backend(request, tmp_path, backend, pipeline
 
 @pytest.mark.parametrize("by", ["key", "environment", "argument"])
 def test_the_backend_is_swapped_without_touching_the_workflow(tmp_path, monkeypatch, by):
-    """A key of the settings, an environment variable, or an argument of load decides where the bytes go."""
+    """A key of the settings, an environment variable or an argument of Workflow selects the backend."""
     file, endpoints = write_settings(tmp_path, backend="file")
     endpoints.fill()
     sandbox = Place(endpoints.filesystem, f"{tmp_path}/sandbox")

@@ -1,4 +1,4 @@
-"""One tree moved by several processes of this machine, without Parsl: processes that die, and calls that stop."""
+"""A tree moved by several processes of this machine without Parsl: lost processes and stopped calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chiltepin.transfers import policy
 
 LIMIT = 60
 
-#: A script as users write it, whose shards are small.
+#: A typical user script, with small shards.
 SCRIPT = """
 from chiltepin import transfer
 from chiltepin.transfers import policy
@@ -36,7 +36,7 @@ print(transfer("here", "there", "/", "/", recursive=True, workers=2))
 
 @pytest.fixture
 def control(tmp_path, monkeypatch):
-    """The folder by which the store is told what to do; shards are of one folder."""
+    """The folder with the commands for the store; a shard is one folder."""
     for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
         monkeypatch.setattr(policy.wait_times, name, 0.0)
     trap_store.announce(tmp_path / "packages")
@@ -61,7 +61,7 @@ def workers_of(process):
     """Return the worker processes of a process."""
     found = []
     for child in process.children(recursive=True):
-        # One that is just ending has no command.
+        # A process that is just ending has no command line.
         with contextlib.suppress(psutil.Error):
             if "worker_processes" in " ".join(child.cmdline()):
                 found.append(child)
@@ -74,21 +74,21 @@ def move(**options):
 
 
 def arrived(folder):
-    """Return the names of what is at the destination, with a wrong one where it does not hold what it has to."""
+    """Return the names of the files at the destination, marked if their contents are wrong."""
     top = folder / "there"
     files = [path for path in top.rglob("*") if path.is_file()]
     return sorted(f"{path.relative_to(top)}{'' if path.read_bytes() == bytes(SIZE) else ' is wrong'}" for path in files)
 
 
 def temp_files(names):
-    """Return the temporary files among some."""
+    """Return the temporary files in `names`."""
     return [name for name in names if TEMP_PREFIX in name]
 
 
 def test_a_lost_process_costs_its_shard(control, tmp_path):
-    """A process that is killed in the middle of a tree costs the folder that it was at, and the tree arrives."""
+    """If a worker process is killed, only its shard is repeated, and the transfer succeeds."""
     tell(control, "kill 3/b")
-    # The calling process begins with another folder, and comes to this one only after the loss.
+    # The calling process waits at another folder until the worker has been killed.
     tell(control, f"wait {os.getpid()}")
     assert move() is True
     assert arrived(tmp_path) == FILES
@@ -98,7 +98,7 @@ def test_a_lost_process_costs_its_shard(control, tmp_path):
 
 
 def test_a_shard_that_kills_every_process(control):
-    """After the second repetition the call ends with the loss, or gives False; this process does not take its place."""
+    """After two retries of a shard the call raises TaskLostError or returns False; the caller never runs the shard."""
     losses = 1 + policy.limits.SHARD_RETRIES
     tell(control, f"wait {os.getpid()}")
     tell(control, "kill 3/b", times=losses)
@@ -110,7 +110,7 @@ def test_a_shard_that_kills_every_process(control):
 
 
 def test_a_timeout_stops_every_process(control, tmp_path):
-    """A tree that is not done in time ends with one error, which names the whole time, and leaves no temporary file."""
+    """A timeout ends a tree with one error, which names the full timeout, and leaves no temporary file."""
     tell(control, "slow")
     with pytest.raises(TaskTimeoutError, match=r"was not done within 0\.5 seconds and was stopped"):
         move(timeout=0.5)
@@ -118,7 +118,7 @@ def test_a_timeout_stops_every_process(control, tmp_path):
 
 
 def test_what_only_this_process_has(control, tmp_path):
-    """A folder in the memory of this process is moved by this process, and so is one whose extras are removed."""
+    """The calling process moves an in-memory folder itself, even with delete_destination_extra."""
     top = tmp_path / "there"
     for number in range(3):
         (top / f"in/{number}/inner").mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_what_only_this_process_has(control, tmp_path):
 
 
 def test_a_search_path_that_is_no_text(control, monkeypatch):
-    """What Python ignores in its search path, such as a Path, keeps no process from starting."""
+    """A sys.path entry that Python ignores, such as a Path, does not prevent worker processes."""
     monkeypatch.setattr(sys, "path", [*sys.path, HERE / "nothing"])
     assert move() is True
     assert len({process for process, _ in opened(control)}) > 1
@@ -141,7 +141,7 @@ def test_a_search_path_that_is_no_text(control, monkeypatch):
 
 @pytest.fixture
 def script(control, tmp_path):
-    """Return what starts a program that moves the tree slowly, and waits until its processes do."""
+    """Return a function that starts a slow transfer in a program and waits until its processes work."""
     tell(control, "slow")
     programs = []
 
@@ -151,7 +151,7 @@ def script(control, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=tmp_path,
-            # In the background of a shell Ctrl-C is ignored.
+            # Background jobs of a shell ignore SIGINT.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         programs.append(program)
@@ -165,21 +165,21 @@ def script(control, tmp_path):
 
 
 def check_stopped(program, workers, folder, *, code):
-    """See that a program has ended, with its processes, and that what has arrived is whole."""
+    """Check that a program and its workers have ended, and that all files are complete."""
     output, _ = program.communicate(timeout=LIMIT)
     assert program.returncode == code, output
     assert not psutil.wait_procs(workers, timeout=LIMIT)[1]
     count = len(opened(folder / "control"))
     names = set(arrived(folder))
     if code == -signal.SIGKILL:
-        # The program moves files itself, too: what it has begun stays until the next run.
+        # The program moves files itself too; its temporary files stay until the next run.
         names -= set(temp_files(names))
     assert names < set(FILES)
     assert len(opened(folder / "control")) == count
 
 
 def test_a_script_that_is_stopped(script, tmp_path):
-    """Ctrl-C ends a script soon, with its processes, and no temporary file is left."""
+    """Ctrl-C ends a script and its worker processes soon, and leaves no temporary file."""
     program, workers = script("-c", SCRIPT)
     assert workers
     program.send_signal(signal.SIGINT)
@@ -188,7 +188,7 @@ def test_a_script_that_is_stopped(script, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_command_that_is_stopped(script, tmp_path, number, code):
-    """Stopped by Ctrl-C or killed, a command ends with its processes, and what has arrived is whole."""
+    """A command that is interrupted or killed ends with its worker processes, and its copied files are complete."""
     program, workers = script(BIN / "chiltepin", "transfer", "here:/", "there:/", "--recursive", "--workers", "2")
     program.send_signal(number)
     check_stopped(program, workers, tmp_path, code=code)
