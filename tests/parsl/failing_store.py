@@ -1,4 +1,4 @@
-"""A store that raises something odd at one of its methods, as the library of another store may."""
+"""A store that raises an unusual exception in one method, as a store's library may."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIZE = 1000
 
 
 class OddFileSystem(AbstractFileSystem):
-    """Holds one file, ``f``; the method named in the settings raises what its ``kind`` means."""
+    """Has one file, ``f``; the method named in the settings raises the error that ``kind`` selects."""
 
     protocol = "odd"
     cachable = False
@@ -25,7 +25,7 @@ class OddFileSystem(AbstractFileSystem):
             unpicklable.explode(self.kind)
 
     def info(self, path, **_):
-        """Tell of the file."""
+        """Describe the file."""
         self._at("info")
         path = self._strip_protocol(path).strip("/")
         return {"name": path, "size": SIZE, "type": "file" if path.endswith("f") else "directory"}
@@ -44,13 +44,13 @@ class OddFileSystem(AbstractFileSystem):
 
 
 class OddFile(io.BytesIO):
-    """Its bytes."""
+    """The open file."""
 
     def __init__(self, store):
         super().__init__(bytes(SIZE))
         self.store = store
 
     def read(self, *size):
-        """Read some."""
+        """Read, or raise."""
         self.store._at("read")
         return super().read(*size)

@@ -1,4 +1,4 @@
-"""One tree moved by several workers of Parsl: workers that die, calls that are cancelled, and what is told of it."""
+"""A tree moved by several Parsl workers: lost workers, cancelled calls, and the reported status."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.activity import ActivityReader
 
 LIMIT = 60
-#: Seconds within which a task that was told to stop has stopped; on a loaded machine, and before it is given up.
+#: Seconds within which a cancelled task has stopped: enough for a loaded machine, but less than STOP_GRACE.
 SOON = 5
 
 
 @pytest.fixture(scope="module")
 def htex(tmp_path_factory):
-    """A workflow with two worker processes and two threads, which repeats failed tasks once."""
+    """A workflow with two worker processes and two threads, which retries failed tasks once."""
     folder = tmp_path_factory.mktemp("shards")
     trap_store.announce(folder / "packages")
     path = f"export PYTHONPATH={HERE}:{folder}/packages${{PYTHONPATH:+:$PYTHONPATH}}"
@@ -47,7 +47,7 @@ def htex(tmp_path_factory):
         "data": {"backend": "filesystem", "endpoints": places, "workers": 3, "journal": str(folder / "journal")},
     }
     with pytest.MonkeyPatch.context() as patch:
-        # A dead worker is noticed, and replaced, after so many seconds.
+        # Seconds until a dead worker is noticed and replaced.
         patch.setattr("chiltepin.parsl.executors.HEARTBEAT", 1)
         config = configure.load(settings, run_dir=folder / "runs")
     config.retries, config.initialize_logging = 1, False
@@ -58,7 +58,7 @@ def htex(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def control(htex, monkeypatch):
-    """The folder by which the store is told what to do; shards are of one folder, and none is left behind."""
+    """The folder with the commands for the store; a shard is one folder, and no status or stop file is left."""
     for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
         monkeypatch.setattr(policy.wait_times, name, 0.0)
     folder = htex.folder / "control"
@@ -69,7 +69,7 @@ def control(htex, monkeypatch):
 
 
 def notes(running):
-    """Return the files by which workers are told, and tell, of tasks."""
+    """Return the names of the stop files and status files of tasks."""
     folder = os.path.join(running.dfk.run_dir, "chiltepin")
     return os.listdir(folder) if os.path.isdir(folder) else []
 
@@ -80,14 +80,14 @@ def move(number, executor="pool", **options):
 
 
 def arrived(running, number):
-    """Return the names of the files at a destination, with a wrong one where it does not hold what it has to."""
+    """Return the names of the files at a destination, marked if their contents are wrong."""
     top = running.folder / "there" / number
     files = [path for path in top.rglob("*") if path.is_file()]
     return sorted(f"{path.relative_to(top)}{'' if path.read_bytes() == bytes(SIZE) else ' is wrong'}" for path in files)
 
 
 def test_a_lost_worker_costs_its_shard(htex, control):
-    """A worker that is killed in the middle of a tree costs the folder that it was at, and the tree arrives."""
+    """If a worker is killed, only its shard is repeated, and the transfer succeeds."""
     tell(control, "kill 3/b")
     future = move("lost")
     assert future.result(LIMIT) is True
@@ -100,7 +100,7 @@ def test_a_lost_worker_costs_its_shard(htex, control):
 
 
 def test_a_shard_that_kills_every_worker(htex, control):
-    """After the second repetition the task ends with the loss; the repetitions of Parsl multiply nothing."""
+    """A task fails with TaskLostError after two retries of a shard, which Parsl's retries do not multiply."""
     tell(control, "kill 3/b", times=9)
     future = move("deadly")
     with pytest.raises(TaskLostError, match="was lost with its worker") as caught:
@@ -111,7 +111,7 @@ def test_a_shard_that_kills_every_worker(htex, control):
 
 
 def began(control, count=1):
-    """Wait until so many files were opened."""
+    """Wait until `count` files were opened."""
     until(lambda: len(opened(control)) >= count)
 
 
@@ -123,7 +123,7 @@ def temp_files(running, number):
 
 @pytest.mark.parametrize("executor", ["pool", "local"])
 def test_a_cancelled_tree_stops_at_every_worker(htex, control, executor):
-    """Cancelled, all workers stop soon, whole files and no temporary ones are there, and nothing moves later."""
+    """Cancelling a tree stops all workers soon, leaves only complete files, and moves nothing later."""
     tell(control, "slow")
     future = move(f"cancelled-{executor}", executor)
     began(control, 2)
@@ -143,7 +143,7 @@ def test_a_cancelled_tree_stops_at_every_worker(htex, control, executor):
 
 @pytest.mark.parametrize("executor", ["pool", "local"])
 def test_a_timeout_stops_every_worker(htex, control, executor):
-    """A tree that is not done in time ends with one error, which names the whole time, and leaves no temporary file."""
+    """A timeout ends a tree with one error, which names the full timeout, and leaves no temporary file."""
     for folder in range(2, 8):
         tell(control, f"slow {folder}/a")
     future = move(f"late-{executor}", executor, timeout=1)
@@ -156,7 +156,7 @@ def test_a_timeout_stops_every_worker(htex, control, executor):
 
 @pytest.fixture
 def busy(htex):
-    """Return what keeps all workers of an executor, until the end of the test."""
+    """Return a function that occupies all workers of an executor until the end of the test."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         held = []
 
@@ -175,7 +175,7 @@ def busy(htex):
 @pytest.mark.parametrize("executor", ["pool", "local"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_tree_that_waits_for_workers_is_cancelled(htex, control, busy, executor, workers):
-    """Cancelled while all workers have other tasks, it ends at once, and moves nothing when they are free."""
+    """Cancelling a tree while all workers are busy ends it at once, and it moves nothing."""
     busy(executor)
     future = move(f"waiting-{executor}", executor, workers=workers, inputs=[begin := Future()])
     assert future.status().reason == f"Parsl says 'pending'; it runs on executor '{executor}'."
@@ -191,7 +191,7 @@ def test_a_tree_that_waits_for_workers_is_cancelled(htex, control, busy, executo
 
 @pytest.mark.parametrize("executor", ["pool", "local"])
 def test_a_timeout_counts_while_a_shard_waits(htex, control, busy, executor, monkeypatch):
-    """The time of a tree that has begun goes on while its next shards wait for workers that have other tasks."""
+    """The timeout of a started tree keeps counting while its next shards wait for busy workers."""
     monkeypatch.setattr(policy.wait_times, "STOP_GRACE", 0.5)
     tell(control, "slow 7/a")
     future = move(f"behind-{executor}", executor, timeout=2.5, workers=2)
@@ -202,7 +202,7 @@ def test_a_timeout_counts_while_a_shard_waits(htex, control, busy, executor, mon
 
 
 def test_a_file_that_fails_stops_no_other(htex, control):
-    """A file that cannot be read fails the task, the others arrive, and nothing is removed at the destination."""
+    """A file that cannot be read fails the task; all other files arrive, and none is deleted at the destination."""
     (htex.folder / "there/failing").mkdir()
     (htex.folder / "there/failing/extra").write_bytes(bytes(SIZE))
     tell(control, "fail 3/b")
@@ -217,7 +217,7 @@ def test_a_file_that_fails_stops_no_other(htex, control):
 
 
 def test_worker_processes_write_one_file(htex, monkeypatch):
-    """A file is divided into ranges, as large as the process of the workflow says; each is a shard, and all arrive."""
+    """A file is divided into ranges of the size set in the workflow's process; each range is a shard."""
     monkeypatch.setattr(policy.limits, "SHARD_RANGE", 300_000)
     data = os.urandom(1_000_001)
     (htex.folder / "there/large").write_bytes(data)
@@ -225,12 +225,12 @@ def test_worker_processes_write_one_file(htex, monkeypatch):
     future = transfer_task("there", "there", "/large", "/ranges/copy", executor="pool", preserve_timestamp=True)
     assert future.result(LIMIT) is True
     assert {path.name: path.read_bytes() for path in (htex.folder / "there/ranges").iterdir()} == {"copy": data}
-    # The task, the shard that divides the file, four ranges and the one that gives it its name.
+    # The task, the shard that divides the file, four ranges, and the shard that renames it.
     assert htex.dfk.task_count - before == 1 + 1 + 4 + 1
 
 
 def test_the_status_of_all_workers_is_one(htex, control):
-    """The status only grows and ends as the sum; one line of the log of the workflow's process tells of the task."""
+    """The counts of the status only grow and end as the total; the journal has one record of the task."""
     for name in ("0/a", "3/a", "6/b"):
         tell(control, f"slow {name}")
     future, seen = move("told"), []
@@ -251,7 +251,7 @@ def test_the_status_of_all_workers_is_one(htex, control):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_a_full_disk_stops_every_worker(htex, control):
-    """When the disk of the destination is full no further folder is begun, and the reason is the full disk."""
+    """When the destination disk is full, no further shard starts, and the error is NO_SPACE."""
     disk = htex.folder / "there/full"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=False).returncode:
@@ -270,7 +270,7 @@ def test_a_full_disk_stops_every_worker(htex, control):
 
 @pytest.mark.parametrize("times", [1, 1 + 3], ids=["divided", "copied"])
 def test_a_source_that_shrinks_removes_nothing(htex, control, monkeypatch, times):
-    """A folder that is empty since a worker has divided it, or others have copied it, removes nothing at the end."""
+    """A source folder that becomes empty during the transfer causes no deletion at the destination."""
     monkeypatch.setattr(shard, "LARGE_FOLDER", 1)
     number = f"shrinks-{times}"
     assert move(number, "local").result(LIMIT) is True
@@ -285,7 +285,7 @@ def test_a_source_that_shrinks_removes_nothing(htex, control, monkeypatch, times
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hides a folder from one process")
 def test_workers_that_do_not_see_the_run_folder(htex, control):
-    """Workers on nodes without the run folder move the tree, and stop at the end of the shards that they are at."""
+    """Workers that cannot see the run folder move the tree, and stop after their current shards when cancelled."""
     folder = os.path.join(htex.dfk.run_dir, "chiltepin")
     os.makedirs(folder, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -302,13 +302,13 @@ def test_workers_that_do_not_see_the_run_folder(htex, control):
     future.cancel()
     with pytest.raises(TaskCanceledError):
         future.result(LIMIT)
-    # Two are at work, and one is on its way.
+    # Two shards are running, and one is queued.
     assert len(opened(control)) <= len(FILES) + 3 * 2
     until(lambda: not notes(htex))
 
 
 def test_an_executor_that_is_lost(htex, control):
-    """If the interchange of the workers is killed the task ends at once, with our error."""
+    """If the interchange of the workers is killed, the task ends at once with TaskLostError."""
     tell(control, "slow")
     future = move("executor")
     began(control, 2)
