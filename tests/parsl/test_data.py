@@ -44,13 +44,13 @@ def read(_done, path):
 
 @python_task
 def after(*_done):
-    """Tell that it ran."""
+    """Show that the task ran."""
     return "ran"
 
 
 @python_task
 def give(value, release=None):
-    """Return a value, once it may."""
+    """Return a value, once `release` is set."""
     if release is not None:
         assert release.wait(LIMIT)
     return value
@@ -117,14 +117,14 @@ def test_kept_futures_are_few_objects(running):
 
 
 def test_a_transfer_is_true_and_the_bytes_are_there(running):
-    """The result of a transfer is True, and then its bytes are at their destination."""
+    """A transfer returns True when its bytes are at the destination."""
     future = move()
     assert future.result(LIMIT) is True
     assert (running / "scratch" / "b.dat").read_bytes() == b"content"
 
 
 def test_positional_arguments_have_the_order_of_the_specification(running):
-    """Both endpoints, both paths, timeout, polling_interval, client, recursive."""
+    """Endpoints, paths, timeout, polling_interval, client and recursive can be positional."""
     (running / "laptop" / "d").mkdir()
     (running / "laptop" / "d" / "f").write_bytes(b"1")
     assert transfer_task("laptop", "scratch", "/d", "/d", 60, 1, None, True, executor="local").result(LIMIT) is True
@@ -133,13 +133,13 @@ def test_positional_arguments_have_the_order_of_the_specification(running):
 
 
 def test_a_deletion_is_true_and_the_file_is_gone(running):
-    """The result of a deletion is True, and then the file is not there."""
+    """A deletion returns True when the file is gone."""
     assert delete_task(src_ep="laptop", src_path="/a.dat", executor="local").result(LIMIT) is True
     assert not (running / "laptop" / "a.dat").exists()
 
 
 def test_a_failure_raises_and_its_dependents_do_not_run(running):
-    """A transfer that failed raises its own error, and what depends on it does not run."""
+    """A failed transfer raises its own error, and its dependents do not run."""
     future = move(src_path="/missing")
     by_argument, by_inputs = after(future), after(inputs=[future])
     with pytest.raises(TaskFailedError, match="There is no /missing on endpoint 'laptop'") as caught:
@@ -152,7 +152,7 @@ def test_a_failure_raises_and_its_dependents_do_not_run(running):
 
 
 def test_check_false_gives_false(running):
-    """With check=False a transfer that failed is False, and so is a deletion; a bad call raises all the same."""
+    """With check=False, a failed transfer or deletion returns False; an invalid call still raises."""
     assert move(src_path="/missing", check=False).result(LIMIT) is False
     assert delete_task(src_ep="laptop", src_path="/missing", executor="local", check=False).result(LIMIT) is False
     with pytest.raises(EndpointNotFoundError):
@@ -160,7 +160,7 @@ def test_check_false_gives_false(running):
 
 
 def test_the_settings_say_what_check_is(settings, sandbox, tmp_path):
-    """``check: false`` in the data section holds for calls that do not say otherwise."""
+    """``check: false`` in the data section applies to calls without ``check``."""
     settings["data"]["check"] = False
     config = configure.load(settings, run_dir=tmp_path / "runinfo")
     config.initialize_logging = False
@@ -172,7 +172,7 @@ def test_the_settings_say_what_check_is(settings, sandbox, tmp_path):
 
 
 def test_futures_may_stand_for_arguments(running):
-    """Endpoint, path, timeout and flags may be futures of other tasks; inputs only waits."""
+    """Endpoint, path and timeout can be futures of other tasks; inputs are only waited for."""
     release = threading.Event()
     before = give("waited", release)
     future = move(src_path=give("/a.dat"), dst_ep=give("scratch"), timeout=give(60), inputs=[before])
@@ -183,7 +183,7 @@ def test_futures_may_stand_for_arguments(running):
 
 
 def test_a_file_has_the_checksum_that_a_task_tells_or_does_not_arrive(running):
-    """A checksum from outside may be a future, too; a file with another content fails, and nothing is there."""
+    """An expected checksum can be a future; a file with different contents fails and does not arrive."""
     digits = hashlib.sha256(b"content").hexdigest()
     assert move(checksum=give(f"SHA256:{digits.upper()}"), dst_path="/right").result(LIMIT) is True
     with pytest.raises(TaskFailedError, match=f"has the checksum sha256:{digits}, not the expected one") as it:
@@ -193,7 +193,7 @@ def test_a_file_has_the_checksum_that_a_task_tells_or_does_not_arrive(running):
 
 
 def test_what_is_too_much_goes_if_that_is_asked_for(running):
-    """A folder is made equal to its source, by a task and without Parsl alike; without the keyword nothing goes."""
+    """delete_destination_extra deletes extra files, in a task and without Parsl; by default they are kept."""
     for path in ("laptop/d/f", "scratch/e/extra"):
         (running / path).parent.mkdir(parents=True)
         (running / path).write_bytes(b"x")
@@ -208,7 +208,7 @@ def test_what_is_too_much_goes_if_that_is_asked_for(running):
 
 
 def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
-    """What cannot be checked at the call is checked before anything is moved."""
+    """An invalid value in a future fails the transfer before anything is moved."""
     with pytest.raises(PermissionDeniedError, match="leads out of the root"):
         move(dst_path=give("/../x")).result(LIMIT)
     with pytest.raises(EndpointNotFoundError, match="did you mean 'scratch'"):
@@ -247,7 +247,7 @@ def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
     ],
 )
 def test_a_bad_call_is_refused_at_once(running, options, error, words):
-    """What is wrong with a call is said when it is made, in one sentence, and no task is made."""
+    """An invalid call raises an error at once, and no task is created."""
     tasks = parsl.dfk().task_count
     with pytest.raises(error) as caught:
         move(**options)
@@ -268,14 +268,14 @@ def test_a_bad_call_is_refused_at_once(running, options, error, words):
     ],
 )
 def test_an_option_of_a_service_is_refused_elsewhere(running, option, value):
-    """A backend that cannot do what an option asks for refuses the transfer, in one sentence that names it."""
+    """A backend without support for an option refuses the transfer with an error that names the option."""
     with pytest.raises(UnsupportedOptionError, match=f"^{option}=.* is not possible on backend 'local'; leave it out"):
         move(**{option: value}).result(LIMIT)
     assert os.listdir(running) == ["laptop"]
 
 
 def test_options_may_be_futures_and_say_nothing(running):
-    """An option that asks for nothing is fine everywhere; a future stands for any of them."""
+    """Every backend accepts an option that is off, and any option can be a future."""
     assert move(encrypt_data=False, notify="off", deadline=give("2040-01-01")).result(LIMIT) is True
     future = move(src_path="/none", dst_path="/n", skip_source_errors=give(True))
     assert future.result(LIMIT) is True
@@ -286,20 +286,20 @@ def test_options_may_be_futures_and_say_nothing(running):
 
 
 def test_a_deadline_ends_a_transfer(running):
-    """A transfer whose deadline has passed is given up, and moves nothing."""
+    """A transfer whose deadline has passed ends with TaskExpiredError and moves nothing."""
     with pytest.raises(TaskExpiredError):
         move(deadline=datetime(2020, 1, 1, tzinfo=timezone.utc)).result(LIMIT)
     assert os.listdir(running) == ["laptop"]
 
 
 def test_inputs_may_not_be_one_future(running):
-    """A future where a list of futures is wanted is refused; to iterate it would make tasks without end."""
+    """A single future as inputs is refused, because iterating over it would create tasks without end."""
     with pytest.raises(TypeError, match="give a list of futures"):
         move(inputs=give("x"))
 
 
 def test_an_endpoint_without_a_place_on_the_backend_is_told_apart(settings, sandbox, tmp_path):
-    """An endpoint that only Globus serves is no unknown one; the message says what to add."""
+    """An endpoint without a location on the backend raises EndpointMismatchError, which says what to add."""
     config = configure.load(settings, run_dir=tmp_path / "runinfo", backend="filesystem")
     config.initialize_logging = False
     with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'filesystem:' below it"):
@@ -308,13 +308,13 @@ def test_an_endpoint_without_a_place_on_the_backend_is_told_apart(settings, sand
 
 
 def test_a_collection_is_found_by_its_uuid_offline(running):
-    """A workflow that names collections by UUID runs on folders."""
+    """A workflow that names collections by UUID runs on the backend ``local``."""
     assert move(src_ep=UUID).result(LIMIT) is True
     assert (running / "scratch" / "b.dat").exists()
 
 
 def test_relative_paths_count_from_home(running):
-    """A relative path and one under ~ count from the endpoint's home."""
+    """Relative paths and paths below ~ start at the endpoint's home."""
     assert transfer_task("laptop", "laptop", "/a.dat", "~/x", executor="local").result(LIMIT)
     assert transfer_task("laptop", "laptop", "x", "../me/deep/y", executor="local").result(LIMIT)
     with pytest.raises(PermissionDeniedError, match="leads out of the root of endpoint 'laptop'"):
@@ -323,7 +323,7 @@ def test_relative_paths_count_from_home(running):
 
 
 def test_a_program_finds_its_file_by_local_path(running):
-    """Local_path says where a program opens what was staged; it follows home and dots as a transfer does."""
+    """`local_path` returns where a program opens a staged file; it resolves home and dots as a transfer does."""
     staged = move()
     assert read(staged, local_path("scratch", "/b.dat")).result(LIMIT) == b"content"
     assert local_path("laptop", "x/../y") == str(running / "laptop" / "users" / "me" / "y")
@@ -334,7 +334,7 @@ def test_a_program_finds_its_file_by_local_path(running):
 
 
 def test_a_store_that_is_mounted_nowhere_has_no_local_path(settings, sandbox, tmp_path):
-    """Local_path of a store without mount: says what to add; with one it is below it."""
+    """`local_path` of a store without ``mount:`` says what to add; with it, the path is below the mount."""
     config = configure.load(settings, run_dir=tmp_path / "runinfo", backend="filesystem")
     config.initialize_logging = False
     with parsl.load(config):
@@ -349,7 +349,7 @@ def test_a_store_that_is_mounted_nowhere_has_no_local_path(settings, sandbox, tm
 
 
 def test_a_future_tells_its_task(running):
-    """A transfer's future is an AppFuture with a handle and a status, and counts what was moved."""
+    """A transfer's future is an AppFuture with a handle and a status, which counts files and bytes."""
     future = move()
     assert isinstance(future, AppFuture)
     assert future.task_handle.backend == "local"
@@ -363,7 +363,7 @@ def test_a_future_tells_its_task(running):
 
 
 def test_a_transfer_that_waits_is_cancelled_at_once(running):
-    """Cancelling a transfer whose dependency still runs ends it now, and it moves nothing later."""
+    """Cancelling a transfer whose dependency still runs ends it at once, and it moves nothing later."""
     release = threading.Event()
     future = move(inputs=[give("x", release)])
     dependent = after(future)
@@ -379,7 +379,7 @@ def test_a_transfer_that_waits_is_cancelled_at_once(running):
 
 
 def test_a_transfer_that_waits_and_is_not_checked_is_cancelled_without_an_error(running):
-    """Whether it had begun makes no difference to what a cancelled transfer gives where nothing is to be raised."""
+    """With check=False, a transfer that is cancelled before it starts returns False."""
     release = threading.Event()
     future = move(inputs=[give("x", release)], check=False)
     assert future.cancel() is True
@@ -398,7 +398,7 @@ def endless(running):
 
 
 def test_a_transfer_that_runs_is_cancelled_soon(running, endless):
-    """Cancelling a transfer in the middle of a file stops it and leaves nothing."""
+    """Cancelling a transfer in the middle of a file stops it and leaves no file."""
     future = move(src_path=endless)
     moved = threading.Event()
     while future.status().reason or not os.path.isdir(running / "scratch"):
@@ -411,7 +411,7 @@ def test_a_transfer_that_runs_is_cancelled_soon(running, endless):
 
 
 def test_a_transfer_stops_at_its_timeout(running, endless):
-    """A transfer that takes longer than its timeout ends with TaskTimeoutError, or False, and leaves nothing."""
+    """A transfer that exceeds its timeout raises TaskTimeoutError or returns False, and leaves no file."""
     with pytest.raises(TaskTimeoutError, match=r"not done within 0\.2 seconds"):
         move(src_path=endless, timeout=0.2).result(LIMIT)
     assert move(src_path=endless, timeout=0.2, check=False).result(LIMIT) is False
@@ -419,14 +419,14 @@ def test_a_transfer_stops_at_its_timeout(running, endless):
 
 
 def test_a_timeout_starts_with_the_transfer(running, endless):
-    """The time for which a transfer waits for another task does not count towards its timeout."""
+    """The time that a transfer waits for another task does not count toward its timeout."""
     before = move(src_path=endless, timeout=0.4, check=False)
     assert move(inputs=[before], timeout=0.4).result(LIMIT) is True
     assert before.result(0) is False
 
 
 def test_leaving_by_an_error_stops_what_runs(settings, sandbox, tmp_path):
-    """An error in the workflow stops transfers that run and those that wait; each says why, and nothing is left."""
+    """An error in the workflow ends running and waiting transfers with the reason, and leaves no files."""
     with open(sandbox / "laptop" / "endless", "wb") as file:
         file.truncate(1 << 40)
     config = configure.load(settings, run_dir=tmp_path / "runinfo")
@@ -448,7 +448,7 @@ def test_leaving_by_an_error_stops_what_runs(settings, sandbox, tmp_path):
 
 
 def test_parsl_may_repeat_a_transfer_that_failed(settings, sandbox, tmp_path):
-    """With retries in the Parsl config, a transfer that failed is tried again, for its file may be there by then."""
+    """With retries in the Parsl Config, a failed transfer is retried, because its file may exist by then."""
     config = configure.load(settings, run_dir=tmp_path / "runinfo")
     config.initialize_logging = False
     config.retries = 1
@@ -459,7 +459,7 @@ def test_parsl_may_repeat_a_transfer_that_failed(settings, sandbox, tmp_path):
 
 
 def test_transfers_start_inside_join_tasks(running):
-    """A join task may return transfers, and joins on them."""
+    """A join task can return transfers and waits for them."""
 
     @join_task
     def both():
@@ -470,7 +470,7 @@ def test_transfers_start_inside_join_tasks(running):
 
 
 def test_without_parsl_it_is_the_same_here_and_now(settings, sandbox, tmp_path, monkeypatch):
-    """Transfer and delete need no Parsl: they return True, False or raise, by the default settings file."""
+    """Without Parsl, `transfer` and `delete` use the default settings file, and return True, False or raise."""
     monkeypatch.setenv("CHILTEPIN_CONFIG", str(tmp_path / "mine.yaml"))
     (tmp_path / "mine.yaml").write_text(
         f"data:\n  backend: local\n  root: {sandbox}\n  endpoints: {{laptop: , scratch: }}\n"
@@ -490,7 +490,7 @@ def test_without_parsl_it_is_the_same_here_and_now(settings, sandbox, tmp_path, 
 
 
 def test_with_a_config_of_parsls_own_the_default_settings_hold(config, sandbox, tmp_path, monkeypatch):
-    """With a Parsl Config made by hand, ./chiltepin.yaml says where the endpoints are; without one, what is missing."""
+    """With a user's Parsl Config, ./chiltepin.yaml defines the endpoints; without it, a call says what is missing."""
     monkeypatch.delenv("CHILTEPIN_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
@@ -503,7 +503,7 @@ def test_with_a_config_of_parsls_own_the_default_settings_hold(config, sandbox, 
 
 
 def test_without_a_backend_it_is_globus(settings, sandbox, tmp_path):
-    """Without a backend in settings, environment or argument, Globus moves the data, where the endpoints are there."""
+    """Without a backend in settings, environment or argument, the backend is globus."""
     del settings["data"]["backend"]
     config = configure.load(settings, run_dir=tmp_path / "runinfo")
     config.initialize_logging = False
@@ -513,13 +513,13 @@ def test_without_a_backend_it_is_globus(settings, sandbox, tmp_path):
 
 
 def test_outside_of_any_workflow_a_task_says_what_is_missing():
-    """A transfer_task without a running workflow says how to start one."""
+    """A transfer_task without a running workflow raises ConfigError."""
     with pytest.raises(ConfigError, match="No workflow is running"):
         move()
 
 
 def test_two_workflows_side_by_side_use_their_own_settings(settings, sandbox, tmp_path):
-    """Each of two workflows, in two threads at once, moves its data by its own settings."""
+    """Two workflows in concurrent threads each use their own settings."""
     roots = {}
     both_in = threading.Barrier(2, timeout=LIMIT)
 
@@ -544,12 +544,12 @@ def test_two_workflows_side_by_side_use_their_own_settings(settings, sandbox, tm
 
 
 def test_a_client_is_taken_and_left_at_home(running):
-    """Other backends than Globus ignore client, even one that cannot be pickled."""
+    """Backends other than globus ignore client, even one that cannot be pickled."""
     assert move(client=threading.Lock()).result(LIMIT) is True
 
 
 def test_a_foreign_future_may_be_waited_for(running):
-    """A plain future among inputs is waited for; if it fails, nothing is moved."""
+    """A transfer waits for a plain future in inputs; if it fails, nothing is moved."""
     foreign: Future = Future()
     future = move(inputs=[foreign])
     foreign.set_exception(OSError("foreign"))
@@ -560,7 +560,7 @@ def test_a_foreign_future_may_be_waited_for(running):
 
 
 def test_leaving_by_an_error_ends_what_runs_on_worker_processes(settings, sandbox, tmp_path):
-    """An error in the workflow ends a transfer in another process, what waits for it, and the process."""
+    """An error in the workflow ends a transfer in a worker process, its dependents, and the process."""
     with open(sandbox / "laptop" / "endless", "wb") as file:
         file.truncate(1 << 40)
     settings["compute"] = {"provider": "localhost", "init_blocks": 1, "max_workers_per_node": 2}
