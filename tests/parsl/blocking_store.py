@@ -1,4 +1,4 @@
-"""A store for any process that returns one of its files, and blocks when another one is opened."""
+"""A store for any process; it opens one file at once, and blocks when another is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = {f"folder/{name}": {"name": f"folder/{name}", "size": SIZE, "type": "fil
 
 
 class HeldFileSystem(AbstractFileSystem):
-    """A folder of three files; all but the first to be opened are held until a port of this machine says so."""
+    """A folder of three files; the first opens at once, the rest after a local port closes the connection."""
 
     protocol = "held"
     given: ClassVar[list[str]] = []
@@ -26,7 +26,7 @@ class HeldFileSystem(AbstractFileSystem):
         self.port = port
 
     def info(self, path, **_):
-        """Tell of the folder, or of a file."""
+        """Describe the folder or a file."""
         path = self._strip_protocol(path).strip("/")
         return {"name": path, "size": 0, "type": "directory"} if path == "folder" else FILES[path]
 
@@ -44,7 +44,7 @@ class HeldFileSystem(AbstractFileSystem):
 
 @python_task
 def register():
-    """Make the store known to the process that runs this."""
+    """Register the store in the process that runs this."""
     import blocking_store
 
     fsspec.register_implementation("held", blocking_store.HeldFileSystem)

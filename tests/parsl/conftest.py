@@ -1,4 +1,4 @@
-"""Real Parsl for the tests: threads for nearly everything, one pair of worker processes for what needs them."""
+"""Real Parsl for the tests: threads for most of them, two worker processes for those that need them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def workflow(config):
 
 @pytest.fixture
 def ctrl_c():
-    """Return what does as Ctrl-C does, also where that is ignored, as by whatever runs in the background of a shell."""
+    """Return a function that acts like Ctrl-C, even where SIGINT is ignored, as in background jobs of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield lambda: os.kill(os.getpid(), signal.SIGINT)
     signal.signal(signal.SIGINT, before)
@@ -43,7 +43,7 @@ def ctrl_c():
 
 @pytest.fixture
 def tolerated():
-    """Return a list for the beginnings of the names of threads that a test cannot but leave behind."""
+    """Return a list for name prefixes of threads that a test inevitably leaves behind."""
     return []
 
 
@@ -57,7 +57,7 @@ def _clean(request, caplog, tolerated):
     assert not [record for record in caplog.get_records("call") if record.name == "concurrent.futures"]
     if "htex" not in request.fixturenames:
         left = {one for one in living() - before if not named(one).startswith(tuple(tolerated))}
-        # A thread that has just been told to end may need a moment.
+        # A thread that was just asked to end may need a moment.
         for thread in [one for one in left if isinstance(one, threading.Thread)]:
             thread.join(timeout=60)
         assert not left & living()

@@ -1,4 +1,4 @@
-"""Transfers that wait for a worker: cancelled, they end, and a worker that gets them later moves nothing."""
+"""Cancelling transfers that wait for a worker: they end, and a worker that starts later moves nothing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LIMIT = 60
 
 
 class LateExecutor(FarExecutor):
-    """Workers that take up what they were given when they are told to, as a batch job does that starts at last."""
+    """Workers that run their tasks only on request, like a batch job that starts late."""
 
     def __init__(self):
         super().__init__()
         self.calls = []
 
     def shutdown(self):
-        """End, and leave alone what has ended."""
+        """Shut down; leave finished futures unchanged."""
         self.futures = [future for future in self.futures if not future.done()]
         super().shutdown()
 
@@ -37,7 +37,7 @@ class LateExecutor(FarExecutor):
 
 @python_task
 def hold(started, release):
-    """Keep a thread."""
+    """Occupy a thread."""
     started.set()
     return release.wait(LIMIT)
 
@@ -55,7 +55,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def config(settings, tmp_path):
-    """A configuration that may get more executors."""
+    """A configuration that tests can extend."""
     made = configure.load(settings, run_dir=tmp_path / "runinfo")
     made.initialize_logging = False
     return made
@@ -68,7 +68,7 @@ def move(executor):
 
 @pytest.mark.parametrize("what", [{"src_path": "/a.dat"}, {"src_path": "/*.dat"}, {"src_path": "/", "recursive": True}])
 def test_what_several_workers_may_do_ends_at_once(config, tmp_path, what):
-    """With workers for each call, what waits for a thread ends when it is cancelled, divisible or not."""
+    """With several workers per call, a call that waits for a thread ends when cancelled, divisible or not."""
     started, release = threading.Event(), threading.Event()
     config.data = replace(config.data, workers=3)
     with Workflow(config):
@@ -95,7 +95,7 @@ def test_what_several_workers_may_do_ends_at_once(config, tmp_path, what):
 
 
 def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
-    """Cancelled behind another task, a transfer ends while that one still runs, and moves nothing after it."""
+    """Cancelling a transfer queued behind a running task ends it at once, and it moves nothing later."""
     started, release = threading.Event(), threading.Event()
     with Workflow(config):
         running = hold(started, release, executor="local")
@@ -114,7 +114,7 @@ def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
 
 @pytest.mark.parametrize("retries", [0, 2])
 def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retries):
-    """Cancelled in the queue of a batch system, a transfer ends, and a worker that gets it later does nothing."""
+    """Cancelling a transfer in a batch queue ends it, and a worker that receives it later does nothing."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     config.retries = retries
@@ -134,7 +134,7 @@ def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retri
 
 
 def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):
-    """A worker that has the transfer when it is cancelled says how it ended, and nothing is left in the run folder."""
+    """A cancelled transfer that its worker ends in time has the worker's result, and leaves no stop file."""
     late = LateExecutor()
     with Workflow(config) as workflow:
         workflow.dfk.add_executors([late])
@@ -148,7 +148,7 @@ def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):
 
 
 def test_a_shard_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch):
-    """A tree for several workers that are still queued ends when it is cancelled, and so does the workflow."""
+    """Cancelling a tree whose workers are still queued ends the transfer, and the workflow can end."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     with Workflow(config) as workflow:
@@ -162,7 +162,7 @@ def test_a_shard_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch):
 
 
 def test_a_shard_that_a_worker_takes_late_leaves_nothing(config, tmp_path, monkeypatch):
-    """A worker that takes up a shard of a tree that was given up moves nothing, and its stop file is removed then."""
+    """A worker that receives a shard of a cancelled tree moves nothing, and then its stop file is removed."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     with Workflow(config) as workflow:
