@@ -1,4 +1,4 @@
-"""Values that Parsl cannot hand on: each fails its own future, in words, and nothing else."""
+"""Values that Parsl cannot pass on: each fails only its own future, with a clear error."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from chiltepin.workflow import Workflow
 LIMIT = 60
 PATH = f"export PYTHONPATH={HERE}${{PYTHONPATH:+:$PYTHONPATH}}"
 
-#: 60 plans take some 10 seconds; CHILTEPIN_HISTORIES asks for more.
+#: 60 plans take about 10 seconds; CHILTEPIN_HISTORIES sets a different number.
 PLANS = int(os.environ.get("CHILTEPIN_HISTORIES", "60"))
 DEEDS = ("return", "raise", "cause", "context", "attribute", "args", "explode")
 
 
 @pytest.fixture(scope="module")
 def htex(tmp_path_factory):
-    """Threads and worker processes, as settings make them."""
+    """Threads and worker processes, created from settings."""
     configuration = {
         "local": {"provider": "threads", "max_threads": 2},
         "pool": {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "environment": [PATH]},
@@ -43,7 +43,7 @@ def htex(tmp_path_factory):
 
 
 def error_of(future):
-    """Return how a future fails; it must end."""
+    """Return the error of a future, which must end."""
     return future.exception(timeout=LIMIT)
 
 
@@ -54,7 +54,7 @@ def frames_of(error):
 
 plans = st.tuples(
     st.sampled_from([*unpicklable.REDUCED, "raise"]),
-    # An app of Parsl itself lets these end the worker process, which takes seconds each.
+    # In a plain Parsl app, these end the worker process, which takes seconds each.
     st.sampled_from(sorted(unpicklable.RAISED)),
 )
 
@@ -65,7 +65,7 @@ plans = st.tuples(
 @example(deed="return", plan=("exploding", "exit"), executor="pool")
 @settings(max_examples=PLANS, database=None)
 def test_every_future_ends_whatever_crosses(htex, deed, plan, executor):
-    """Whatever a task returns or raises, its future and that of the next task on the executor end."""
+    """Whatever a task returns or raises, its future ends, and so does the next task on the executor."""
     odd = [
         unpicklable.act(deed, plan, executor=executor),
         unpicklable.act_in_shell(deed, plan, executor=executor),
@@ -84,7 +84,7 @@ def test_every_future_ends_whatever_crosses(htex, deed, plan, executor):
 @pytest.mark.parametrize("kind", ["exit", "interrupt", "generator exit", "base", "asyncio"])
 @pytest.mark.parametrize("task", [unpicklable.act, unpicklable.act_in_shell, unpicklable.act_and_join])
 def test_what_is_no_exception_fails_the_task_in_words(htex, task, kind, executor):
-    """`SystemExit` and its like, raised in a task, fail its future with their type and their message."""
+    """`SystemExit` and similar exceptions in a task fail its future with their type and message."""
     raised = unpicklable.RAISED[kind]()
     error = error_of(task("explode", ("", kind), executor=executor))
     assert isinstance(error, AppFailedError)
@@ -95,7 +95,7 @@ def test_what_is_no_exception_fails_the_task_in_words(htex, task, kind, executor
 
 @pytest.mark.parametrize("task", [unpicklable.act, unpicklable.act_in_shell])
 def test_an_exception_with_arguments_of_its_own_arrives(htex, task):
-    """An exception that does not unpickle by itself keeps its type, facts and traceback."""
+    """An exception that does not unpickle by itself keeps its type, attributes and traceback."""
     error = error_of(task("late", ("", ""), executor="pool"))
     assert type(error).__name__ == "LateError"
     assert (str(error), error.file) == ("in.nc:3", "in.nc")
@@ -103,7 +103,7 @@ def test_an_exception_with_arguments_of_its_own_arrives(htex, task):
 
 
 def test_an_exception_that_cannot_be_sent_is_told_in_words(htex):
-    """Its type, its message and the worker's traceback are in the error that stands for it."""
+    """An AppFailedError with its type, message and traceback replaces an exception that cannot be sent."""
     error = error_of(unpicklable.act("raise", ("generator", ""), executor="pool"))
     assert isinstance(error, AppFailedError)
     assert "unpicklable.OddError: odd" in str(error)
@@ -111,7 +111,7 @@ def test_an_exception_that_cannot_be_sent_is_told_in_words(htex):
 
 
 def test_an_exception_that_survives_arrives_as_itself(htex):
-    """An ordinary exception keeps its type, and the frames of the worker are in its traceback."""
+    """An ordinary exception keeps its type and the worker's frames in its traceback."""
     error = error_of(unpicklable.act("explode", ("", "value"), executor="pool"))
     assert type(error) is ValueError
     assert "explode" in frames_of(error)
@@ -134,21 +134,21 @@ def test_an_exception_of_endless_recursion_arrives(htex):
 
 @pytest.mark.parametrize("deed", ["cause", "context"])
 def test_an_exception_survives_what_it_came_from(htex, deed):
-    """An exception whose cause cannot be sent arrives with its own type; the cause is told in words."""
+    """An exception whose cause cannot be sent keeps its type; a description replaces the cause."""
     error = error_of(unpicklable.act(deed, ("exploding", "exit"), executor="pool"))
     assert type(error) is ValueError
     assert "OddError" in str(error.__cause__)
 
 
 def test_a_class_that_only_the_worker_has_is_told(htex):
-    """A result of a class that cannot be imported here fails with the name of the class."""
+    """A result of a class that cannot be imported here fails the future with the class name."""
     error = error_of(unpicklable.act("return", ("foreign class", "value"), executor="pool"))
     assert isinstance(error, AppFailedError)
     assert "only_in_" in str(error)
 
 
 def test_a_result_that_cannot_be_pickled_is_told(htex):
-    """A generator as a result fails with a sentence that names the app and the type."""
+    """A generator as a result fails the future with an error that names the app and the type."""
 
     @python_task
     def count():
@@ -160,13 +160,13 @@ def test_a_result_that_cannot_be_pickled_is_told(htex):
 
 @pytest.mark.parametrize("plan", [("raise", "exit"), ("raise", "two places"), ("generator", ""), ("deep", "")])
 def test_an_argument_that_cannot_be_pickled_is_told(htex, plan):
-    """An argument that cannot be sent fails the future with a sentence that names it."""
+    """An argument that cannot be sent fails the future with an error that names it."""
     error = error_of(unpicklable.take(unpicklable.Odd(plan), executor="pool"))
     assert str(error).startswith("Argument 1 of app 'take', of type unpicklable.Odd, cannot be sent to a worker (")
 
 
 def test_retries_see_the_kind_of_a_failure(tmp_path):
-    """The retry handler gets the exception of a task, or the error that stands for it, for each try."""
+    """The retry handler receives the exception of a task, or its replacement, at each attempt."""
     seen = []
 
     def handler(error, record):
@@ -188,7 +188,7 @@ def test_a_retry_handler_that_exits_fails_the_task(tmp_path):
 
 @pytest.mark.parametrize("kind", sorted(unpicklable.RAISED))
 def test_a_future_of_the_user_may_fail_with_anything(htex, kind):
-    """A task, and a join task, over a future that failed with something odd fails too."""
+    """A task or join task that depends on a future with an unusual exception fails too."""
     mine = Future()
     waiting = unpicklable.take(mine, executor="local")
     joining = join_task(lambda: [mine, unpicklable.one(executor="local")])()
@@ -198,7 +198,7 @@ def test_a_future_of_the_user_may_fail_with_anything(htex, kind):
 
 
 def test_an_app_of_parsl_itself_cannot_stop_its_executor(htex):
-    """An app that is not a task of ours fails alone too: its exception, or its result, cannot be unpickled."""
+    """A plain Parsl app whose exception or result cannot be unpickled does not stop its executor."""
     for deed, plan in (("explode", ("", "two places")), ("return", ("exploding", "exit")), ("return", ("lock", ""))):
         strangers_app = python_app(unpicklable._act, executors=["pool"], data_flow_kernel=htex.dfk)
         error_of(strangers_app(deed, plan))
@@ -206,14 +206,14 @@ def test_an_app_of_parsl_itself_cannot_stop_its_executor(htex):
 
 
 def test_an_app_of_parsl_itself_may_exit_in_a_thread(htex):
-    """`SystemExit` in an app of Parsl that runs in a thread fails its future."""
+    """`SystemExit` in a plain Parsl app that runs in a thread fails its future."""
     app = python_app(unpicklable._act, executors=["local"], data_flow_kernel=htex.dfk)
     assert "SystemExit" in str(error_of(app("explode", ("", "exit"))))
     assert unpicklable.one(executor="local").result(timeout=LIMIT) == 1
 
 
 def test_parsls_own_executor_survives_a_task(tmp_path):
-    """On an executor that Parsl's user has made, too, a task of ours fails alone."""
+    """On a user's own executor, a Chiltepin task that fails does not affect the next task."""
     with Workflow(make_config(tmp_path, make_htex(workers=1))):
         for deed, plan in (("raise", ("lambda", "")), ("return", ("exploding", "exit"))):
             assert isinstance(error_of(unpicklable.act(deed, plan, executor="htex")), AppFailedError)
@@ -222,7 +222,7 @@ def test_parsls_own_executor_survives_a_task(tmp_path):
 
 @pytest.fixture
 def own_htex(tmp_path, monkeypatch):
-    """An executor that Parsl's user has made, with two folders behind endpoints."""
+    """A user's own executor, with two endpoints in folders."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     (tmp_path / "here/f").write_text("content")
@@ -236,7 +236,7 @@ def own_htex(tmp_path, monkeypatch):
 
 
 def test_parsls_own_executor_survives_apps_of_parsl_itself(own_htex, tmp_path):
-    """Whatever a plain app returns or raises there, it ends, and so does each transfer that waits or comes after."""
+    """Whatever a plain Parsl app returns or raises, it ends, and so do its dependents and later transfers."""
     plans = [
         ("return", ("exploding", "exit")),
         ("return", ("foreign class", "value")),
@@ -255,14 +255,14 @@ def test_parsls_own_executor_survives_apps_of_parsl_itself(own_htex, tmp_path):
 
 
 def test_parsls_own_executor_ends_with_its_interchange(own_htex):
-    """If the interchange of an executor that Parsl's user has made is killed, all that was given to it ends."""
+    """If the interchange of a user's own executor is killed, all tasks on the executor end."""
     app = python_app(unpicklable.wait_long, executors=["htex"], data_flow_kernel=own_htex.dfk)
     busy = app()
     behind = transfer_task("here", "there", "/f", "/behind", executor="htex", timeout=LIMIT)
     interchange = own_htex.dfk.executors["htex"].interchange_proc
     interchange.kill()
     interchange.wait(LIMIT)
-    # Before it can be noticed.
+    # Parsl cannot have noticed the loss yet.
     late = [transfer_task("here", "there", "/f", f"/late-{number}", executor="htex") for number in range(5)]
     for future in (busy, behind, *late):
         assert "interchange" in str(error_of(future))
@@ -270,7 +270,7 @@ def test_parsls_own_executor_ends_with_its_interchange(own_htex):
 
 
 def test_a_run_ends_whose_own_executor_has_just_died(own_htex):
-    """A run ends in order in the moment after the interchange of an executor of the user's has died."""
+    """A workflow shuts down cleanly right after the interchange of a user's own executor has died."""
     interchange = own_htex.dfk.executors["htex"].interchange_proc
     interchange.kill()
     interchange.wait(LIMIT)
@@ -280,7 +280,7 @@ def test_a_run_ends_whose_own_executor_has_just_died(own_htex):
 
 @pytest.mark.parametrize("method", ["info", "ls", "open", "read"])
 def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
-    """Whatever the library of a store raises, the transfer fails, and so does no other one."""
+    """Whatever the library of a store raises, only its own transfer fails."""
     kinds = sorted(unpicklable.RAISED)
     places = {
         kind.replace(" ", "-"): {"filesystem": {"url": "odd://d", "options": {"method": method, "kind": kind}}}
@@ -307,6 +307,6 @@ def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
 
 
 def test_the_error_itself_crosses():
-    """An `AppFailedError` keeps the lines of its traceback through a pickle."""
+    """An `AppFailedError` keeps the lines of its traceback when pickled."""
     error = AppFailedError("one\n  two \x1b[2J")
     assert str(pickle.loads(pickle.dumps(error))) == "one\n  two \\x1b[2J"  # noqa: S301 - our own

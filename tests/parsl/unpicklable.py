@@ -15,14 +15,14 @@ from chiltepin.tasks import bash_task, join_task, python_task
 
 
 class TwoPlacesError(Exception):
-    """Pickles and does not unpickle: it takes two arguments, and gives one to Exception."""
+    """Pickles but does not unpickle: it takes two arguments and passes one to Exception."""
 
     def __init__(self, file, line):
         super().__init__(f"{file}:{line}")
 
 
 class QuietError(Exception):
-    """Has no text."""
+    """Cannot be converted to text."""
 
     def __repr__(self):
         raise TwoPlacesError("repr", 1)
@@ -31,7 +31,7 @@ class QuietError(Exception):
 
 
 def explode(kind):
-    """Raise what a name means."""
+    """Raise the error of this name."""
     error = RAISED[kind]()
     raise error
 
@@ -99,7 +99,7 @@ def _elsewhere():
 
 
 class Odd:
-    """Pickles by a plan: a key of `REDUCED`, and what is raised meanwhile, a key of `RAISED`."""
+    """Pickles by a plan: a key of `REDUCED` or ``raise``, and the error to raise, a key of `RAISED`."""
 
     def __init__(self, plan):
         self.plan = plan
@@ -163,26 +163,26 @@ def act(deed, plan):
 
 @bash_task
 def act_in_shell(deed, plan):
-    """Do so while the command is being made."""
+    """Return or raise something odd while making a command."""
     _act(deed, plan)
     return "true"
 
 
 @join_task
 def act_and_join(deed, plan):
-    """Do so where other tasks would be started."""
+    """Return or raise something odd in a join task."""
     return _act(deed, plan)
 
 
 @python_app
 def plain_act(deed, plan):
-    """Do so in an app of Parsl itself."""
+    """Return or raise something odd in a plain Parsl app."""
     return _act(deed, plan)
 
 
 @python_task
 def take(value):
-    """Take whatever comes."""
+    """Take any value."""
     return type(value).__name__
 
 
