@@ -1,4 +1,4 @@
-"""`transfer_task` and `delete_task` take the keywords of every task, as workflows for upstream's package pass them."""
+"""`transfer_task` and `delete_task` accept the keywords of every task, as upstream's package does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chiltepin.errors import ConfigError, TaskTimeoutError
 
 LIMIT = 60
 
-#: What upstream's tasks accept and give to Parsl, with values that ask for nothing.
+#: Keywords that upstream's tasks pass to Parsl, with values that have no effect.
 NOTHING = {
     "walltime": None,
     "outputs": None,
@@ -52,7 +52,7 @@ def move(**options):
 
 @pytest.mark.parametrize("empty", [(), []])
 def test_keywords_that_ask_for_nothing(running, sandbox, empty):
-    """A keyword of Parsl that is None or empty changes nothing."""
+    """A Parsl keyword that is None or empty has no effect."""
     assert move(**NOTHING | {"outputs": empty}).result(LIMIT) is True
     assert delete_task("b", "/file", executor="local", **NOTHING | {"outputs": empty}).result(LIMIT) is True
     assert not (sandbox / "b" / "file").exists()
@@ -69,7 +69,7 @@ def test_keywords_that_ask_for_nothing(running, sandbox, empty):
     ],
 )
 def test_a_keyword_without_a_use_is_refused(running, keyword, value, said):
-    """What would have no effect is refused at the call, with the reason."""
+    """A keyword that would have no effect is refused at the call, with the reason."""
     with pytest.raises(TypeError, match=said):
         move(**{keyword: value})
     with pytest.raises(TypeError, match=said):
@@ -88,13 +88,13 @@ def test_the_shorter_of_walltime_and_timeout_counts(running, sandbox, times):
 
 
 def test_a_walltime_with_a_timeout_to_come(running):
-    """Which of a number and a future is shorter is not known, so that both at once are refused."""
+    """A walltime with a future as timeout is refused, because the shorter one is unknown."""
     with pytest.raises(TypeError, match="walltime=5, and a timeout that is a future; give one of them"):
         move(walltime=5, timeout=Future())
 
 
 def test_a_geometry_goes_to_the_executor(config, sandbox):
-    """The resources of a transfer are those of the task that moves the bytes; the geometry wins, as for other tasks."""
+    """The task that moves the bytes gets the transfer's resources; the geometry overrides them, as for other tasks."""
     executor = RecordingExecutor("nodes")
     made = config(executor)
     made.data = configure.load(settings(sandbox)).data
@@ -132,12 +132,12 @@ class TestNoExecutor:
         ],
     )
     def test_the_settings_name_a_wrong_one(self, sandbox, executor, said):
-        """An executor in the settings that does not exist is named when they are read."""
+        """An invalid executor in the settings is reported when they are read."""
         with pytest.raises(ConfigError, match=said):
             configure.load(settings(sandbox, executor=executor) | {"more": {"provider": "threads"}})
 
     def test_nothing_names_it(self, running):
-        """A backend whose workers move the bytes needs one, and the message says where to write it."""
+        """A worker backend needs an executor, and the error says where to name it."""
         for call in (
             lambda: transfer_task("a", "b", "/file", "/file"),
             lambda: delete_task("a", "/file", executor=None),
@@ -146,7 +146,7 @@ class TestNoExecutor:
                 call()
 
     def test_a_service_needs_none(self, chiltepin_globus, tmp_path):
-        """Globus moves the bytes without a worker, and so without an executor, geometry or not."""
+        """Globus needs no worker and thus no executor, with or without a geometry."""
         (tmp_path / "my-laptop" / "file").parent.mkdir(exist_ok=True)
         (tmp_path / "my-laptop" / "file").write_bytes(b"content")
         with chiltepin.Workflow({"data": {"backend": "globus", "journal": False}}, run_dir=tmp_path / "runinfo"):

@@ -1,4 +1,4 @@
-"""The commonest mistakes: each gets one good sentence, and nothing hangs."""
+"""The most common mistakes: each raises a clear error, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def move(src_path="/file", dst_path="/file", **options):
-    """Make the one transfer and wait for it."""
+    """Run a transfer and wait for it."""
     call = {"src_ep": "my-laptop", "dst_ep": "hpc-scratch", "executor": "local", **options}
     return transfer_task(src_path=src_path, dst_path=dst_path, **call).result(LIMIT)
 
 
 def remove(src_path, **options):
-    """Make the one deletion and wait for it."""
+    """Run a deletion and wait for it."""
     return delete_task(src_ep="my-laptop", src_path=src_path, executor="local", **options).result(LIMIT)
 
 
@@ -160,7 +160,7 @@ IN_A_WORKFLOW = {
 
 @pytest.mark.parametrize("mistake", IN_A_WORKFLOW)
 def test_a_mistake_in_a_workflow_gets_one_good_sentence(folder, mistake):
-    """What is wrong, which value, and what to type, in one line; the next transfer works."""
+    """An error states the problem, the value and the remedy in one line; the next transfer works."""
     make, error, sentence = IN_A_WORKFLOW[mistake]
     with open(folder / "sandbox" / "my-laptop" / "endless", "wb") as file:
         file.truncate(1 << 40)
@@ -187,7 +187,7 @@ IN_SETTINGS = {
 
 @pytest.mark.parametrize("mistake", IN_SETTINGS)
 def test_a_mistake_in_the_settings_names_file_line_and_key(folder, mistake):
-    """The sentence begins with file and line, names the key, and says what to write."""
+    """An error in the settings starts with file and line, names the key, and says what to write."""
     text, sentence = IN_SETTINGS[mistake]
     (folder / "chiltepin.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -196,7 +196,7 @@ def test_a_mistake_in_the_settings_names_file_line_and_key(folder, mistake):
 
 
 def test_no_settings_at_all(folder):
-    """Without settings it is Globus, which wants a login; a call outside of a workflow looks for a file."""
+    """Without settings, the backend is globus and requires a login; a call outside a workflow requires a file."""
     (folder / "chiltepin.yaml").unlink()
     with chiltepin.Workflow({}, run_dir=folder / "runinfo"), pytest.raises(LoginRequiredError) as caught:
         move().result(60)
@@ -206,14 +206,14 @@ def test_no_settings_at_all(folder):
 
 
 def test_no_workflow(folder):
-    """Outside of a workflow, a task says how to start one."""
+    """A task outside a workflow raises an error that says how to start one."""
     assert folder
     with pytest.raises(ConfigError, match=r"No workflow is running; make the call inside `with chiltepin\.Workflow"):
         move()
 
 
 def test_an_endpoint_of_another_backend(folder):
-    """An endpoint without a location on the backend has another error than an unknown one."""
+    """An endpoint without a location on the backend raises EndpointMismatchError."""
     with (
         chiltepin.Workflow(run_dir=folder / "runinfo", backend="filesystem"),
         pytest.raises(EndpointMismatchError, match=r"add 'filesystem:' below it in .*chiltepin\.yaml"),
@@ -230,7 +230,7 @@ def test_an_endpoint_of_another_backend(folder):
     ids=["a disk that is full", "a place that is not writable"],
 )
 def test_a_disk_that_refuses(folder, monkeypatch, number, code, words):
-    """A full disk and a forbidden place fail the transfer with what the disk said, and what depends on it waits not."""
+    """A full or read-only disk fails the transfer with the system's message, and its dependents fail too."""
     replace = os.replace
 
     def refuse(source, target, **options):
