@@ -1,6 +1,6 @@
-"""A stand-in for ``globus-compute-endpoint``: the same commands and files, and processes that contact nothing.
+"""A stand-in for ``globus-compute-endpoint``: the same commands and files, without network access.
 
-What it does was seen of version 4.19. A folder with ``logged-in`` beside the endpoints stands for a login.
+It behaves like version 4.19. A file ``storage.db`` beside the endpoints stands for a login.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import click
 @click.option("-c", "--config-dir", default=None)
 @click.pass_context
 def main(context, config_dir):
-    """Take the folder of the endpoints."""
+    """Set the folder of the endpoints."""
     context.obj = Path(config_dir) if config_dir else Path.home() / ".globus_compute"
 
 
@@ -34,7 +34,7 @@ def main(context, config_dir):
 @click.argument("name")
 @click.pass_obj
 def configure(top, multi_user, display_name, template_config, user_env_config, name):
-    """Make the files."""
+    """Create the files."""
     assert multi_user is False
     if "/" in name:
         raise click.ClickException(f"Invalid endpoint name: {name}")
@@ -49,7 +49,7 @@ def configure(top, multi_user, display_name, template_config, user_env_config, n
 @click.argument("name")
 @click.pass_obj
 def start(top, detach, name):
-    """Register, and go on in the background."""
+    """Register, and run in the background."""
     assert detach
     if not (top / "storage.db").exists():
         click.echo("Please authenticate with Globus here:\n\nEnter the resulting Authorization Code here: ")
@@ -57,14 +57,14 @@ def start(top, detach, name):
     if not (top / name / "endpoint.json").exists():
         (top / name / "endpoint.json").write_text(json.dumps({"endpoint_id": str(uuid.uuid4())}))
     if not (top / name / "never-starts").exists():
-        # It keeps what it inherits open, as a program may.
+        # It keeps inherited descriptors open, as a program may.
         subprocess.Popen([sys.executable, __file__, "run", str(top / name)], start_new_session=True)
 
 
 @main.command()
 @click.argument("folder", type=Path)
 def run(folder):
-    """Run until a signal comes, and tell so by the time of the pid file."""
+    """Run, with a pid file, until a signal arrives or the folder is removed."""
     pid_file = folder / "daemon.pid"
     signal.signal(signal.SIGTERM, lambda *_: (pid_file.unlink(), sys.exit()))
     pid_file.write_text(str(os.getpid()))

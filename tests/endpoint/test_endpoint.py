@@ -1,6 +1,6 @@
-"""Compute endpoints of this machine: with the real program where it is installed, and with a stand-in for the service.
+"""Compute endpoints on this machine, with a stand-in for the program and, if installed, with the real program.
 
-What the service itself does, a registration and the tasks that it sends, is not tried: that needs a login at Globus.
+Registration with the service and tasks from it are not tested, because they need a Globus login.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ needs_the_program = pytest.mark.skipif(REAL is None, reason="globus-compute-endp
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """An empty home."""
+    """An empty home folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
@@ -46,11 +46,11 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.fixture(params=["home", "folder"])
 def config_dir(request, tmp_path, stand_in):
-    """The folder of the endpoints, by default or given; with a login of Globus Compute in the home of the user."""
+    """The folder of the endpoints, default or given, with a Globus Compute login in the user's home."""
     (tmp_path / "home" / ".globus_compute").mkdir()
     (tmp_path / "home" / ".globus_compute" / "storage.db").touch()
     yield None if request.param == "home" else tmp_path / "endpoints"
-    # What a test has left running ends with its folder.
+    # An endpoint that a test left running ends when its folder is removed.
     shutil.rmtree(tmp_path / "endpoints", ignore_errors=True)
     shutil.rmtree(tmp_path / "home" / ".globus_compute")
 
@@ -85,7 +85,7 @@ def test_from_configure_to_delete(config_dir, home):
 
 
 def test_an_endpoint_that_was_killed(config_dir, home):
-    """An endpoint whose pid file is old is not running any more, and can be started again."""
+    """An endpoint whose pid file is old is shown as Disconnected."""
     endpoint.configure("one", config_dir)
     folder = (config_dir or home / ".globus_compute") / "one"
     (folder / "endpoint.json").write_text(json.dumps({"endpoint_id": str(uuid.uuid4())}))
@@ -96,34 +96,34 @@ def test_an_endpoint_that_was_killed(config_dir, home):
 
 @pytest.mark.usefixtures("stand_in")
 class TestMistakes:
-    """Each has a sentence."""
+    """Mistakes raise clear errors."""
 
     def test_an_unknown_name(self):
-        """An endpoint that is not configured is named, with those that are."""
+        """An unknown name raises an error that suggests a configured endpoint."""
         endpoint.configure("my-endpoint")
         for call in (endpoint.start, endpoint.stop, endpoint.delete):
             with pytest.raises(EndpointNotFoundError, match=r"No compute endpoint 'my-endpont' .* mean 'my-endpoint'"):
                 call("my-endpont")
 
     def test_a_name_that_exists(self):
-        """An endpoint is not configured twice."""
+        """An existing endpoint cannot be configured again."""
         endpoint.configure("one")
         with pytest.raises(RuntimeError, match=r"'one' exists in .*; choose another name"):
             endpoint.configure("one")
 
     def test_what_the_program_says(self):
-        """A refusal of the program comes with its last line."""
+        """If the program fails, the error contains its last line."""
         with pytest.raises(endpoint.ComputeEndpointError, match="configure' of 'a/b' failed: Error: Invalid"):
             endpoint.configure("a/b")
 
     def test_no_login(self):
-        """Without a login at Globus Compute, the error names the command."""
+        """Without a Globus Compute login, the error names the login command."""
         endpoint.configure("one")
         with pytest.raises(LoginRequiredError, match="run: globus-compute-endpoint login"):
             endpoint.start("one")
 
     def test_a_start_that_takes_too_long(self, home):
-        """An endpoint that does not come up in time is an error that names its log, and a TimeoutError."""
+        """An endpoint that does not start in time raises a TimeoutError that names its log."""
         endpoint.configure("one")
         (home / ".globus_compute" / "storage.db").touch()
         (home / ".globus_compute" / "one" / "never-starts").touch()
@@ -132,7 +132,7 @@ class TestMistakes:
         assert isinstance(caught.value, TimeoutError)
 
     def test_no_program(self, monkeypatch, tmp_path):
-        """Without the program, the error says what to install, at once."""
+        """Without the program, each call fails and says what to install."""
         endpoint.configure("one")
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
@@ -142,7 +142,7 @@ class TestMistakes:
 
 
 def test_the_commands(config_dir):
-    """`chiltepin endpoint` does the same, and lists as upstream's does."""
+    """`chiltepin endpoint` does the same, and lists in upstream's format."""
     where = ["-c", str(config_dir)] if config_dir else []
 
     def run(*words):
@@ -165,7 +165,7 @@ def test_the_commands(config_dir):
 
 
 def test_both_logins(chiltepin_globus, home, monkeypatch, tmp_path):
-    """One call logs in to both services, here with credentials, and gives a client of each; another ends the logins."""
+    """`login` logs in to both services, here with credentials, and returns their clients; `logout` ends the logins."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
     for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
@@ -186,7 +186,7 @@ def test_both_logins(chiltepin_globus, home, monkeypatch, tmp_path):
 
 @needs_the_program
 def test_the_real_program(tmp_path):
-    """The real program configures, and deletes what was never started, without contacting anything."""
+    """The real program configures and deletes an endpoint that was never started, without network access."""
     endpoint.configure("one", tmp_path)
     assert endpoint.show(tmp_path) == {"one": {"id": None, "status": "Initialized"}}
     endpoint.delete("one", tmp_path)
@@ -197,7 +197,7 @@ def test_the_real_program(tmp_path):
 @pytest.mark.parametrize("mpi", [False, True])
 @pytest.mark.parametrize("provider", ["localhost", "slurm", "pbspro"])
 def test_the_template_takes_every_resource(tmp_path, provider, mpi):
-    """The real program renders the template with what a resource of the settings sends, for each provider."""
+    """The real program renders the template with the options of a resource, for each provider."""
     endpoint.configure("one", tmp_path)
     keys = {"provider": provider, "mpi": mpi, "endpoint": str(uuid.UUID(int=1)), "environment": ["a=1", 'b="2"']}
     sent = _endpoint_config(Resource(**keys, account="me: too", queue="q", walltime="01:00:00", cores_per_node=4))
