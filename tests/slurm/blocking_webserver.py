@@ -1,4 +1,4 @@
-"""A web server of one file, which gives half of it and holds the rest until it is told to go on."""
+"""A web server with one file, which sends half of it and holds the rest until an event is set."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CONTENT = bytes(range(250)) * (SIZE // 250)
 
 
 class HeldWeb:
-    """The server, for the time of a ``with`` block.
+    """The server, which runs during a ``with`` block.
 
     Attributes
     ----------
     halfway : threading.Event
         Set when half of the file was sent.
     go_on : threading.Event
-        To be set, so that everybody gets the other half too.
+        Set it to send the second half to all clients.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class _Handler(BaseHTTPRequestHandler):
     web: HeldWeb
 
     def do_HEAD(self) -> None:
-        """Tell of the file."""
+        """Send the headers."""
         self._head()
 
     def do_GET(self) -> None:
-        """Give the file, the second half of it when it is time."""
+        """Send the file, the second half once `go_on` is set."""
         self._head()
         half = len(CONTENT) // 2
         try:
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.web.go_on.wait()
             self.wfile.write(CONTENT[half:])
         except OSError:
-            # The client is dead by now, as some tests intend.
+            # Some tests kill the client meanwhile.
             self.close_connection = True
 
     def _head(self) -> None:
@@ -68,4 +68,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -14,7 +14,7 @@ sys.path.append(str(WORKFLOWS))
 
 @pytest.fixture(scope="session")
 def cluster():
-    """Four nodes on the loopback; the commands of Slurm that this process starts go there."""
+    """Four nodes on the loopback, used by the Slurm commands that this process runs."""
     if not os.environ.get("CHILTEPIN_SLURM"):
         pytest.skip("The tests of Slurm run where CHILTEPIN_SLURM=1 asks for them, as `tox -e slurm` does.")
     if reason := missing():

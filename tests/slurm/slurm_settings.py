@@ -1,4 +1,4 @@
-"""What the tests of Slurm have in common: settings, a task, and how long they wait for anything."""
+"""Settings, a task and a time limit that the Slurm tests share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import psutil
 from chiltepin import python_task
 
 HERE = Path(__file__).parent
-#: Where the specification's workflows are, for these tests and for their workers.
+#: The folder of the specification's workflows, for these tests and their workers.
 WORKFLOWS = HERE.parent / "parsl"
 
-#: Seconds for which a test waits: worker processes of a busy machine take some to start.
+#: Seconds for which a test waits: worker processes start slowly on a busy machine.
 LIMIT = 100
 
 
@@ -24,7 +24,7 @@ def settings(folder, web, **keys):
         "compute": {
             "provider": "slurm",
             "max_workers_per_node": 1,
-            # For the tasks defined here: with all tests in one process this folder is not the first of its path.
+            # For the tasks defined here: if one process runs all tests, this folder is not first on its path.
             "environment": [f"export PYTHONPATH={HERE}:$PYTHONPATH"],
             **keys,
         },
@@ -37,7 +37,7 @@ def settings(folder, web, **keys):
 
 @python_task
 def node_of_this():
-    """Return the node that runs this."""
+    """Return the name of the node that runs this."""
     import os
 
     return os.environ["SLURMD_NODENAME"]

@@ -1,8 +1,7 @@
-"""A real Slurm on the loopback of one machine, from the packages of a distribution; for tests.
+"""A real Slurm on the loopback of one machine, from the packages of a distribution, for tests.
 
-It needs no systemd and no root: its daemons are started by hand, as the current user, with settings, keys, ports and
-logs in one folder. Several ``slurmd`` on one machine stand for as many nodes (Slurm's ``MULTIPLE_SLURMD``, which
-Debian's build has).
+It needs neither systemd nor root: it starts its daemons as the current user, on its own ports, with settings, keys and
+logs in one folder. Each ``slurmd`` stands for one node (Slurm's ``MULTIPLE_SLURMD``, which Debian's build has).
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
-#: What to install for them on Debian and Ubuntu.
+#: Their packages on Debian and Ubuntu.
 PACKAGES = "slurmctld slurmd slurm-client munge"
 #: Daemons are only on root's PATH.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
 
-#: No accounts, no limits, nodes that claim cores and memory they need not have, and no waits of which a test would wait
-#: for each.
+#: No accounts, no limits, nodes that may claim more cores and memory than the machine has, and minimal delays, because
+#: a test waits for each.
 QUICK = """\
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -77,13 +76,13 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP
 
 
 def missing_programs() -> str:
-    """Return which program of Slurm is not here, as a sentence; empty if all are."""
+    """Return a sentence that names a missing Slurm program; empty if all are installed."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
     return f"There is no {absent[0]} here; install {PACKAGES}." if absent else ""
 
 
 def missing() -> str:
-    """What keeps a cluster from running here, as a sentence; empty if nothing does."""
+    """Return a sentence that says why a cluster cannot run here; empty if it can."""
     if reason := missing_programs():
         return reason
     if not _named_on_loopback() and not _can_rename():
@@ -98,12 +97,12 @@ def _named_on_loopback() -> bool:
 
 
 def _can_rename() -> bool:
-    """Whether the daemons can be given another host name than this machine has."""
+    """Return whether the daemons can run with a different host name."""
     return subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode == 0
 
 
 def until(true: Callable[[], object], what: str, limit: float = 60) -> None:
-    """Look again and again, for at most `limit` seconds."""
+    """Wait until `true` returns a true value, for at most `limit` seconds."""
     pause = threading.Event()
     for _ in range(int(limit / 0.05)):
         if true():
@@ -119,7 +118,7 @@ def _parents(process: psutil.Process) -> list[psutil.Process]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports of the loopback that no outgoing connection gets by chance (ip(7))."""
+    """Return free loopback ports below the ephemeral range (ip(7))."""
     ports: list[int] = []
     for port in secrets.SystemRandom().sample(range(20_000, 32_000), 12_000):
         with suppress(OSError):
@@ -131,24 +130,24 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """Nodes c1, c2, ... of four cores each; they end with the ``with`` block, and whatever their jobs have started.
+    """Nodes c1, c2, ... of four cores each; they and the processes of their jobs end with the ``with`` block.
 
     Parameters
     ----------
     nodes : int
-        How many.
+        Number of nodes.
     more : str
-        More lines for the settings; of two with one key, Slurm takes the later one.
+        More lines for the settings; if a key is repeated, Slurm uses the last value.
     """
 
     def __init__(self, nodes: int = 4, *, more: str = "") -> None:
-        # Not a folder of pytest's: munge wants one that everybody may enter, and its socket's name has to be short.
+        # Not a pytest folder: munge requires a folder that all users can enter, and a short socket path.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.folder.chmod(0o755)
         self.nodes = [f"c{number}" for number in range(1, nodes + 1)]
         self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf")}
         self._more, self._daemons = more, dict[str, subprocess.Popen[bytes]]()
-        # Daemons end with the process that has started them, even if it is killed.
+        # With setpriv, daemons end with the process that started them, even if it is killed.
         self._prefix = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         self._renamed = not _named_on_loopback()
         if self._renamed:
@@ -198,7 +197,7 @@ class Cluster:
     def _munge(self) -> list[str]:
         folder = self.folder / "munge"
         files = {"key-file": "key", "socket": "socket", "seed-file": "seed", "pid-file": "pid", "log-file": "log"}
-        # --force: /tmp belongs to everybody, which is a warning then and no refusal.
+        # With --force, munged only warns that all users can write to /tmp.
         return ["munged", "--foreground", "--force", *(f"--{name}={folder / file}" for name, file in files.items())]
 
     def _start(self, name: str, *words: str) -> None:
@@ -218,7 +217,7 @@ class Cluster:
         self._start(node, "slurmd", "-D", "-N", node)
 
     def lose(self, node: str) -> None:
-        """Kill a node with all that runs on it, as if its power had failed."""
+        """Kill a node and all its processes, as a power failure would."""
         daemon = self._daemons.pop(node)
         daemon.kill()
         daemon.wait()
@@ -227,12 +226,12 @@ class Cluster:
                 process.kill()
 
     def ask(self, *words: str) -> str:
-        """Return what a command of Slurm prints; nothing if it fails."""
+        """Return the output of a Slurm command; empty if it fails."""
         done = self._run(words)
         return done.stdout if done.returncode == 0 else ""
 
     def says(self, *words: str) -> str:
-        """Return what a command of Slurm has to say on stderr."""
+        """Return what a Slurm command prints on stderr."""
         return self._run(words).stderr
 
     def _run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -244,13 +243,13 @@ class Cluster:
         return dict(line.split() for line in self.ask("sinfo", "-hN", "-o", "%N %t").splitlines())
 
     def jobs(self) -> dict[str, str]:
-        """Return the state of each job that waits, runs or ends, by its number."""
+        """Return the state of each pending, running or completing job, by job id."""
         return dict(line.split() for line in self.ask("squeue", "-h", "-o", "%A %t").splitlines())
 
     def processes(self, node: str = "") -> list[psutil.Process]:
-        """Return what the jobs have started on a node, or on all of them; Slurm's own process of each step first."""
+        """Return the processes of the jobs on one node or all nodes, Slurm's own process of each step first."""
         tasks = [process for process in psutil.process_iter() if self._is_of(process, node)]
-        # A slurmstepd shows its title where its environment was, so that only its children tell whose it is.
+        # The title of a slurmstepd overwrites its environment, so that only its children identify its cluster.
         steps = {parent for task in tasks for parent in _parents(task) if parent.name() == "slurmstepd"}
         return [*steps, *tasks]
 
@@ -262,7 +261,7 @@ class Cluster:
         return False
 
     def stop(self) -> None:
-        """End everything, and remove it."""
+        """End all jobs and daemons, and remove the folder."""
         with suppress(TimeoutError):
             if self.jobs():
                 self.ask("scancel", *self.jobs())

@@ -1,4 +1,4 @@
-"""What is seen when a job, a node or the time ends in the middle of a transfer, and that a re-run completes it."""
+"""Loss of a job or a node, or the end of the walltime, during a transfer; a re-run completes it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from chiltepin.parsl.slurm import GuardedSlurmProvider
 
 pytestmark = pytest.mark.timeout(600)
 
-#: How often the job and the node are lost: CHILTEPIN_SLURM=20 makes it twenty times each.
+#: How often the tests lose the job and the node: CHILTEPIN_SLURM=20 means twenty times each.
 ROUNDS = range(max(1, int(os.environ.get("CHILTEPIN_SLURM") or 1)))
 
-#: Seconds after which Slurm ends a job whose minute is over, and the loss is noticed.
+#: Seconds within which Slurm ends a job with a walltime of one minute, and Parsl notices the loss.
 A_MINUTE = 150
 
 
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
-    """Return what makes a configuration that notices a loss in seconds, where Parsl takes one minute or two."""
+    """Return a function that creates a configuration which notices a loss in seconds, not in minutes."""
     monkeypatch.setattr(GuardedSlurmProvider, "status_polling_interval", 2)
 
     def make(web, *, retries=0, **keys):
@@ -43,14 +43,14 @@ def quick(tmp_path, monkeypatch):
 
 @pytest.fixture
 def web():
-    """A web server that gives half of its file."""
+    """A web server that sends half of its file."""
     with HeldWeb() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def _clean(cluster):
-    """See to it that nothing of a workflow is left on the nodes, and that all of them are there for the next test."""
+    """Wait until no job or process of a workflow is left and all nodes are idle for the next test."""
     yield
     until(lambda: not cluster.jobs(), "the jobs end")
     until(lambda: not cluster.processes(), "their processes end")
@@ -58,16 +58,16 @@ def _clean(cluster):
 
 
 def move():
-    """Move the file to the folder, through a worker of a node."""
+    """Transfer the file to the folder, through a worker on a node."""
     return transfer_task("web", "scratch", "/file", "/file", executor="compute")
 
 
 def lose(cluster, web, how):
-    """Take away what the transfer needs; return the node to be started again."""
+    """Cancel the job or kill the node of the transfer; return the node to restart, if any."""
     if how == "job":
         cluster.ask("scancel", *cluster.jobs())
     if how != "node":
-        # The walltime is over by itself.
+        # Slurm itself ends a job whose walltime is over.
         return None
     node = mover(cluster, web).environ()["SLURMD_NODENAME"]
     cluster.lose(node)
@@ -76,7 +76,7 @@ def lose(cluster, web, how):
 
 @pytest.mark.parametrize("how", [*(how for how in ("job", "node") for _ in ROUNDS), "walltime"])
 def test_what_is_lost_says_so_and_a_rerun_completes_it(cluster, web, quick, tmp_path, how):
-    """The transfer ends with one error, as what depends on it; no half file is seen, and a re-run completes it."""
+    """A lost transfer fails with its dependents and leaves no partial file; a re-run completes it."""
     node = None
     with chiltepin.Workflow(quick(web, walltime="00:01:00" if how == "walltime" else "00:10:00")):
         future = move()
@@ -99,7 +99,7 @@ def test_what_is_lost_says_so_and_a_rerun_completes_it(cluster, web, quick, tmp_
 
 @pytest.mark.parametrize("_round", ROUNDS)
 def test_a_retry_completes_the_transfer(cluster, web, quick, tmp_path, _round):
-    """With retries, the next job does the transfer of the cancelled one, and its dependents run."""
+    """With retries, the next job completes the transfer of a cancelled job, and its dependents run."""
     with chiltepin.Workflow(quick(web, retries=1)):
         future = move()
         dependent = node_of_this(inputs=[future], executor="compute")
@@ -113,7 +113,7 @@ def test_a_retry_completes_the_transfer(cluster, web, quick, tmp_path, _round):
 
 @pytest.fixture
 def full(cluster):
-    """All nodes are taken: whatever is submitted waits in the queue."""
+    """Drain all nodes, so that submitted jobs wait in the queue."""
     names = ",".join(cluster.nodes)
     cluster.ask("scontrol", "update", f"NodeName={names}", "State=DRAIN", "Reason=test")
     yield
@@ -121,7 +121,7 @@ def full(cluster):
 
 
 def test_a_transfer_in_the_queue_can_be_cancelled(cluster, full, web, quick):
-    """A transfer whose job waits in the queue ends when it is cancelled, and the workflow does not wait for the job."""
+    """Cancelling a transfer whose job waits in the queue ends it, and the workflow does not wait for the job."""
     with chiltepin.Workflow(quick(web)):
         future = move()
         until(cluster.jobs, "a job is in the queue")
@@ -133,7 +133,7 @@ def test_a_transfer_in_the_queue_can_be_cancelled(cluster, full, web, quick):
 
 
 def test_a_job_that_is_cancelled_in_the_queue_ends_what_waits_for_it(cluster, full, web, quick):
-    """Where the only job goes before a worker came from it, one sentence says so."""
+    """If the only job is cancelled before its worker starts, the transfer fails and says so."""
     with chiltepin.Workflow(quick(web)):
         future = move()
         until(cluster.jobs, "a job is in the queue")
@@ -144,7 +144,7 @@ def test_a_job_that_is_cancelled_in_the_queue_ends_what_waits_for_it(cluster, fu
 
 @pytest.fixture
 def other(monkeypatch):
-    """Return a function that starts a cluster with these settings, and sends the workflow there."""
+    """Return a function that starts a cluster with more settings and directs the workflow to it."""
     clusters = []
 
     def start(more):
@@ -160,7 +160,7 @@ def other(monkeypatch):
 
 
 def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
-    """If Slurm forgets a job before it was queried, the next one is started nevertheless."""
+    """If Slurm forgets a job before Parsl queries it, the next job still starts."""
     forgetful = other("MinJobAge=2")
     assert forgetful.says("squeue", "--job", "4711").endswith("Invalid job id specified\n")
     with chiltepin.Workflow(quick(web, retries=1)):
@@ -173,7 +173,7 @@ def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
         assert future.result(LIMIT) is True
 
 
-#: The answers about accounts that Parsl needs, without the database of Slurm.
+#: A substitute for sacct, which Parsl needs, without Slurm's accounting database.
 SACCT = """#!/bin/sh
 for jobs; do :; done
 case $jobs in
@@ -185,7 +185,7 @@ esac
 
 
 def test_a_node_that_fails_does_not_end_its_executor(cluster, other, web, quick, tmp_path, monkeypatch):
-    """Where jobs are not queued again and accounts call the job of a lost node FAILED, the next job does the retry."""
+    """If Slurm does not requeue the job of a lost node and reports NODE_FAIL, the next job runs the retry."""
     (tmp_path / "bin").mkdir()
     command = Path(tmp_path / "bin" / "sacct")
     command.write_text(SACCT)

@@ -1,4 +1,4 @@
-"""The specification's workflows on the nodes of a real Slurm, where the bytes are moved as well."""
+"""The specification's workflows on the nodes of a real Slurm, which also move the bytes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def nodes(cluster, tmp_path_factory):
     "pipeline", pipelines.WITHOUT_PROGRAMS + pipelines.WITH_PROGRAMS, ids=lambda pipeline: pipeline.__name__
 )
 def test_each_workflow_runs_on_nodes(nodes, pipeline, executor):
-    """Each workflow of the specification does its work on the nodes of a job, or there and here."""
+    """Each workflow of the specification succeeds on the nodes of a job, or on nodes and locally."""
     nodes.fill()
     assert pipeline(executor) == nodes.scratch()
 
 
 def test_the_bytes_flow_through_a_node(cluster, tmp_path):
-    """A program of a node reads the file, on the node where Parsl's tasks run."""
+    """The process that reads the file runs on the node of Parsl's tasks."""
     with HeldWeb() as web, chiltepin.Workflow(settings(tmp_path, web), run_dir=tmp_path / "runinfo"):
         future = transfer_task("web", "scratch", "/file", "/file", executor="compute")
         assert web.halfway.wait(LIMIT)
