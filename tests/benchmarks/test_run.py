@@ -1,4 +1,4 @@
-"""The runner of the benchmarks: its figures, its page, and what changed between two runs."""
+"""The benchmark runner: its results, its page and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-#: Copies a file with cp, with Python, and with a program that no machine has.
+#: Copies a file with cp, with Python, and with a program that is never installed.
 SCRIPT = f"""
 import shutil, sys
 sys.path.insert(0, {str(BENCHMARKS)!r})
@@ -33,7 +33,7 @@ if sys.argv[1:]:
 
 @pytest.fixture
 def runner(monkeypatch):
-    """The modules of the runner, as its scripts import them."""
+    """Import the modules of the runner as its scripts do."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import changes
     import declared
@@ -44,7 +44,7 @@ def runner(monkeypatch):
 
 
 def test_a_run_becomes_a_page_and_two_runs_a_comparison(runner, tmp_path):
-    """Figures, missed and met targets, absent tools and a failure are on the page; a comparison names what changed."""
+    """The page shows results, met and missed targets, missing tools and a failure; a comparison lists the changes."""
     (tmp_path / "tiny.py").write_text(SCRIPT, encoding="utf-8")
     target = runner.declared.Target
     tiny = runner.declared.Benchmark(
@@ -76,7 +76,7 @@ def test_a_run_becomes_a_page_and_two_runs_a_comparison(runner, tmp_path):
 
 
 def test_the_page_keeps_the_medians_of_earlier_whole_runs(runner, tmp_path):
-    """Beside a figure stand those of earlier runs with their days; a quick run, which has other sizes, is left out."""
+    """The page shows results of earlier full runs with their dates; it omits quick runs, whose sizes differ."""
     (tmp_path / "tiny.py").write_text(SCRIPT, encoding="utf-8")
     tiny = runner.declared.Benchmark(
         name="tiny",

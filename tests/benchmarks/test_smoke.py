@@ -1,4 +1,4 @@
-"""The benchmarks run: small, and for the table's sake only."""
+"""Each benchmark runs with small sizes and prints its tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sshserver import daemon
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-#: Whether this machine can make the disk with latency.
+#: Whether this machine can simulate a disk with latency.
 LATENCY = (
     os.access("/dev/fuse", os.W_OK)
     and all(map(shutil.which, ("cc", "pkg-config", "fusermount3")))
@@ -108,7 +108,7 @@ LATENCY = (
     ],
 )
 def test_a_benchmark_ends_with_its_table(tmp_path, script, options, rows):
-    """Each script measures all its candidates, prints its tables, and leaves nothing behind."""
+    """Each script measures all its candidates, prints its tables, and leaves no files behind."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CHILTEPIN_")}
     run = subprocess.run(
         [sys.executable, BENCHMARKS / script, *options, "--folder", tmp_path],

@@ -1,4 +1,4 @@
-"""The benchmarks of S3 run, in small."""
+"""The S3 benchmarks run with small sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def benchmark_bucket(bucket):
-    """The bucket of the name that the benchmark wants."""
+    """Create the bucket with the name that the benchmark expects."""
     bucket.client.create_bucket(Bucket="bucket")
     yield bucket
     for item in bucket.client.list_objects_v2(Bucket="bucket").get("Contents", ()):
@@ -22,7 +22,7 @@ def benchmark_bucket(bucket):
 
 
 def test_the_benchmark_of_stores_moves_and_tells(benchmark_bucket, tmp_path):
-    """Every job is done, and each has a separate table."""
+    """The store benchmark runs every job and prints a table for each."""
     run = subprocess.run(
         [
             *(
@@ -46,7 +46,7 @@ def test_the_benchmark_of_stores_moves_and_tells(benchmark_bucket, tmp_path):
 
 
 def test_the_benchmark_of_many_workers_gets_objects(benchmark_bucket, tmp_path):
-    """Objects are moved by workers of Parsl and by processes, and compared."""
+    """The benchmark compares Parsl workers with plain processes that move objects."""
     run = subprocess.run(
         [
             *(sys.executable, BENCHMARKS / "many_workers.py", "--parts", "d", "--endpoint", benchmark_bucket.url),

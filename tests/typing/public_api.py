@@ -1,4 +1,4 @@
-"""How the public API is used, for mypy to read; nothing here runs."""
+"""Typical uses of the public API, for mypy to check; this code never runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def move_with_options() -> chiltepin.TransferFuture:
 
 
 def move_with_futures(name: Future[str], wrong: Future[int]) -> chiltepin.TransferFuture:
-    """Start a transfer of what futures give; a value or a future of another type is an error."""
+    """Start a transfer with futures as arguments; a value or future of the wrong type is an error."""
     chiltepin.transfer_task("a", "b", "/a", wrong, executor="local")  # type: ignore[arg-type]
     chiltepin.transfer_task("a", "b", "/a", "/b", executor="local", sync_level="sise")  # type: ignore[arg-type]
     chiltepin.delete_task("a", "/a", executor="local", recursive="yes")  # type: ignore[arg-type]
@@ -53,12 +53,12 @@ def move_with_futures(name: Future[str], wrong: Future[int]) -> chiltepin.Transf
 
 
 def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle | None, TaskStatus, bool]:
-    """Ask a transfer."""
+    """Query and cancel a transfer."""
     return future.task_handle, future.status(), future.cancel()
 
 
 def checked_and_mirrored() -> tuple[chiltepin.TransferFuture, bool]:
-    """Move a file of a known checksum, and make a folder equal to another."""
+    """Transfer a file with a known checksum, and mirror a folder."""
     return (
         chiltepin.transfer_task("a", "b", "/x", "/y", executor="local", checksum=f"md5:{'0' * 32}"),
         data.transfer("a", "b", "/d", "/e", recursive=True, delete_destination_extra=True),
@@ -66,7 +66,7 @@ def checked_and_mirrored() -> tuple[chiltepin.TransferFuture, bool]:
 
 
 def here_and_now() -> bool:
-    """Move without Parsl."""
+    """Transfer and delete without Parsl."""
     return data.transfer("a", "b", "/x", "/y", sync_level="size") and data.delete("a", "/x", ignore_missing=True)
 
 
@@ -82,14 +82,14 @@ def pipeline() -> None:
 
 
 class Mine:
-    """A third party's backend, which inherits from nothing of ours."""
+    """A third-party backend that inherits from no Chiltepin class."""
 
     name = "mine"
     capabilities = Capabilities(runs_on="worker", durable=False)
 
     @classmethod
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> Mine:
-        """Make one."""
+        """Create a backend."""
         del endpoints, options
         return cls()
 
@@ -98,25 +98,25 @@ class Mine:
         return "1"
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
-        """Take a request."""
+        """Accept a request."""
         del request
         return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Tell nothing."""
+        """Return no statuses."""
         del handles
         return []
 
     def cancel(self, handle: TaskHandle) -> None:
-        """Stop."""
+        """Cancel a task."""
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
-        """List nothing."""
+        """Return no entries."""
         del endpoint, path
         return []
 
     def close(self) -> None:
-        """Let go."""
+        """Close the backend."""
 
 
 backend: TransferBackend = Mine()
