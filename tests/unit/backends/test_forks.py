@@ -1,4 +1,4 @@
-"""Processes made by fork, and moments without threads: nothing hangs, is done twice, or is left to be done later."""
+"""Forks, and calls when no thread can start: nothing hangs, runs twice or runs later."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}
 
 
 class Now(SystemClock):
-    """The time of this machine, as `ClockedBackend` reads it."""
+    """The system clock, with the attribute that `ClockedBackend` reads."""
 
     @property
     def time(self):
-        """Tell the seconds."""
+        """Return the time in seconds."""
         return self.monotonic()
 
 
@@ -57,7 +57,7 @@ def local(tmp_path):
 
 @pytest.fixture
 def manager():
-    """A task manager of a service whose tasks last until they are told to end."""
+    """A task manager for a service whose tasks run until `lasts` is lowered."""
     backend = ClockedBackend(Now(), lasts=1e9)
     manager = TaskManager(backend)
     yield manager
@@ -67,12 +67,12 @@ def manager():
 
 
 def move(origin="/small", goal="/copy"):
-    """Ask for a transfer."""
+    """Return a transfer request."""
     return transfer_request(src_ep="a", dst_ep="b", src_path=origin, dst_path=goal)
 
 
 def done(backend, request):
-    """Have a backend do a request, and return its end."""
+    """Run a request on a backend and return its final state."""
     handle = backend.submit(request, backend.new_submission_id())
     backend.wait(handle, LIMIT)
     return backend.poll([handle])[0].state
@@ -82,7 +82,7 @@ def done(backend, request):
 
 
 def test_a_child_repeats_nothing_that_its_parent_has_queued(local, tmp_path):
-    """A deletion that waits for a thread of the parent is done once, by the parent; the child's own transfer works."""
+    """A deletion queued in the parent runs once, in the parent, while a forked child makes its own transfer."""
     held, go = threading.Event(), threading.Event()
     local.witness = lambda *_: (held.set(), go.wait(LIMIT))
     copying = local.submit(move(goal="/held"), "held")
@@ -103,7 +103,7 @@ def test_a_child_repeats_nothing_that_its_parent_has_queued(local, tmp_path):
 
 
 def test_a_future_of_the_parent_has_ended_in_the_child(manager):
-    """Who asks for it there gets an error that says so, by whatever means; callbacks belong to the parent."""
+    """In a forked child, a pending future of the parent has failed with TaskLostError and runs no callbacks."""
     called = []
     pending = manager.start("one", move(), **TIMES)
     pending.future.add_done_callback(lambda _: called.append(os.getpid()))
@@ -124,7 +124,7 @@ def test_a_future_of_the_parent_has_ended_in_the_child(manager):
 
 
 def test_a_child_uses_the_service_by_itself(manager):
-    """The task manager of the parent works in the child, from the beginning, and in a child of that one."""
+    """The parent's task manager starts afresh in a forked child and in that child's child."""
     manager.start("one", move(), **TIMES)
 
     def child():
@@ -136,7 +136,7 @@ def test_a_child_uses_the_service_by_itself(manager):
 
 
 def test_locks_that_other_threads_hold_do_not_hold_up_a_child(manager, local):
-    """Another thread of the parent is in the middle of something when the child is made."""
+    """Locks that other threads hold during a fork do not block the child."""
     held, go = threading.Event(), threading.Event()
     future = CallbackFuture()
     locks = [manager._lock, manager._thread._changed, local._lock, local._movers._lock, future._condition]
@@ -167,7 +167,7 @@ def test_locks_that_other_threads_hold_do_not_hold_up_a_child(manager, local):
 
 
 def test_a_callback_may_fork(local):
-    """The child of a callback uses the backend by itself; the parent's other callbacks run once, in the parent."""
+    """A child forked in a callback can use the backend; the parent's other callbacks run once, in the parent."""
     seen, told = [], threading.Event()
     future = CallbackFuture()
 
@@ -195,7 +195,7 @@ def test_a_callback_may_fork(local):
 
 
 def test_a_module_that_a_thread_was_loading_is_loaded_by_a_child(tmp_path, monkeypatch):
-    """A child imports a module whose import was underway in another thread of its parent, which gets it too."""
+    """A module that another thread was importing during a fork can be imported in both child and parent."""
     parent, held, go = os.getpid(), threading.Event(), threading.Event()
 
     def pause():
@@ -222,7 +222,7 @@ def _moved(number):
 
 
 def test_a_pool_of_processes_moves_files(local, tmp_path, monkeypatch):
-    """`multiprocessing.Pool` with fork, in the middle of a workflow: its processes move, and the workflow goes on."""
+    """Processes of a forked `multiprocessing.Pool` transfer files during a workflow, and the workflow continues."""
     monkeypatch.chdir(tmp_path)
     config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
     with warnings.catch_warnings():
@@ -244,10 +244,10 @@ def test_a_pool_of_processes_moves_files(local, tmp_path, monkeypatch):
 
 
 def test_a_signal_ends_a_child_that_waits(local, tmp_path):
-    """SIGTERM and SIGHUP have their default action in a child, and those of the workflow in its parent."""
+    """SIGTERM and SIGHUP have their default action in a forked child; the parent keeps the workflow's handlers."""
     config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
     ends = (signal.SIGTERM, signal.SIGHUP)
-    # Below nohup SIGHUP is ignored, and stays so.
+    # Under nohup SIGHUP is ignored, and stays ignored.
     before = [signal.signal(end, signal.SIG_DFL) for end in ends]
 
     def child():
@@ -265,7 +265,7 @@ def test_a_signal_ends_a_child_that_waits(local, tmp_path):
 
 
 def test_a_child_logs_while_its_parent_writes_to_the_log(local, tmp_path):
-    """A child made while a thread of its parent writes to Parsl's log writes there too, and ends."""
+    """A child forked while another thread writes to Parsl's log can write to that log and exit."""
     config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
     reader, writer = os.pipe()
     with chiltepin.Workflow(config, run_dir=tmp_path / "run") as workflow, open(reader, "rb") as pipe:
@@ -273,7 +273,7 @@ def test_a_child_logs_while_its_parent_writes_to_the_log(local, tmp_path):
         chiltepin.transfer_task("a", "b", "/small", "/logged", executor="local").result(LIMIT)
         kept = log.setStream(open(writer, "w"))  # noqa: SIM115 - closed below
         with futures.ThreadPoolExecutor(1) as pool:
-            # More than a pipe holds.
+            # Larger than the pipe buffer, so that the write blocks.
             writing = pool.submit(logging.getLogger("parsl").warning, "x" * 1_000_000)
             assert pipe.read(1) == b"1"
             try:
@@ -303,7 +303,7 @@ with chiltepin.Workflow({"data": {"backend": "globus", "journal": "journal"}}, r
 
 
 def test_the_end_of_a_child_cancels_nothing_of_its_parent(tmp_path):
-    """A child that leaves the block of a workflow by `sys.exit` stops no task, and its parent gets its result."""
+    """A child that leaves a workflow block with `sys.exit` cancels no task, and the parent gets its result."""
     with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, bandwidth=50.0) as globus:
         (tmp_path / "a/slow").write_bytes(b"s" * 200)
         environment = {**os.environ, **globus.environment()}
@@ -323,20 +323,20 @@ def test_the_end_of_a_child_cancels_nothing_of_its_parent(tmp_path):
 
 
 def test_what_could_not_begin_is_not_done_later(local, tmp_path):
-    """A deletion for which no thread could be started raises one clear sentence, and no later call carries it out."""
+    """If no thread can start, a deletion raises BackendError and does not run later."""
     with without_threads(), pytest.raises(BackendError, match=r"Could not start a thread .*ulimit -u") as caught:
         local.submit(delete_request(src_ep="b", src_path="/result"), "deletion")
     assert caught.value.transient
     assert done(local, move()) is TaskState.SUCCEEDED
     assert (tmp_path / "b/result").exists()
-    # It is not even known: asked for again, it is done.
+    # The submission id is not stored: a second submission runs.
     handle = local.submit(delete_request(src_ep="b", src_path="/result"), "deletion")
     local.wait(handle, LIMIT)
     assert not (tmp_path / "b/result").exists()
 
 
 def test_a_service_is_used_again_when_threads_can_be_started(manager):
-    """What could not be handed to the task manager is not submitted later; the next call is."""
+    """A request that fails because no thread can start is not submitted later; the next request succeeds."""
     with without_threads(), pytest.raises(BackendError, match="Could not start a thread"):
         manager.start("one", move(), **TIMES)
     assert manager.find("one") is None
@@ -347,7 +347,7 @@ def test_a_service_is_used_again_when_threads_can_be_started(manager):
 
 
 def test_nothing_is_under_way_without_a_thread(local):
-    """A request of the command line that no thread can be started for raises, and moves nothing."""
+    """A command-line request raises BackendError and moves nothing if no thread can start."""
     transfers = chiltepin.transfers.runner.Transfers(local)
     with without_threads(), pytest.raises(BackendError, match="Could not start a thread"):
         start(transfers, move(), **TIMES)
@@ -356,7 +356,7 @@ def test_nothing_is_under_way_without_a_thread(local):
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_a_thread_survives_what_its_work_raises(error):
-    """Whatever the work of a thread raises, it is done again, and the thread that does it is there."""
+    """A background thread runs its work again after any exception."""
     counts, told = [], threading.Event()
 
     def work():
@@ -372,7 +372,7 @@ def test_a_thread_survives_what_its_work_raises(error):
 
 
 def test_a_task_survives_what_a_store_raises(local, monkeypatch):
-    """SystemExit in the code of a store fails that task, and the next one is done."""
+    """SystemExit raised by a store fails that task, and the next task succeeds."""
     monkeypatch.setattr(local, "_transfer", lambda *_: lambda _: sys.exit("no reason"))
     assert done(local, move()) is TaskState.FAILED
     monkeypatch.undo()
@@ -380,7 +380,7 @@ def test_a_task_survives_what_a_store_raises(local, monkeypatch):
 
 
 def test_delete_raises_and_forgets_without_threads(tmp_path, monkeypatch):
-    """The same through the front door."""
+    """If no thread can start, `delete` raises BackendError and the path is not deleted later."""
     monkeypatch.chdir(tmp_path)
     for name in "ab":
         (tmp_path / name).mkdir()

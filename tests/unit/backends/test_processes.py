@@ -1,4 +1,4 @@
-"""What tells hosts, their boots and their processes apart."""
+"""Identifiers of hosts, boots and processes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ NAME = "from chiltepin.backends.processes import host_id; print(host_id())"
 
 
 def test_all_processes_of_a_host_know_it_by_one_name():
-    """Another process gives this host the name that this one gives it."""
+    """Every process on a host computes the same host id."""
     said = subprocess.run([sys.executable, "-c", NAME], check=True, capture_output=True, text=True).stdout
     assert said == f"{host_id()}\n"
     assert len(host_id()) == HOST
 
 
 def test_only_another_boot_of_this_host_is_an_earlier_one():
-    """A machine is an earlier boot if its host is this one, and nothing else of it is."""
+    """A machine id is an earlier boot if only its host part matches this machine's."""
     ours = machine_id()
     assert not is_earlier_boot(ours)
     assert is_earlier_boot(ours[:HOST] + "0" * (len(ours) - HOST))
     assert not is_earlier_boot("0" * HOST + ours[HOST:])
-    # Earlier versions had another name for a machine.
+    # Earlier versions identified machines differently.
     for name in ("", ours[:16], "elsewhere"):
         assert not is_earlier_boot(name)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root can make the namespaces of another host.")
 def test_a_set_of_processes_of_its_own_is_another_machine_of_the_same_host():
-    """A container on this host, without marks of one, is not an earlier boot of it, and not this machine."""
+    """A new PID namespace on this host is another machine of the same host, not an earlier boot."""
     code = "from chiltepin.backends.processes import *; print(machine_id())"
     words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
@@ -46,7 +46,7 @@ def test_a_set_of_processes_of_its_own_is_another_machine_of_the_same_host():
 
 
 def test_a_process_is_known_by_when_it_was_started():
-    """The start of a process stays the same while it runs; one that has ended has none."""
+    """The start time of a running process is constant, and an ended process has none."""
     assert start_ticks(os.getpid()) == start_ticks(os.getpid()) is not None
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait(60)

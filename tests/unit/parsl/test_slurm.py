@@ -1,4 +1,4 @@
-"""What the answers of a batch system mean; small commands say what Slurm says (tests/slurm has the real ones)."""
+"""Interpretation of Slurm's responses; scripts imitate its commands (tests/slurm runs the real ones)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from chiltepin.parsl.slurm_nodes import SlurmNodes
 
 LIMIT = 60
 
-#: Slurm 22.05: a job that it does not know, or not any more.
+#: The response of Slurm 22.05 about an unknown or forgotten job.
 FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
-#: A controller that does not answer.
+#: The response when the controller cannot be reached.
 SILENT = "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
 NO_ACCOUNTING = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
 REFUSED = "echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1"
@@ -24,7 +24,7 @@ REFUSED = "echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1"
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Return what makes a command of Slurm that says a thing; no other one is to be found."""
+    """Return a function that writes scripts named like Slurm commands into the first folder on PATH."""
     commands = tmp_path / "bin"
     commands.mkdir()
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
@@ -56,7 +56,7 @@ def executor(slurm, tmp_path):
     ],
 )
 def test_a_job_that_slurm_has_forgotten_has_ended(executor, slurm, said, state):
-    """A job that squeue does not know any more has ended; where squeue cannot ask, nothing is known that is new."""
+    """A job that squeue no longer knows has ended; if the controller cannot be reached, the state is unchanged."""
     provider = executor.provider
     assert provider.submit("true", 1) == "7"
     slurm(squeue=said)
@@ -69,7 +69,7 @@ def test_a_job_that_slurm_has_forgotten_has_ended(executor, slurm, said, state):
     [
         ({}, False),
         ({"0": JobState.RUNNING}, False),
-        # Where Slurm keeps accounts it says FAILED of a job whose node went down.
+        # With accounting, Slurm reports FAILED for a job whose node went down.
         ({"0": JobState.FAILED}, False),
         ({"0": JobState.FAILED, "1": JobState.MISSING}, False),
         ({"0": JobState.COMPLETED, "1": JobState.MISSING}, False),
@@ -78,7 +78,7 @@ def test_a_job_that_slurm_has_forgotten_has_ended(executor, slurm, said, state):
     ],
 )
 def test_an_executor_is_given_up_if_no_worker_has_ever_come(executor, jobs, given_up):
-    """A job that had workers and failed is no reason to give up; it is one that none of all jobs had any."""
+    """An executor is given up only if its jobs have ended and none of them ever had a worker."""
     executor.blocks_to_job_id.update({"0": "7", "1": "8"})
     executor.handle_errors({block: JobStatus(state, "some reason") for block, state in jobs.items()})
     assert executor.bad_state_is_set is given_up
@@ -90,14 +90,14 @@ def test_an_executor_is_given_up_if_no_worker_has_ever_come(executor, jobs, give
         ("echo 'R h[2-3]'", "echo h2; echo h3", {"h4.example.org"}),
         ("echo 'CG h2'; echo 'R h3'", "echo h3", {"h2", "h4.example.org"}),
         ("exit 0", "exit 1", {"h2", "h3", "h4.example.org"}),
-        # What is not known of Slurm is not known of the workers.
+        # If Slurm cannot tell, the state of the workers is unknown.
         ("echo 'squeue: error: Invalid node name' >&2; exit 1", "exit 1", set()),
         ("echo 'R h[2-3]'", "exit 1", set()),
         (SILENT, "exit 1", set()),
     ],
 )
 def test_a_node_without_a_job_is_told_only_by_slurm(slurm, listed, shown, gone):
-    """Of hosts that are silent, those are lost on which a job ran, and now none of this user; none if it cannot say."""
+    """A silent host is lost once Slurm no longer lists a job of this user on it; if Slurm cannot tell, none is lost."""
     nodes, hosts = SlurmNodes(), {"h2", "h3", "h4.example.org"}
     slurm(squeue="echo 'R h[2-4]'", scontrol="echo h2; echo h3; echo h4")
     assert nodes.has_questions(hosts, [])
@@ -110,7 +110,7 @@ def test_a_node_without_a_job_is_told_only_by_slurm(slurm, listed, shown, gone):
 
 @pytest.mark.parametrize("listed", ["exit 0", "echo 'squeue: error: Invalid node name' >&2; exit 1"])
 def test_a_host_that_slurm_does_not_know_as_ours_is_not_lost(slurm, listed):
-    """Where Slurm has never shown a job on a host, it is not asked about its silence."""
+    """Slurm is not queried about a silent host on which it never listed a job of this user."""
     slurm(squeue=listed)
     nodes = SlurmNodes()
     assert nodes.lost({"h2"}, set()) == set()
@@ -129,7 +129,7 @@ def test_a_host_that_slurm_does_not_know_as_ours_is_not_lost(slurm, listed):
     ],
 )
 def test_a_job_that_left_no_output_has_not_seen_the_run_folder(executor, slurm, tmp_path, shown, output, named):
-    """A job that was on a node, and whose output is not here, ran where the run folder is not seen."""
+    """If a job ran on a node and left no output here, the error says that nodes do not see the run folder."""
     slurm(scontrol=shown)
     executor.blocks_to_job_id["0"] = executor.provider.submit("true", 1)
     if output:
@@ -141,7 +141,7 @@ def test_a_job_that_left_no_output_has_not_seen_the_run_folder(executor, slurm, 
 
 
 def test_what_slurm_says_of_a_job_that_it_refuses_is_in_the_error(slurm, tmp_path):
-    """A wrong partition fails the tasks of the executor at once, those that come later too, in Slurm's words."""
+    """An invalid partition fails current and later tasks of the executor at once, with Slurm's message."""
 
     @python_task
     def work():

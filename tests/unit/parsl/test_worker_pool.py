@@ -1,4 +1,4 @@
-"""The queue between the workers of a node and who hands out their tasks, whose users may be killed at any time."""
+"""The queue between a node's workers and the process that distributes tasks; any worker may be killed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def queue():
 
 @pytest.fixture
 def told():
-    """Another one, by which processes tell how far they are."""
+    """A second queue, on which processes report their progress."""
     with closing(SafeQueue(ctx=SPAWN)) as made:
         yield made
 
 
 @pytest.fixture
 def start():
-    """Return what starts a process; none is left in the end."""
+    """Return a function that starts a process; the fixture kills the processes at the end."""
     started = []
 
     def start(target, *args):
@@ -51,14 +51,14 @@ def start():
 
 
 def pass_on(queue, told):
-    """Put whatever comes into the other queue, until nothing more is to come."""
+    """Forward each message to the other queue, until None arrives."""
     told.put("begun")
     while (message := queue.get()) is not None:
         told.put(message)
 
 
 def hold(queue, told):
-    """Get a task, and read nothing of it."""
+    """Get a task without reading its contents."""
     task = queue.get()
     told.put("taken")
     queue.hold = task
@@ -66,13 +66,13 @@ def hold(queue, told):
 
 
 def read(queue, told):
-    """Get a task, and read of it."""
+    """Get a task and read its id."""
     told.put(queue.get()["task_id"])
     time.sleep(LIMIT)
 
 
 def write(told, kind, ready, begin):
-    """Put in small and large results, again and again, from a moment on."""
+    """Put small and large results repeatedly, once `begin` is set."""
     ready.set()
     begin.wait(LIMIT)
     for number in range(1_000_000):
@@ -80,7 +80,7 @@ def write(told, kind, ready, begin):
 
 
 def test_each_message_goes_whole_to_one_reader(queue, told, start):
-    """Several processes share what there is, be it small or large, and nothing is lost, doubled or torn."""
+    """Each message, small or large, reaches exactly one of several readers, complete."""
     readers = [start(pass_on, queue, told) for _ in range(3)]
     assert [told.get(timeout=LIMIT) for _ in readers] == ["begun"] * 3
     sent = [(number, bytes([number % 256]) * (100_000 if number % 10 == 0 else number)) for number in range(200)]
@@ -95,21 +95,21 @@ def test_each_message_goes_whole_to_one_reader(queue, told, start):
 
 
 def test_who_hands_out_tasks_waits_for_nobody(queue):
-    """All tasks can be put in before there is a worker, and come out in their order."""
+    """All tasks can be queued before a worker exists, and they come out in order."""
     for number in range(3000):
         queue.put({"task_id": number, "buffer": bytes(1000)})
     assert [queue.get(timeout=LIMIT)["task_id"] for _ in range(3000)] == list(range(3000))
 
 
 def test_who_waits_in_vain_is_told(queue):
-    """After its time, or at once, a reader of an empty queue hears that there is nothing."""
+    """Reading an empty queue raises Empty, at once or after the timeout."""
     for wait in ({"timeout": 0.01}, {"block": False}, {"timeout": 0}):
         with pytest.raises(Empty):
             queue.get(**wait)
 
 
 def test_a_reader_that_is_killed_while_it_waits_is_not_missed(queue, told, start):
-    """The next message goes to another one."""
+    """If a waiting reader is killed, the next message reaches another reader."""
     waiting = start(pass_on, queue, told)
     assert told.get(timeout=LIMIT) == "begun"
     waiting.kill()
@@ -120,7 +120,7 @@ def test_a_reader_that_is_killed_while_it_waits_is_not_missed(queue, told, start
 
 @pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])
 def test_a_task_whose_worker_is_killed_before_it_has_noted_it_goes_to_another(queue, told, start, size):
-    """It is in the queue until the worker reads it, and no other worker gets it meanwhile."""
+    """A task stays in the queue until its worker reads it; if that worker is killed, another gets the task."""
     task = {"task_id": 7, "buffer": b"x" * size}
     queue.put(task)
     worker = start(hold, queue, told)
@@ -128,13 +128,13 @@ def test_a_task_whose_worker_is_killed_before_it_has_noted_it_goes_to_another(qu
     worker.kill()
     worker.join()
     assert dict(queue.get(timeout=LIMIT)) == task
-    # With the next message it counts as taken.
+    # The next call of `get` marks the task as taken.
     with pytest.raises(Empty):
         queue.get(timeout=0)
 
 
 def test_a_task_that_its_worker_has_noted_is_not_done_twice(queue, told, start):
-    """When the worker has read of its task, the task has left the queue, whatever becomes of the worker."""
+    """Once a worker has read its task, the task has left the queue, even if the worker is killed."""
     queue.put({"task_id": 7})
     worker = start(read, queue, told)
     assert told.get(timeout=LIMIT) == 7
@@ -146,9 +146,9 @@ def test_a_task_that_its_worker_has_noted_is_not_done_twice(queue, told, start):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_no_result_is_torn_by_the_death_of_a_worker(told, start, seed):
-    """Workers are killed while they put in results: each that arrives is whole, and those of others arrive."""
+    """Killing a worker while it puts results truncates none, and results of other workers still arrive."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    # None writes while another one starts: that would take the processor from it.
+    # No worker writes while another starts: writing would slow the start.
     signs = [(SPAWN.Event(), SPAWN.Event()) for _ in range(5)]
     kinds = (b"b", *[b"a"] * 4)
     other, *workers = [start(write, told, kind, *pair) for kind, pair in zip(kinds, signs, strict=True)]

@@ -29,13 +29,13 @@ from chiltepin.protocol.paths import joined, parts
     ],
 )
 def test_a_path_counts_from_the_root_or_from_home(path, names):
-    """Absolute paths count from the root, the others from home; dots are resolved by their letters."""
+    """Absolute paths start at the root and relative paths at home; `.` and `..` are resolved lexically."""
     assert parts(path, home="/users/me", endpoint="hpc") == names
 
 
 @pytest.mark.parametrize("path", ["/..", "/a/../../b", "../../..", "~/../../../x"])
 def test_a_path_that_leaves_the_root_is_refused(path):
-    """However it is spelled, a path out of the root is an error that names path and endpoint."""
+    """A path out of the root, however spelled, raises an error that names the path and the endpoint."""
     with pytest.raises(PermissionDeniedError, match="leads out of the root of endpoint 'hpc'") as caught:
         parts(path, home="/users/me", endpoint="hpc")
     assert path in str(caught.value)
@@ -43,14 +43,14 @@ def test_a_path_that_leaves_the_root_is_refused(path):
 
 @pytest.mark.parametrize("path", ["", "a\0b"])
 def test_a_path_that_names_nothing_is_refused(path):
-    """An empty path, and one with a NUL byte, are errors."""
+    """An empty path, or a path with a NUL byte, is an error."""
     with pytest.raises(ValueError, match="names nothing"):
         parts(path, endpoint="hpc")
 
 
 @given(st.text(st.sampled_from("ab./~ "), min_size=1))
 def test_names_are_single_and_come_back(path):
-    """Whatever is written, the names hold no slash and no dots, and lead to the same place again."""
+    """Parsed names contain no slash and are never `.` or `..`, and joining them gives an equivalent path."""
     try:
         names = parts(path, home="/h", endpoint="hpc")
     except PermissionDeniedError:

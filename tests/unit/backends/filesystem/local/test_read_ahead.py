@@ -1,4 +1,4 @@
-"""Small files are read from the disk together, before they are copied."""
+"""Read-ahead of small files before they are copied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chiltepin.backends.filesystem.local.read_ahead import read_ahead
 
 
 def is_cold(path) -> bool:
-    """Whether a file is not in memory; the test is skipped where the kernel does not tell."""
+    """Return whether a file is outside the page cache; skip the test if the kernel cannot tell."""
     with path.open("rb") as file:
         try:
             os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
@@ -24,7 +24,7 @@ def is_cold(path) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux tells what is in memory")
 def test_cold_files_are_read_together(tmp_path):
-    """If the first file is not in memory, the disk reads all of them; one that is missing stops nothing."""
+    """If the first file is not in the page cache, all files are read ahead, and a missing file is skipped."""
     names = [f"{number}.dat" for number in range(20)]
     for name in names:
         with (tmp_path / name).open("wb") as file:
