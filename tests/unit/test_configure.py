@@ -1,4 +1,4 @@
-"""From settings to a Parsl Config, and what starts when Parsl is started with it."""
+"""Conversion of settings to a Parsl Config, and Parsl runs with that Config."""
 
 import json
 import os
@@ -24,7 +24,7 @@ UUID = "87654321-4321-4321-4321-cba987654321"
 
 @pytest.fixture(autouse=True)
 def _nothing_set(tmp_path, monkeypatch):
-    """Let each test start in an empty folder, with no settings around it."""
+    """Start each test in an empty folder without any settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
@@ -38,7 +38,7 @@ def executor(**keys):
 
 
 def run(script, folder, **environment):
-    """Run a Python script in a folder, and return what it printed as JSON on its last line."""
+    """Run a Python script in a folder, and return the JSON value on its last line of output."""
     (folder / "flow.py").write_text(textwrap.dedent(script))
     done = subprocess.run(
         [sys.executable, str(folder / "flow.py")],
@@ -58,7 +58,7 @@ def run(script, folder, **environment):
 
 
 def test_a_file_is_read_and_checked(tmp_path):
-    """`parse_file` gives a dict of what the file says, or all that is wrong with it."""
+    """`parse_file` returns the settings as a dict, or raises an error that lists every problem."""
     (tmp_path / "c.yaml").write_text("a:\n  mpi: no\nb:\n  partion: x\n  mpi: 3\n")
     with pytest.raises(ConfigError, match=r"(?s)^c.yaml:4: b.partion .*\nc.yaml:5: b.mpi "):
         configure.parse_file("c.yaml")
@@ -69,7 +69,7 @@ def test_a_file_is_read_and_checked(tmp_path):
 
 
 def test_no_settings_make_one_pool_of_threads():
-    """`local` is always there, and is ready at once."""
+    """Empty settings give a Config with one thread pool, `local`."""
     config = configure.load({})
     (only,) = config.executors
     assert isinstance(config, Config)
@@ -80,7 +80,7 @@ def test_no_settings_make_one_pool_of_threads():
 
 
 def test_a_path_loads_like_its_content(tmp_path):
-    """`load` takes a path as text or as a `Path`."""
+    """`load` accepts a path as text or as a `Path`, or the parsed settings."""
     (tmp_path / "c.yaml").write_text("a: {provider: threads, max_threads: 3}\ndata: {backend: local}\n")
     for config in (tmp_path / "c.yaml", "c.yaml", configure.parse_file("c.yaml")):
         loaded = configure.load(config, run_dir=tmp_path / "runs")
@@ -90,7 +90,7 @@ def test_a_path_loads_like_its_content(tmp_path):
 
 
 def test_the_repr_is_the_one_that_parsl_logs():
-    """Parsl writes the whole config into its log."""
+    """The repr of the Config, which Parsl logs, shows each provider and endpoint."""
     text = repr(configure.load({"far": {"endpoint": UUID}, "near": {"provider": "slurm"}}))
     assert text.startswith("WorkflowConfig(")
     assert UUID in text
@@ -99,7 +99,7 @@ def test_the_repr_is_the_one_that_parsl_logs():
 
 @pytest.mark.parametrize("config", [[], 5, None])
 def test_what_is_no_config_is_refused(config):
-    """A config of the wrong type fails at once, and says what to give."""
+    """A config of the wrong type raises TypeError, which says what to pass."""
     with pytest.raises(TypeError, match="takes a dict or the path of a settings file"):
         configure.load(config)
 
@@ -115,13 +115,13 @@ def test_what_is_no_config_is_refused(config):
     ],
 )
 def test_include_chooses(include, labels):
-    """One label or several; `local` is always made, and first."""
+    """`include` selects one label or several; `local` is always included, first."""
     config = configure.load({"a": {"provider": "threads"}, "b": {"provider": "threads"}}, include=include)
     assert [each.label for each in config.executors] == labels
 
 
 def test_include_of_an_unknown_label_is_refused():
-    """Labels that are not there are named, with the nearest label to the first of them."""
+    """The error for unknown labels lists them, and suggests the nearest label to the first."""
     with pytest.raises(ConfigError, match=r"in config: 'comput', 'x'; did you mean 'compute'. Known: compute, local"):
         configure.load({"compute": {}}, include=["comput", "compute", "x"])
 
@@ -130,7 +130,7 @@ def test_include_of_an_unknown_label_is_refused():
 
 
 def test_the_backend_is_chosen_by_argument_environment_or_file(monkeypatch):
-    """The argument wins over the environment, and that over the file."""
+    """The argument takes precedence over the environment, and both over the file."""
     config = {"data": {"backend": "globus"}}
     monkeypatch.setenv("CHILTEPIN_BACKEND", "local")
     assert configure.load(config).data.backend == "local"
@@ -140,7 +140,7 @@ def test_the_backend_is_chosen_by_argument_environment_or_file(monkeypatch):
 
 
 def test_a_backend_that_is_not_installed_is_refused(tmp_path, monkeypatch):
-    """The message says where the name was set."""
+    """The error for a backend that is not installed says where its name was set."""
     (tmp_path / "c.yaml").write_text("data:\n  backend: lcal\n")
     with pytest.raises(ConfigError, match=r"^c.yaml:2: data.backend is 'lcal'.*did you mean 'local'"):
         configure.load("c.yaml")
@@ -152,7 +152,7 @@ def test_a_backend_that_is_not_installed_is_refused(tmp_path, monkeypatch):
 
 
 def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
-    """A workflow with a Parsl Config finds its endpoints in the default file, as it is now."""
+    """A workflow with a Parsl Config reads its endpoints from the current default file."""
     with pytest.raises(ConfigError, match=r"there is no chiltepin.yaml .* 'export CHILTEPIN_CONFIG="):
         configure.default_data()
     file = tmp_path / "chiltepin.yaml"
@@ -181,7 +181,7 @@ def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
     ],
 )
 def test_a_provider_has_its_executor_and_launcher(keys, kind, provider, launcher):
-    """Each provider gets the launcher that its machine has; what an executor receives is encrypted."""
+    """Each provider gets a matching executor and launcher, and executors encrypt their connections."""
     made = executor(**keys)
     assert (type(made), type(made.provider), type(made.provider.launcher)) == (kind, provider, launcher)
     assert (made.label, made.encrypted) == ("r", True)
@@ -189,7 +189,7 @@ def test_a_provider_has_its_executor_and_launcher(keys, kind, provider, launcher
 
 
 def test_every_key_of_a_batch_resource_arrives():
-    """What the settings say is what Slurm and PBS are asked for."""
+    """Every key of a batch resource reaches the Slurm or PBS provider."""
     keys = {
         "nodes_per_block": 2,
         "cores_per_node": 4,
@@ -217,14 +217,14 @@ def test_every_key_of_a_batch_resource_arrives():
 
 
 def test_mpi_keys_arrive():
-    """The number of MPI programs and their launcher are the executor's."""
+    """The number of MPI programs and their launcher reach the executor."""
     made = executor(provider="slurm", mpi=True, max_mpi_apps=2)
     assert (made.max_workers_per_block, made.mpi_launcher, made.provider.cores_per_node) == (2, "srun", None)
     assert executor(mpi=True).mpi_launcher == "mpiexec"
 
 
 def test_a_worker_finds_this_environment_unless_the_user_says_another(tmp_path, monkeypatch):
-    """The scripts come first and the script's folder last, so that the user's own lines win over both."""
+    """A worker finds this environment and the script's folder; the user's `environment` lines override both."""
     folder = tmp_path / "with blank's"
     folder.mkdir()
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path[1:]])
@@ -241,7 +241,7 @@ def test_a_worker_finds_this_environment_unless_the_user_says_another(tmp_path, 
 
 
 def test_only_batch_workers_come_from_elsewhere():
-    """Executors of this machine stay on the loopback; those of a cluster listen to it."""
+    """Executors on this machine use only the loopback; executors on a cluster also listen on it."""
     near, far = executor(), executor(provider="slurm")
     assert (near.address, near.all_addresses) == ("127.0.0.1", {"127.0.0.1"})
     assert far.address is None
@@ -282,7 +282,7 @@ LOCALHOST_FLOW = """\
 
 
 def test_a_localhost_resource_works_and_stays_on_this_machine(tmp_path):
-    """Without the environment on PATH a worker starts, finds the module beside the script, and contacts no network."""
+    """Without this environment on PATH, a worker starts, imports a module beside the script, and uses no network."""
     (tmp_path / "beside.py").write_text("ANSWER = 42\n")
     said = run(LOCALHOST_FLOW, tmp_path, PATH="/usr/bin:/bin", FLOW_MARK=str(tmp_path))
     assert (said["answer"], said["late"], said["left"]) == (42, 42, [])
@@ -295,7 +295,7 @@ def test_a_localhost_resource_works_and_stays_on_this_machine(tmp_path):
 
 
 def test_a_compute_endpoint_is_told_all_keys():
-    """The template of an endpoint gets each of its variables, empty where nothing is said."""
+    """The template of an endpoint receives every variable, with a default or an empty value for each unset key."""
     plain = executor(endpoint=UUID)
     assert plain.label == "r"
     assert plain.user_endpoint_config == {
@@ -320,7 +320,7 @@ def test_a_compute_endpoint_is_told_all_keys():
 
 
 def test_a_client_reaches_the_compute_executor():
-    """`client` is kept for the first app that is sent to the endpoint."""
+    """`load` passes `client` to the Globus Compute executor."""
     client = object()
     made = configure.load({"far": {"endpoint": UUID}}, client=client).executors[1]
     assert isinstance(made, ComputeExecutor)
@@ -344,7 +344,7 @@ COMPUTE_FLOW = """\
 
 
 def test_an_unused_compute_endpoint_asks_nobody(tmp_path):
-    """A workflow that names an endpoint and sends it nothing needs neither login nor network, from load to exit."""
+    """A workflow that never uses its compute endpoint needs neither a login nor the network, from load to exit."""
     assert run(COMPUTE_FLOW % (UUID, UUID), tmp_path) == [[], [], None]
     assert not (tmp_path / "home").exists()
 
@@ -362,14 +362,14 @@ EXTRA_FLOW = """\
 
 
 def test_a_missing_extra_is_named(tmp_path):
-    """Without the extra an endpoint is refused, unless it is left out, with the command that installs it."""
+    """Without the extra, including a compute endpoint raises an error with the install command."""
     said, key = run(EXTRA_FLOW % (UUID, UUID), tmp_path)
     assert said.endswith("run: pip install globus-compute-sdk")
     assert key == "far.endpoint"
 
 
 def test_parsl_runs_with_the_config(tmp_path):
-    """A clean exit waits for what is in flight."""
+    """A clean exit of Parsl waits for running tasks."""
     config = configure.load({}, run_dir=tmp_path / "runs")
     config.initialize_logging = False
     with parsl.load(config):
@@ -378,7 +378,7 @@ def test_parsl_runs_with_the_config(tmp_path):
 
 
 def test_the_executor_of_one_resource():
-    """What the keys of a resource say can be had alone, as by the functions of the upstream package."""
+    """The `create_*` functions of the upstream package make one executor or provider from the keys of a resource."""
     made = configure.create_htex_executor("mine", {"cores_per_worker": 4, "max_workers_per_node": 8})
     assert (made.label, made.cores_per_worker, made.max_workers_per_node) == ("mine", 4, 8)
     assert type(made.storage_access[-1]) is type(executor().storage_access[-1])

@@ -1,4 +1,4 @@
-"""Settings: what a file may say, and what is said back when it may not."""
+"""Settings: valid files, and the errors for invalid ones."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ INSTALLED = ("filesystem", "local")
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Return a function that writes ``c.yaml`` into an empty working directory and gives back its name."""
+    """Return a function that writes ``c.yaml`` into an empty working directory and returns its name."""
     monkeypatch.chdir(tmp_path)
 
     def write_file(text, name="c.yaml"):
@@ -43,14 +43,14 @@ def resource(**keys):
 
 
 def refusal(config):
-    """Return the error that these settings are refused with."""
+    """Return the error that these settings raise."""
     with pytest.raises(ConfigError) as caught:
         check(config)
     return caught.value
 
 
 def test_run_keys_are_not_resources(write, tmp_path):
-    """`run_dir` and `keep_runs` are settings, also with an anchor; with a mapping they are resources of that name."""
+    """`run_dir` and `keep_runs` are settings, even with an anchor; if their value is a mapping, they are resources."""
     checked = check(settings.read(write("run_dir: &runs ./a/../runs\nkeep_runs: all\nx: {provider: threads}\n")))
     assert (checked.runs.run_dir, checked.runs.keep_runs) == (str(tmp_path / "runs"), "all")
     assert list(checked.resources) == ["local", "x"]
@@ -64,7 +64,7 @@ def test_run_keys_are_not_resources(write, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "# only this\n", "---\n", "~\n", "\ufeff# from Windows\n"])
 def test_an_empty_file_says_nothing(write, text):
-    """A file without a value is an empty document that still knows its name."""
+    """A file without a value is an empty document that keeps its file name."""
     document = settings.read(write(text))
     assert document == {}
     assert document.file == "c.yaml"
@@ -96,19 +96,19 @@ def test_an_empty_file_says_nothing(write, text):
     ],
 )
 def test_plain_values_mean_what_was_typed(write, typed, meant):
-    """Only decimal digits are numbers and only true and false are truth values; all else stays text."""
+    """Of plain values only decimal numbers, true, false and null are special; all others stay text."""
     value = settings.read(write(f"a: {typed}\n"))["a"]
     assert value == meant
     assert type(value) is type(meant)
 
 
 def test_keys_are_text_as_typed(write):
-    """A name that looks like a number or a truth value is still a name."""
+    """A key that looks like a number or a Boolean stays text."""
     assert list(settings.read(write("2024: 1\non: 2\n1.10: 3\nnull: 4\n"))) == ["2024", "on", "1.10", "null"]
 
 
 def test_lines_are_known(write):
-    """Every key and list item has its line, also behind an alias and a merge."""
+    """Every key and list item has a line number, even through an alias or a merge."""
     text = "# first\na: &a\n  b: 1\n  c:\n    - x\n    - y\nd:\n  <<: *a\n  b: 2\ne: *a\n"
     document = settings.read(write(text))
     assert document == {"a": {"b": 1, "c": ["x", "y"]}, "d": {"b": 2, "c": ["x", "y"]}, "e": {"b": 1, "c": ["x", "y"]}}
@@ -124,7 +124,7 @@ def test_lines_are_known(write):
 
 
 def test_the_first_of_several_merges_wins(write):
-    """`<<` takes a list of mappings, of which an earlier one wins over a later one."""
+    """`<<` accepts a list of mappings, in order of precedence."""
     assert settings.read(write("a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b], z: 3}\n"))["c"] == {
         "x": 1,
         "y": 2,
@@ -133,7 +133,7 @@ def test_the_first_of_several_merges_wins(write):
 
 
 def test_a_document_can_be_pickled(write):
-    """A document crosses a process with its file and lines."""
+    """A pickled document keeps its file name and line numbers."""
     document = settings.read(write("a:\n  mpi: true\n"))
     copy = pickle.loads(pickle.dumps(document))  # noqa: S301
     assert (copy, copy.file, copy.lines) == (document, document.file, document.lines)
@@ -170,7 +170,7 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     ],
 )
 def test_what_cannot_be_read_is_explained(write, text, line, said):
-    """A file that is no plain YAML mapping is refused with its name and the line."""
+    """A file that is not a plain YAML mapping raises an error with the file name and the line."""
     file = write(text)
     with pytest.raises(ConfigError) as caught:
         settings.read(file)
@@ -181,14 +181,14 @@ def test_what_cannot_be_read_is_explained(write, text, line, said):
 
 @pytest.mark.parametrize("text", ["a: " + "[" * 999 + "]" * 999, "a: " + "{b: " * 999 + "}" * 999])
 def test_bottomless_nesting_is_refused(write, text):
-    """A file that would exhaust the stack is an error like any other."""
+    """A file nested deeply enough to exhaust the stack raises ConfigError."""
     file = write(text)
     with pytest.raises(ConfigError, match="nested too deeply"):
         settings.read(file)
 
 
 def test_a_file_that_is_not_there_is_explained(tmp_path, monkeypatch):
-    """A missing file, a folder and an impossible name each get their sentence."""
+    """A missing file, a folder and an invalid name each raise a specific error."""
     monkeypatch.chdir(tmp_path)
     for path, said in [
         ("no.yaml", "No settings file '/.*/no.yaml' found"),
@@ -204,7 +204,7 @@ def test_a_file_that_is_not_there_is_explained(tmp_path, monkeypatch):
 
 
 def test_defaults():
-    """A resource without a key, or without a body, is a localhost resource; `local` is a pool of threads."""
+    """A resource without keys is a localhost resource; `local` is a thread pool."""
     found = check({"r": None, "s": {}}).resources
     assert list(found) == ["local", "r", "s"]
     assert found["r"] == found["s"]
@@ -243,7 +243,7 @@ def test_defaults():
     ],
 )
 def test_a_working_folder_is_one_of_an_endpoint(typed, said):
-    """The folder of Parsl's files stands on an endpoint that is declared."""
+    """`working_dir` must name a folder on a declared endpoint."""
     with pytest.raises(ConfigError, match=said) as caught:
         check({"compute": {"working_dir": typed}, "data": {"endpoints": {"hpc-scratch": None}}})
     assert caught.value.key == "compute.working_dir"
@@ -253,7 +253,7 @@ def test_a_working_folder_is_one_of_an_endpoint(typed, said):
 
 @pytest.mark.parametrize("names", [["lab:/disk"], ["lab", "lab:/disk"], ["lab:/disk", "lab"]])
 def test_a_working_folder_names_one_endpoint(names):
-    """A folder is not guessed to be on another endpoint where a name holds what ends a name."""
+    """An endpoint name with ':/' raises an error in `working_dir`, and is never mistaken for another endpoint."""
     endpoints = {name: {"local": f"folder-{number}"} for number, name in enumerate(names)}
     with pytest.raises(ConfigError, match="cannot name the endpoint 'lab:/disk', because ':/' ends the name") as caught:
         check({"compute": {"working_dir": "lab:/disk:/work"}, "data": {"endpoints": endpoints}})
@@ -269,21 +269,21 @@ def test_a_working_folder_names_one_endpoint(names):
     ],
 )
 def test_a_working_folder_may_be_on_an_endpoint_with_an_odd_name(name, typed):
-    """A colon belongs to a name unless a slash follows it, and a UUID may be written in capital letters."""
+    """A colon is part of the endpoint name unless a slash follows, and UUIDs are case-insensitive."""
     settings = check({"compute": {"working_dir": typed}, "data": {"endpoints": {name: None}}})
     endpoint, _, folder = settings.resources["compute"].working_dir.partition(":/")
     assert (endpoint in settings.data.endpoints, folder) == (True, "work")
 
 
 def test_the_users_local_replaces_the_built_in_one():
-    """`local` in the settings is what counts, and it stays first."""
+    """A `local` resource in the settings replaces the built-in one and stays first."""
     found = check({"a": {}, "local": {"provider": "localhost"}}).resources
     assert list(found) == ["local", "a"]
     assert found["local"].provider == "localhost"
 
 
 def test_a_key_that_is_left_empty_has_its_default():
-    """`walltime:` with nothing behind it is as if the line were not there."""
+    """A key without a value, such as `walltime:`, has its default."""
     keys = dict.fromkeys(("provider", "mpi", "max_blocks", "init_blocks", "walltime", "environment", "account"))
     assert resource(**keys) == resource()
 
@@ -308,17 +308,17 @@ def test_a_key_that_is_left_empty_has_its_default():
     ],
 )
 def test_values_are_understood(key, given, meant):
-    """Truth values, numbers and text are taken in each way that people write them."""
+    """Booleans, numbers and text are accepted in every common spelling."""
     assert getattr(resource(provider="slurm", **({"mpi": False} | {key: given})), key) == meant
 
 
 def test_as_many_blocks_at_the_start_as_at_least():
-    """`init_blocks` follows `min_blocks` when it is left out."""
+    """`init_blocks` defaults to `min_blocks`."""
     assert resource(min_blocks=2, max_blocks=3).init_blocks == 2
 
 
 def test_an_mpi_launcher_follows_the_provider():
-    """Without a word, MPI programs start with srun under Slurm and with mpiexec elsewhere."""
+    """By default MPI programs start with srun under Slurm and with mpiexec elsewhere."""
     assert resource(provider="slurm", mpi=True).launcher == "srun"
     assert resource(provider="pbspro", mpi=True).launcher == "mpiexec"
     assert resource(mpi=True, mpi_launcher="aprun").launcher == "aprun"
@@ -365,7 +365,7 @@ STUMBLES = [
 
 @pytest.mark.parametrize(("body", "key", "said"), STUMBLES)
 def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, key, said):
-    """What upstream ignored or mistook is refused in a sentence that says what to type."""
+    """A setting that upstream ignored or misread raises an error that names the file, line, key and remedy."""
     document = settings.read(write(f"# top\ncompute:\n  {body}\n"))
     error = refusal(document)
     line = document.lines["compute", key]
@@ -401,14 +401,14 @@ def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, k
     ],
 )
 def test_a_name_that_is_no_resource_is_explained(write, text, key, said):
-    """Reserved names and sections in the wrong place are refused."""
+    """Reserved names and misplaced sections are errors."""
     error = refusal(settings.read(write(text)))
     assert said in str(error)
     assert (error.file, error.key, error.line) == ("c.yaml", key, 1)
 
 
 def test_all_problems_are_reported_at_once(write):
-    """One error has a sentence for each problem, in the order of the file, and the attributes of the first."""
+    """One error lists every problem in file order, and has the attributes of the first."""
     error = refusal(settings.read(write("b:\n  max_blocks: 0\n  mpi: 7\ndata:\n  bckend: x\na:\n  partion: p\n")))
     places = [sentence.split(" ", 2)[:2] for sentence in str(error).splitlines()]
     assert places == [
@@ -421,7 +421,7 @@ def test_all_problems_are_reported_at_once(write):
 
 
 def test_a_dict_is_checked_like_a_file():
-    """Without a file there is no place to name, and all else is the same."""
+    """A dict raises the same errors as a file, without a file name and line."""
     error = refusal({"compute": {"max_blocks": 0}})
     assert str(error) == "compute.max_blocks is 0; write a whole number from 1 up."
     assert (error.file, error.key, error.line) == ("", "compute.max_blocks", 0)
@@ -430,7 +430,7 @@ def test_a_dict_is_checked_like_a_file():
 
 @pytest.mark.parametrize("config", [[], 5, None, "text"])
 def test_what_is_no_mapping_is_refused(config):
-    """A config of the wrong type fails at once."""
+    """Settings that are not a mapping raise ConfigError."""
     with pytest.raises(ConfigError, match="Settings are a mapping"):
         check(config)
 
@@ -453,7 +453,7 @@ STAY = "remove it, unless you mean to change back."
     ],
 )
 def test_a_key_of_another_provider_is_a_warning(write, body, key, kind):
-    """Changing the provider by one word keeps working, and says which lines lose their meaning."""
+    """A key that has no effect with the resource's provider is accepted with a warning."""
     document = settings.read(write(f"r:\n  {body}\n"))
     with pytest.warns(ConfigWarning) as caught:
         check(document)
@@ -472,7 +472,7 @@ def test_a_key_of_another_provider_is_a_warning(write, body, key, kind):
     ],
 )
 def test_a_shell_variable_in_a_path_is_a_warning(write, body, line, key, name):
-    """A path is used as it is written, and a warning names the variable that the user expects to be replaced."""
+    """A path with a shell variable is used as written, and a warning names the variable."""
     with pytest.warns(ConfigWarning) as caught:
         check(settings.read(write(f"data:\n  {body}\n")))
     (message,) = [str(warning.message) for warning in caught]
@@ -481,7 +481,7 @@ def test_a_shell_variable_in_a_path_is_a_warning(write, body, line, key, name):
 
 
 def test_keys_that_are_used_warn_nobody():
-    """A resource whose keys all count gives no warning."""
+    """A resource whose keys all have an effect gives no warning."""
     everywhere = {"max_blocks": 2, "environment": "x", "mpi": False}
     batch = everywhere | {
         "nodes_per_block": 2,
@@ -532,7 +532,7 @@ def data(write):
 
 
 def test_an_endpoint_is_where_each_backend_says(data, tmp_path):
-    """Short and long forms become the same plain data, with relative paths counted from the file's folder."""
+    """Short and long forms give the same plain data, with relative paths resolved from the file's folder."""
     assert (data.file, data.backend, data.check, data.root) == ("c.yaml", "globus", False, f"{tmp_path}/box")
     assert data.places("globus") == {
         "laptop": {"collection": UUID, "home": "/users/me"},
@@ -549,7 +549,7 @@ def test_an_endpoint_is_where_each_backend_says(data, tmp_path):
 
 
 def test_local_serves_every_endpoint(data, tmp_path):
-    """On `local` each endpoint is a folder, its name unless it says another, and a UUID finds it too."""
+    """On `local` each endpoint is a folder, named after it by default, and its UUID finds the same folder."""
     assert data.places("local") == {
         "laptop": {"folder": "laptop", "home": "/users/me"},
         "hpc": {"folder": "a/b"},
@@ -563,7 +563,7 @@ def test_local_serves_every_endpoint(data, tmp_path):
 
 
 def test_the_chosen_backend_can_be_made_anywhere(data, tmp_path):
-    """`setup` is one text that says all of the chosen backend; `active_places` adds where files are seen."""
+    """`setup` is one JSON text that describes the chosen backend; `active_places` adds the mounts."""
     local = replace(data, backend="local")
     assert json.loads(local.setup) == {
         "backend": "local",
@@ -580,7 +580,7 @@ def test_the_chosen_backend_can_be_made_anywhere(data, tmp_path):
 
 
 def test_data_settings_are_plain(data):
-    """They cross a process, and changing what they gave out changes nothing."""
+    """Data settings can be pickled, are immutable, and return copies."""
     data.places("filesystem")["hpc"]["options"]["key"] = "changed"
     data.options("filesystem")["block_size"] = 2
     assert data.places("filesystem")["hpc"]["options"]["key"] == {"env": "MY_KEY"}
@@ -591,7 +591,7 @@ def test_data_settings_are_plain(data):
 
 
 def test_without_a_data_section_there_is_still_a_root(tmp_path, monkeypatch):
-    """A dict counts relative paths from the working directory."""
+    """Without a data section the root is `sandbox` in the working directory."""
     monkeypatch.chdir(tmp_path)
     for config in ({}, {"data": None}, {"data": {"endpoints": None, "root": None, "backend": None}}):
         found = check(config).data
@@ -604,7 +604,7 @@ def test_without_a_data_section_there_is_still_a_root(tmp_path, monkeypatch):
 
 
 def test_relative_paths_count_from_the_file(write, tmp_path, monkeypatch):
-    """Where the file is counts, not where the workflow is started."""
+    """Relative paths start at the folder of the settings file, not at the working directory."""
     (tmp_path / "sub").mkdir()
     write(
         "data: {endpoints: {a: {filesystem: ../x}, b: {filesystem: 'file:y'}, c: {filesystem: 'file:///z'}}}",
@@ -622,7 +622,7 @@ def test_relative_paths_count_from_the_file(write, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("url", ["s3://b/x", "memory://x", "sftp://me@host/x", "simplecache::s3://b/x", "ssh://h:22/x"])
 def test_urls_of_other_stores_are_left_alone(url):
-    """What is no path of this machine stays as it was typed."""
+    """The URL of another store stays as written."""
     assert check({"data": {"endpoints": {"a": {"filesystem": url}}}}).data.places("filesystem")["a"]["url"] == url
 
 
@@ -648,20 +648,20 @@ def test_urls_of_other_stores_are_left_alone(url):
     ],
 )
 def test_a_url_of_this_machine_is_a_path(url, path):
-    """Whole URLs are decoded; what is a path already is not."""
+    """A complete URL of this machine is decoded to a path; a plain path is not decoded."""
     assert check({"data": {"endpoints": {"a": {"filesystem": url}}}}).data.places("filesystem")["a"]["url"] == path
 
 
 @pytest.mark.parametrize("path", ["case::01", "C:\\data", "a:b", "run/s3://x", "x::", "::", "%41", "~~"])
 def test_a_relative_path_may_hold_anything(path, tmp_path, monkeypatch):
-    """What begins with no scheme is a path, and counts from the folder of the settings."""
+    """A value that does not start with a URL scheme is a path relative to the folder of the settings."""
     monkeypatch.chdir(tmp_path)
     found = check({"data": {"endpoints": {"a": {"filesystem": path}}}}).data.places("filesystem")["a"]["url"]
     assert found == f"{tmp_path}/{path.replace('//', '/')}"
 
 
 def test_a_path_goes_up_from_where_a_link_leads(tmp_path, monkeypatch):
-    """`..` behind a link in the path of an endpoint is left to the kernel; elsewhere it is resolved."""
+    """`..` after a symbolic link in an endpoint's path is left to the kernel; elsewhere it is resolved."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("elsewhere/deep")
     found = [
@@ -673,20 +673,20 @@ def test_a_path_goes_up_from_where_a_link_leads(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("url", ["file://otherhost/x", "file://x", "file:///a%00b", "local://x/y"])
 def test_a_url_of_another_machine_is_no_folder(url):
-    """A URL whose first part is a host, and no path of this machine, is refused where it is written."""
+    """A URL that names a host or contains an invalid path is an error."""
     with pytest.raises(ConfigError, match=r"is not a folder of this machine"):
         check({"data": {"endpoints": {"a": {"filesystem": url}}}})
 
 
 def test_a_home_in_the_paths_is_the_users(monkeypatch):
-    """`~` in a path of this machine is the home of the user who runs the workflow."""
+    """`~` in a path of this machine is the home folder of the user who runs the workflow."""
     monkeypatch.setenv("HOME", "/home/me")
     found = check({"data": {"root": "~/box", "endpoints": {"a": {"filesystem": "~/x"}}}}).data
     assert (found.root, found.places("filesystem")["a"]["url"]) == ("/home/me/box", "/home/me/x")
 
 
 def test_a_backend_of_a_third_party_has_its_own_words():
-    """A text is a location, a mapping is taken as it is."""
+    """For a third-party backend, text is a location and a mapping is passed unchanged."""
     config = {
         "data": {
             "backend": "irods",
@@ -713,7 +713,7 @@ def test_a_backend_of_a_third_party_has_its_own_words():
     ],
 )
 def test_a_wrong_data_section_is_explained(write, body, key, said):
-    """The keys of the section are checked like those of a resource."""
+    """Keys of the data section are validated like those of a resource."""
     error = refusal(settings.read(write(f"data:\n  {body}\n")))
     assert said in str(error)
     assert "abc123" not in str(error)
@@ -763,7 +763,7 @@ def test_a_wrong_data_section_is_explained(write, body, key, said):
     ],
 )
 def test_a_wrong_endpoint_is_explained(write, body, key, said):
-    """Places, names and secrets of an endpoint are checked, and a secret is never repeated."""
+    """Locations, names and secrets of an endpoint are validated, and errors never contain a secret."""
     error = refusal(settings.read(write(f"data:\n  endpoints:\n    {body}\n")))
     assert said in str(error)
     assert "abc123" not in str(error)
@@ -783,13 +783,13 @@ def test_a_wrong_endpoint_is_explained(write, body, key, said):
     ],
 )
 def test_options_without_a_secret_are_kept(options):
-    """Switches, paths of key files and names of variables may stand in the file."""
+    """Switches, paths of key files and names of environment variables are accepted as options."""
     config = {"data": {"endpoints": {"a": {"filesystem": {"url": "s3://b", "options": options}}}}}
     assert check(config).data.places("filesystem")["a"]["options"] == options
 
 
 def test_a_name_that_is_no_folder_may_say_its_folder():
-    """An endpoint may have any name once it says where it is on `local`."""
+    """An endpoint may have any name if its `local` entry gives a folder."""
     found = check({"data": {"endpoints": {"a/b": {"local": "ab"}}}}).data
     assert found.places("local") == {"a/b": {"folder": "ab"}}
 
@@ -800,7 +800,7 @@ def test_a_name_that_is_no_folder_may_say_its_folder():
     ids=["a UUID in capitals", "a UUID in mixed case", "a combining accent", "a letter that is another one"],
 )
 def test_one_name_in_two_spellings_is_refused(write, first, second):
-    """Two names that mean one endpoint are named in one sentence, with the line of the second."""
+    """Two spellings of one endpoint name raise an error that quotes both, with the line of the second."""
     body = f"    {first}: {{local: one}}\n    {second}: {{local: two}}\n"
     error = refusal(settings.read(write(f"data:\n  endpoints:\n{body}")))
     assert f"{second} is the same name as {first!r} above" in str(error)
@@ -808,14 +808,14 @@ def test_one_name_in_two_spellings_is_refused(write, first, second):
 
 
 def test_names_that_are_two_stay_two():
-    """Case, blanks and escapes tell names apart that are no UUIDs."""
+    """Case, spaces and escapes distinguish names that are not UUIDs."""
     names = ["data", "Data", "data ", "data%20", "a%2Fb", "12345678"]
     assert list(check({"data": {"endpoints": dict.fromkeys(names)}}).data.endpoints) == names
 
 
 @pytest.mark.parametrize("folder", ["a", "a/b", "a/./b"])
 def test_a_folder_is_not_shared_by_accident(folder):
-    """An endpoint whose folder is only its name does not get that of another one; two that say it share it."""
+    """A default folder that another endpoint already uses is an error; two endpoints may share a folder explicitly."""
     error = refusal({"data": {"endpoints": {"b": {"local": folder}, "a": {}}}})
     assert "has the folder 'a' on the backend 'local', and endpoint 'b' has" in str(error)
     assert "'local: a' if that is meant" in str(error)
@@ -823,7 +823,7 @@ def test_a_folder_is_not_shared_by_accident(folder):
 
 
 def test_the_first_of_two_names_has_the_collection():
-    """An alias never hides an endpoint that is declared, and the first of two names has it."""
+    """A UUID finds the first endpoint with that collection, unless an endpoint is declared under the UUID."""
     endpoints = {"a": {"globus": UUID}, "b": {"globus": UUID}, UUID: {}}
     found = check({"data": {"endpoints": endpoints}}).data.places("local")
     assert found == {name: {"folder": name} for name in ("a", "b", UUID)}
@@ -835,7 +835,7 @@ def test_the_first_of_two_names_has_the_collection():
 
 
 def test_the_default_file_is_looked_for_in_order(tmp_path, monkeypatch):
-    """The variable wins over the working directory, and that over the user's config folder."""
+    """The variable takes precedence over the working directory, and both over the user's config folder."""
     here, user = tmp_path / "here", tmp_path / "config"
     for folder in (here, user / "chiltepin"):
         folder.mkdir(parents=True)
@@ -853,14 +853,14 @@ def test_the_default_file_is_looked_for_in_order(tmp_path, monkeypatch):
 
 
 def test_a_default_file_that_is_named_must_be_there(tmp_path, monkeypatch):
-    """A variable that points nowhere is an error, not a reason to look elsewhere."""
+    """A CHILTEPIN_CONFIG that names a missing file is an error; no other location is tried."""
     monkeypatch.setenv(settings.FILE_VARIABLE, str(tmp_path / "no.yaml"))
     with pytest.raises(ConfigError, match=r"CHILTEPIN_CONFIG names '.*no.yaml', and there is no such file"):
         settings.default_file()
 
 
 def test_a_plain_document_can_be_made():
-    """A document without a file is a dict."""
+    """A document without a file is checked like a dict."""
     assert check(Document({"a": {}})).resources.keys() == {"local", "a"}
 
 
@@ -871,14 +871,14 @@ PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "config.md").read_tex
 
 @pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 def test_every_example_of_the_reference_is_right(write, block):
-    """A reader can copy any block of the page into a file."""
+    """Every YAML block of the reference is a valid settings file that gives no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check(settings.read(write(block)))
 
 
 def test_the_reference_has_every_key_with_its_default():
-    """The tables name the keys that there are, each with the default that it has."""
+    """The tables of the reference list every key with its actual default."""
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", PAGE, re.MULTILINE))
     plain = resource().model_dump(exclude={"init_blocks", "mpi_launcher"})
     for key, value in plain.items():
@@ -890,19 +890,19 @@ def test_the_reference_has_every_key_with_its_default():
 
 @pytest.mark.parametrize(("typed", "said"), re.findall(r"^\| `([^`]+)` \| `(compute[^`]*)` \|", PAGE, re.MULTILINE))
 def test_the_reference_quotes_what_is_said(write, typed, said):
-    """What the page says that a mistake is answered with is what it is answered with."""
+    """The reference quotes the actual error message for each mistake."""
     error = refusal(settings.read(write("compute:\n  " + typed.replace(" / ", "\n  ") + "\n")))
     assert said in str(error)
 
 
 def test_settings_are_light():
-    """Settings are read without Parsl, without an SDK and without fsspec."""
+    """Importing the settings loads neither Parsl, the Globus SDK nor fsspec."""
     probe = "import sys, chiltepin.settings; print({'parsl', 'globus_sdk', 'fsspec'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_globus_has_defaults_of_the_options_of_a_transfer():
-    """Options of Globus, and the account of an endpoint, come back as plain data; a bad one is named with a cure."""
+    """Globus options and an endpoint's local user become plain data; an invalid option is an error with a remedy."""
     options = {
         "notify": "failed,inactive",
         "encrypt_data": True,

@@ -1,4 +1,4 @@
-"""Settings as users of the upstream package write them: templates for aliases, `launcher:`, and dumped files."""
+"""Settings as users of the upstream package write them: alias templates, `launcher:`, and dumped files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ empty: &empty
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a settings file and return its path."""
+    """Return a function that writes a settings file and returns its path."""
 
     def write(text):
         path = tmp_path / "chiltepin.yaml"
@@ -55,7 +55,7 @@ def check(config):
 
 
 def test_templates_are_not_resources(write):
-    """What stands in a file for its aliases only is left out, and each alias means what it stands for."""
+    """Templates that serve only as anchors are not resources, and each alias expands to its template."""
     checked = check(settings.read(write(ANCHORS)))
     assert set(checked.resources) == {"local", "one", "two", "empty"}
     assert checked.resources["one"].environment[0] == "module load python/3.11"
@@ -64,7 +64,7 @@ def test_templates_are_not_resources(write):
 
 
 def test_a_file_that_another_parser_has_read():
-    """A dict has no anchors: lists of lines, and what is under x- without the keys of a resource, are left out."""
+    """In a dict, which has no anchors, lists of lines and `x-` entries without resource keys are left out."""
     text = ANCHORS.replace("project: &project", "x-project: &project").replace("x-lines", "lines")
     checked = check(yaml.safe_load(text))
     assert {"one", "two", "empty"} < set(checked.resources)
@@ -81,13 +81,13 @@ def test_a_file_that_another_parser_has_read():
     ],
 )
 def test_mistakes_are_still_told(write, text, said):
-    """A list without an anchor, a wrong resource under x-, and a section of data that is a list are errors."""
+    """A list without an anchor, an invalid resource under `x-` and a data section that is a list are errors."""
     with pytest.raises(ConfigError, match=said):
         check(settings.read(write(text)))
 
 
 def test_a_resource_may_be_called_x(write):
-    """Without an anchor, x-large is the name of a resource like any other, also with aliases in it."""
+    """Without an anchor, `x-large` is an ordinary resource name, even if the resource contains aliases."""
     text = "x-env: &env [module load gcc]\nx-large: {provider: slurm, environment: *env}\nx-all:\n"
     resources = check(settings.read(write(text))).resources
     assert set(resources) == {"local", "x-large", "x-all"}
@@ -95,7 +95,7 @@ def test_a_resource_may_be_called_x(write):
 
 
 def test_a_launcher_has_no_effect(write):
-    """The key that upstream's example has is accepted, and a warning says what to write."""
+    """The `launcher` key of upstream's example is accepted, with a warning that says what to write instead."""
     with pytest.warns(ConfigWarning, match=r"^mpi.launcher has no effect; write mpi: true .*, and mpi_launcher: for"):
         checked = settings.check(settings.read(write("mpi: {provider: slurm, launcher: mpi}")), backends=())
     assert checked.resources["mpi"].provider == "slurm"
@@ -103,7 +103,7 @@ def test_a_launcher_has_no_effect(write):
 
 @pytest.mark.parametrize("dump", [yaml.safe_dump, yaml.dump])
 def test_a_document_is_dumped_as_plain_yaml(write, dump):
-    """What was read can be written by PyYAML, and then means the same."""
+    """PyYAML can dump a document that was read, and the dump has the same meaning."""
     document = settings.read(write(ANCHORS))
     text = dump(document)
     assert "!!" not in text
