@@ -28,7 +28,7 @@ CLASSES = [getattr(errors, name) for name in errors.__all__ if inspect.isclass(g
 
 
 def facts_of(kind: type) -> dict:
-    """The keyword-only facts that a class takes."""
+    """Return values for the keyword-only attributes of an error class."""
     return {
         name: FACTS[name]
         for name, parameter in inspect.signature(kind.__init__).parameters.items()
@@ -38,7 +38,7 @@ def facts_of(kind: type) -> dict:
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_an_error_survives_a_pickle(kind):
-    """Each error comes out of a pickle as it went in: class, message and facts."""
+    """A pickled error keeps its class, message and attributes."""
     facts = facts_of(kind)
     error = pickle.loads(pickle.dumps(kind("What, which value, what to do.", **facts)))  # noqa: S301
     assert type(error) is kind
@@ -48,7 +48,7 @@ def test_an_error_survives_a_pickle(kind):
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_an_error_needs_its_message_only(kind):
-    """Each error can be made of its message alone, and is a ChiltepinError."""
+    """Each error needs only a message, and is a ChiltepinError."""
     assert isinstance(kind("message"), errors.ChiltepinError)
 
 
@@ -65,12 +65,12 @@ def test_an_error_needs_its_message_only(kind):
     ],
 )
 def test_an_error_is_also_the_builtin_that_a_user_would_catch(kind, builtin):
-    """Errors that Python has a word for are caught by that word too."""
+    """An error with a built-in counterpart is an instance of that built-in."""
     assert issubclass(kind, builtin)
 
 
 def test_the_tree_at_the_head_of_the_module_names_every_error():
-    """What the head of the module draws is what the module has."""
+    """The tree in the module's docstring names every error class."""
     for kind in CLASSES:
         assert kind.__name__ in errors.__doc__
 
@@ -85,18 +85,18 @@ def test_the_tree_at_the_head_of_the_module_names_every_error():
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(name, known, said):
-    """The nearest known name comes first, then all of them."""
+    """A suggestion gives the nearest known name, then all known names."""
     assert errors.suggest(name, known) == said
 
 
 @pytest.mark.parametrize("kind", [errors.BackendError, errors.PathNotFoundError, errors.TaskFailedError])
 def test_no_message_has_what_a_terminal_obeys(kind):
-    """Whatever a file is called or a service says: an error shows escapes and line breaks as text, once."""
+    """An error message shows control characters as escapes, and pickling does not escape them again."""
     error = kind("There is no \x1b[2J\n\u202e.")
     assert str(error) == "There is no \\x1b[2J\\n\\u202e."
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
 
 
 def test_problems_of_settings_are_a_line_each():
-    """Several are told at once, and of each only what may be shown."""
+    """ConfigError keeps the line breaks between problems and escapes other control characters."""
     assert str(errors.ConfigError("one \x1b\ntwo")) == "one \\x1b\ntwo"

@@ -1,4 +1,4 @@
-"""The house: what may import what, what is public, and what an import costs."""
+"""The layers of the package: allowed imports, public names, and the cost of an import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import chiltepin
 
 SOURCE = Path(chiltepin.__file__).parent
 
-#: The floor of each room, by the name at the top of the package; a module may import from its own floor and from below.
+#: The layer of each top-level module or subpackage, which may import only from its own and lower layers.
 FLOORS = {
     "model": 1,
     "errors": 1.1,
@@ -34,7 +34,7 @@ FLOORS = {
     "cli": 7,
 }
 
-#: Third-party packages that only some rooms may load.
+#: Third-party packages, each with the parts of the package that may import it.
 WALLS = {
     "parsl": {"parsl", "tasks", "data", "staging", "configure", "workflow", "testing", "cli"},
     "globus_sdk": {"backends", "testing"},
@@ -48,12 +48,12 @@ WALLS = {
     "rich": {"parsl", "cli"},
 }
 
-#: Rooms of one floor that must not import each other.
+#: Parts of one layer that must not import each other.
 NEIGHBOURS = {frozenset({"settings", "backends"}), frozenset({"globus", "filesystem"})}
 
 
 def named(file: Path) -> str:
-    """The dotted name of a module."""
+    """Return the dotted name of a module."""
     return ".".join(("chiltepin", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
 
 
@@ -61,7 +61,7 @@ MODULES = {named(file): file for file in sorted(SOURCE.rglob("*.py"))}
 
 
 def imported(file: Path) -> set[str]:
-    """What a file imports anywhere, also for type checkers only: modules of ours, packages of others."""
+    """Return every module, ours or third-party, that a file imports anywhere, even for type checkers only."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -82,13 +82,13 @@ GRAPH = {module: imported(file) - {module} for module, file in MODULES.items()}
 
 
 def room_of(module: str) -> str:
-    """The room that a module belongs to."""
+    """Return the top-level module or subpackage that contains a module."""
     return module.split(".")[1]
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "chiltepin"])
 def test_no_module_imports_from_above(module):
-    """No module imports from a floor above its own, and only some rooms load heavy packages."""
+    """No module imports from a higher layer, and only the listed parts import heavy packages."""
     for other in GRAPH[module]:
         top, *below = other.split(".")
         if top == "chiltepin" and below and not allowed_above(module, other):
@@ -98,12 +98,12 @@ def test_no_module_imports_from_above(module):
 
 
 def allowed_above(module: str, other: str) -> bool:
-    """Whether an import is the one that goes to the room beside the house: a command that runs the simulator."""
+    """Return whether an import is the one exception: the command that runs the simulator."""
     return module == "chiltepin.cli.commands.simulate" and other.startswith("chiltepin.testing.simulator")
 
 
 def test_rooms_of_one_floor_that_are_apart_do_not_import_each_other():
-    """Settings know no backend and backends no settings; a backend imports nothing of another backend."""
+    """Settings and backends do not import each other; nor do the backends `globus` and `filesystem`."""
     for module, others in GRAPH.items():
         for other in others:
             apart = frozenset(module.split(".")[1:3]), frozenset(other.split(".")[1:3])
@@ -114,13 +114,13 @@ def test_rooms_of_one_floor_that_are_apart_do_not_import_each_other():
 
 
 def test_no_import_goes_in_a_circle():
-    """No modules import each other in a circle, also not inside a room, later, or for type checkers only."""
+    """There are no import cycles, not even within a subpackage, inside functions or for type checkers only."""
     graph = {module: others & MODULES.keys() for module, others in GRAPH.items()}
-    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 def loaded_by(code: str) -> set[str]:
-    """The top-level packages that a fresh process has loaded after some code."""
+    """Return the top-level packages that a new process has loaded after running some code."""
     probe = f"{code}\nimport sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     return set(run.stdout.split("\n")[-2].split())
@@ -135,17 +135,17 @@ def loaded_by(code: str) -> set[str]:
     ids=["import chiltepin", "chiltepin --help"],
 )
 def test_the_door_is_light(code):
-    """Importing the package, and asking for help, load nothing heavy."""
+    """Neither importing the package nor `chiltepin --help` loads a heavy package."""
     assert not loaded_by(code) & {"parsl", "globus_sdk", "globus_compute_sdk", "fsspec", "pydantic", "requests", "rich"}
 
 
 def test_the_bar_of_a_command_is_light():
-    """The command line draws with the view of workflows, and does not wait for Parsl to be loaded."""
+    """The progress bar of the command line loads neither Parsl, the Globus SDK nor fsspec."""
     assert not loaded_by("import chiltepin.cli.progress_bar") & {"parsl", "globus_sdk", "fsspec"}
 
 
 def test_a_worker_that_copies_loads_neither_parsl_nor_an_sdk(tmp_path):
-    """The process that moves the bytes between folders loads no Parsl, no SDK and not even fsspec."""
+    """A worker that copies between local folders loads neither Parsl, an SDK nor fsspec."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "a" / "f").write_bytes(b"x")
@@ -160,7 +160,7 @@ transfer_task(payload, timeout=60, polling_interval=1, src_ep="a", dst_ep="b", s
 
 
 def test_every_public_name_is_there():
-    """What the package promises in __all__ exists, and what it does not have is refused by name."""
+    """Every name in `__all__` exists, and any other name raises an AttributeError that names it."""
     for name in chiltepin.__all__:
         assert getattr(chiltepin, name) is not None
     assert set(chiltepin.__all__) <= set(dir(chiltepin))

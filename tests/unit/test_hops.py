@@ -1,6 +1,6 @@
-"""How many calls of one transfer cross from one of our modules to another: what a reader has to follow.
+"""The number of calls between Chiltepin modules in one transfer: what a reader of the code has to follow.
 
-Run as a program (``python tests/unit/test_hops.py local``, or ``globus``) it prints them in their order.
+Run as a program (``python tests/unit/test_hops.py local``, or ``globus``), it prints the calls in order.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ SOURCE = f"{os.path.dirname(chiltepin.__file__)}{os.sep}"
 
 TESTING = f"{SOURCE}testing{os.sep}"
 
-#: Most hops of a transfer of one small file on each backend, and most modules on its way.
+#: For each backend, the most hops and the most modules in a transfer of one small file.
 MOST = {"local": (80, 41), "globus": (150, 52)}
 
-#: Transfers that are counted. Of these the shortest way counts: a busy machine adds a poll.
+#: Number of measured transfers. The fewest hops count, because a busy machine adds polls.
 TRIES = 5
 
 LIMIT = 60
 
 
 def is_ours(module: str) -> bool:
-    """Whether a file is one of the package; what is for tests, such as the simulator, does not count."""
+    """Return whether a file belongs to the package and is not test support, such as the simulator."""
     return module.startswith(SOURCE) and not module.startswith(TESTING)
 
 
 class Profile:
-    """The calls of our functions, while it is on."""
+    """A profile function that records the calls between Chiltepin modules."""
 
     def __init__(self) -> None:
         self.hops: list[str] = []
         self.modules: set[str] = set()
 
     def __call__(self, frame, event, _) -> None:
-        """Take note of a call; frames of other packages between two of ours are looked through."""
+        """Record a call; frames of other packages between two Chiltepin frames are skipped."""
         module = frame.f_code.co_filename
         if event != "call" or not is_ours(module):
             return
@@ -63,7 +63,7 @@ class Profile:
 
 @contextmanager
 def settings(backend: str, folder: str) -> Iterator[dict]:
-    """Give settings with two endpoints whose files are in two folders."""
+    """Yield settings with two endpoints, each with a separate folder."""
     for name in "ab":
         os.mkdir(f"{folder}/{name}")
     if backend == "local":
@@ -77,7 +77,7 @@ def settings(backend: str, folder: str) -> Iterator[dict]:
 
 
 def shortest(backend: str) -> Profile:
-    """Move small files, one after another, and return the profile with the fewest hops."""
+    """Transfer small files one after another, and return the profile with the fewest hops."""
     profiles = [Profile()]
 
     def profile(*call) -> None:
@@ -87,7 +87,7 @@ def shortest(backend: str) -> Profile:
         threading.setprofile(profile)
         sys.setprofile(profile)
         with Workflow({"data": data}, run_dir=f"{folder}/run"):
-            # The first one opens what all of them use.
+            # The first transfer opens what all transfers use.
             for number in range(1 + TRIES):
                 Path(f"{folder}/a/{number}").write_text("x")
                 profiles.append(Profile())
@@ -101,7 +101,7 @@ def shortest(backend: str) -> Profile:
 
 @pytest.mark.parametrize("backend", MOST)
 def test_a_transfer_crosses_few_modules(backend):
-    """One transfer of a small file calls from module to module no more often than it did when this was written."""
+    """A transfer of one small file makes no more calls between modules than the recorded maximum."""
     most_hops, most_modules = MOST[backend]
     done = subprocess.run(
         [sys.executable, __file__, backend], capture_output=True, text=True, timeout=LIMIT, check=True

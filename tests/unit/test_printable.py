@@ -1,4 +1,4 @@
-"""Text from elsewhere, as a terminal may see it."""
+"""Escaping of external text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ from chiltepin.errors import printable
     ],
 )
 def test_nothing_that_a_terminal_obeys_is_left(text, shown):
-    """Printable text stays as it is; every other character is escaped, so that all of it is one printable line."""
+    """Printable text is unchanged and every other character is escaped, so the result is one printable line."""
     assert printable(text) == shown
     assert printable(text).isprintable()

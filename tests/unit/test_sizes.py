@@ -1,6 +1,6 @@
-"""The sizes that keep the package readable: of modules, of functions, of comments, and of its top level; and no mock.
+"""Limits that keep the package readable: modules, functions, comments and its top level; and no mocks.
 
-Run as a program (``python tests/unit/test_sizes.py``) it prints them.
+Run as a program (``python tests/unit/test_sizes.py``), it prints the sizes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ TESTS = Path(__file__).parents[1]
 
 FILES = sorted(SOURCE.rglob("*.py"))
 
-#: Most lines of a module (the p90 is to become 300), of a function's body without its docstring, and most comments
-#: per 100 lines.
+#: Most lines of a module and of a function's body without its docstring, and most comments per 100 lines.
 MEDIAN_MODULE, P90_MODULE, MAX_MODULE = 150, 300, 400
 P90_BODY, MAX_BODY = 22, 50
 MAX_COMMENTS = 8
 
-#: Most files and packages directly below the package.
+#: Most modules and subpackages at the top level of the package.
 MAX_TOP_LEVEL = 16
 
 
@@ -45,7 +44,7 @@ def bodies() -> dict[str, int]:
 
 
 def comments_per_100_lines() -> float:
-    """Return how many of 100 lines hold a comment."""
+    """Return the number of comments per 100 lines."""
     comments = 0
     for file in FILES:
         with file.open("rb") as source:
@@ -54,12 +53,12 @@ def comments_per_100_lines() -> float:
 
 
 def quantile(values: list[int], share: float) -> int:
-    """Return the value that this share of all does not exceed."""
+    """Return the value that this share of the values does not exceed."""
     return sorted(values)[int(share * (len(values) - 1))]
 
 
 def top_level() -> list[str]:
-    """Return the modules and packages directly below the package."""
+    """Return the modules and subpackages at the top level of the package."""
     return sorted(
         entry.name
         for entry in SOURCE.iterdir()
@@ -89,12 +88,12 @@ def test_comments_are_few():
 
 
 def test_the_top_level_is_small():
-    """The package shows at most 16 modules and packages at its top."""
+    """The package has at most 16 modules and subpackages at its top level."""
     assert len(top_level()) <= MAX_TOP_LEVEL
 
 
 def test_no_test_uses_a_mock():
-    """A test meets the real thing or a stand-in with behaviour, never a mock."""
+    """A test uses the real object or a working fake, never a mock."""
     mock = re.compile(r"^\s*(from unittest import mock|(import|from) unittest\.mock)|\bmocker\b", re.MULTILINE)
     files = [file for file in TESTS.rglob("*.py") if file != Path(__file__)]
     assert [file for file in files if mock.search(file.read_text(encoding="utf-8"))] == []
