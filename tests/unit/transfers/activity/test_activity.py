@@ -1,4 +1,4 @@
-"""What is written down for people, and the page that is made of it."""
+"""The activity log, and the page generated from it."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
 
 class Clock:
-    """A time of day that is moved by hand."""
+    """A time of day that the test moves."""
 
     def __init__(self):
         self.now = NOW
 
     def __call__(self):
-        """The time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock():
-    """The time of day."""
+    """The clock of the activity log."""
     return Clock()
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a journal."""
+    """The journal folder."""
     return str(tmp_path / "journal")
 
 
 @pytest.fixture
 def local(tmp_path, folder):
-    """A backend of this machine with two endpoints, ``a`` and ``b``; ``a`` has a file of five bytes."""
+    """Transfers on the backend `local` with endpoints ``a`` and ``b``; ``a`` has a file of five bytes."""
     for name in "ab":
         (tmp_path / name).mkdir()
     (tmp_path / "a" / "x").write_bytes(b"12345")
@@ -67,18 +67,18 @@ def local(tmp_path, folder):
 
 
 def request_of(source="/x", target="/y", **options):
-    """A transfer from ``a`` to ``b``."""
+    """Return a transfer request from ``a`` to ``b``."""
     return transfer_request(src_ep="a", dst_ep="b", src_path=source, dst_path=target, **options)
 
 
 def written(folder):
-    """All lines of all files, as they are."""
+    """Return all lines of all activity files, without validation."""
     paths = sorted(Path(folder).glob("*.activity"))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 def told(folder, clock, *, state=TaskState.SUCCEEDED, source="/x", label="", **counts):
-    """A task of which all was told; return what a reader makes of it."""
+    """Log a complete task, and return what a reader reports."""
     activity_log = ActivityLog(folder, clock)
     task_log = TaskLog(activity_log, "1", request_of(source, label=label), backend="globus", asked=clock.now)
     task_log.began("task")
@@ -88,7 +88,7 @@ def told(folder, clock, *, state=TaskState.SUCCEEDED, source="/x", label="", **c
 
 
 def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, folder):
-    """A short transfer leaves one line: endpoints, paths, label, state, bytes, files, faults, and times in UTC."""
+    """A short transfer writes one line: endpoints, paths, label, state, bytes, files, faults, and times in UTC."""
     before = datetime.now(timezone.utc)
     local.run(request_of(label="mine"), timeout=60, polling_interval=1)
     [line] = written(folder)
@@ -102,7 +102,7 @@ def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, fold
 
 
 def test_what_failed_and_why_is_there(local, folder):
-    """A file that is not there is a failed task with the code and the sentence of the error."""
+    """A missing source file is logged as a failed task with the code and message of the error."""
     local.run(request_of("/none"), timeout=60, polling_interval=1)
     [move] = ActivityReader(folder).news()
     assert (move.shown, move.code, move.bad) == ("failed", "FILE_NOT_FOUND", True)
@@ -110,7 +110,7 @@ def test_what_failed_and_why_is_there(local, folder):
 
 
 def test_what_was_refused_is_there(local, folder):
-    """A request that no task was made of is a failed one, with the words of its error."""
+    """A request that is refused before it becomes a task is logged as failed, with the message of its error."""
     with pytest.raises(ChiltepinError) as caught:
         local.run(delete_request(src_ep="a", src_path="/", recursive=True), timeout=60, polling_interval=1)
     [move] = ActivityReader(folder).news()
@@ -119,7 +119,7 @@ def test_what_was_refused_is_there(local, folder):
 
 
 def test_what_is_not_called_anything_keeps_its_words(local, folder, clock):
-    """A request that a service refuses has failed with the whole sentence, from its first word."""
+    """A request that a service refuses is logged as failed, with the complete error message."""
     recorder = TaskRecorder(local.backend, None, ActivityLog(folder, clock))
     recorder.record_intent("1", request_of(), waited=0.0)
     recorder.refused("1", ChiltepinError("'/' is a root."))
@@ -128,14 +128,14 @@ def test_what_is_not_called_anything_keeps_its_words(local, folder, clock):
 
 
 def test_the_journal_that_is_resumed_from_does_not_see_it(local, folder):
-    """What is written for people is no entry of the journal."""
+    """The activity log adds no entries to the journal."""
     local.run(request_of(), timeout=60, polling_interval=1)
     assert written(folder)
     assert entries(folder) == []
 
 
 def test_no_secret_is_written(tmp_path, folder):
-    """Options of an endpoint, where keys and passwords stand, are not in it, whatever fails."""
+    """The activity log contains no endpoint options, which may hold secrets, even after a failure."""
     place = {"url": "memory://secret-place", "options": {"password": "hunter2", "token": "t0ken"}}
     setup = {"backend": "filesystem", "endpoints": {"a": place, "b": place}, "options": {}, "journal": folder}
     with pytest.raises(ChiltepinError):
@@ -148,7 +148,7 @@ def test_no_secret_is_written(tmp_path, folder):
 
 
 def test_a_long_task_tells_how_it_goes(folder, clock):
-    """While it goes on, its bytes and what it waits for are seen; it waited until the last look that saw nothing."""
+    """A running task reports its bytes and why it waits; its wait ends at the last poll that saw no progress."""
     activity_log = ActivityLog(folder, clock)
     task_log = TaskLog(activity_log, "1", request_of(), backend="globus", asked=clock.now - timedelta(seconds=5))
     reader = ActivityReader(folder)
@@ -169,7 +169,7 @@ def test_a_long_task_tells_how_it_goes(folder, clock):
 
 
 def test_lines_about_a_living_task_become_rare(folder, clock):
-    """A look that sees the same state again right away adds no line."""
+    """A poll that finds the same state soon after the last line adds no line."""
     task_log = TaskLog(ActivityLog(folder, clock), "1", request_of(), backend="local", asked=clock.now)
     for done in range(1, 100):
         task_log.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=done))
@@ -178,7 +178,7 @@ def test_lines_about_a_living_task_become_rare(folder, clock):
 
 @pytest.mark.parametrize(("failed", "shown"), [(2, "partly"), (3, "failed")])
 def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
-    """A task that succeeded but for some items is marked as bad, and has failed if it was all of them."""
+    """A succeeded task with failed items is shown as partly done, or as failed if all items failed."""
     [item] = (whole := request_of()).items
     request = replace(whole, items=(item, replace(item, source="/u"), replace(item, source="/v")))
     task_log = TaskLog(ActivityLog(folder, clock), "1", request, backend="globus", asked=clock.now)
@@ -189,7 +189,7 @@ def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
 
 
 def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock):
-    """A task whose process is gone without its end is told as unknown, not as under way."""
+    """A task whose process was killed before the task ended is shown as unknown, not as active."""
     code = f"""
 import os, datetime
 from chiltepin.transfers.activity import ActivityLog
@@ -225,7 +225,7 @@ os.kill(os.getpid(), 9)
     ids=range(13),
 )
 def test_a_line_that_makes_no_sense_harms_no_other(folder, clock, wrong):
-    """Lines of another version, of wrong types, too long or no JSON are left out; those around them are read."""
+    """Lines that are too long, not JSON, or of another version or wrong type are skipped; other lines are read."""
     told(folder, clock)
     [path] = Path(folder).glob("*.activity")
     text = path.read_bytes()
@@ -234,7 +234,7 @@ def test_a_line_that_makes_no_sense_harms_no_other(folder, clock, wrong):
 
 
 def test_half_a_line_is_read_when_it_is_whole(folder, clock):
-    """A line whose end is not there yet is told once, as soon as it is."""
+    """An incomplete line is reported once, when its end has been written."""
     told(folder, clock)
     [path] = Path(folder).glob("*.activity")
     text = path.read_bytes()
@@ -247,14 +247,14 @@ def test_half_a_line_is_read_when_it_is_whole(folder, clock):
 
 
 def test_a_folder_that_cannot_be_written_harms_no_transfer(tmp_path, local, folder, caplog):
-    """Where the journal cannot be written, the file is moved all the same, and a warning says what will be missing."""
+    """If the journal cannot be written, the transfer succeeds and a warning says what will be missing."""
     Path(folder).write_text("a file in its place")
     assert local.run(request_of(), timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
     assert "chiltepin activity" in caplog.text
 
 
 def test_old_files_go(folder, clock):
-    """A file without writes for 30 days is removed by the next process that writes; others stay."""
+    """The next process that writes removes activity files not written for 30 days, and keeps other files."""
     Path(folder).mkdir()
     old, young, other = (Path(folder) / name for name in ("1.activity", "2.activity", "3.jsonl"))
     for file in (old, young, other):
@@ -266,7 +266,7 @@ def test_old_files_go(folder, clock):
 
 
 class Scripts(html.parser.HTMLParser):
-    """The contents of script elements, and all elements and attributes, as a browser would find them."""
+    """The contents of script elements, and all elements and attributes, as a browser parses them."""
 
     def __init__(self, text):
         super().__init__()
@@ -274,7 +274,7 @@ class Scripts(html.parser.HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        """Take note of an element."""
+        """Record an element."""
         self.inside = tag
         self.tags.append(tag)
         self.values += [value for _, value in attrs]
@@ -283,11 +283,11 @@ class Scripts(html.parser.HTMLParser):
             self.scripts.append("")
 
     def handle_endtag(self, tag):
-        """Take note of an end."""
+        """Record the end of an element."""
         self.inside = ""
 
     def handle_data(self, data):
-        """Take note of a script."""
+        """Record the contents of a script."""
         if self.inside == "script":
             self.scripts[-1] += data
 
@@ -296,7 +296,7 @@ HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>$da
 
 
 def test_hostile_names_stay_text_on_the_page(folder, clock):
-    """Names that would end a script, begin a comment or turn the reading around add no element and are data alone."""
+    """Names that would end a script, start a comment or reverse the text direction add no element and stay data."""
     hostile = told(folder, clock, source=f"/{HOSTILE}", label=HOSTILE[:60], reason=HOSTILE, state=TaskState.FAILED)
     shown, plain = (Scripts(page(moves, since=NOW, now=NOW)) for moves in (hostile, []))
     assert shown.tags == plain.tags
@@ -307,7 +307,7 @@ def test_hostile_names_stay_text_on_the_page(folder, clock):
 
 
 def test_the_page_may_run_its_own_scripts_and_ask_nobody(folder, clock):
-    """The policy in the page forbids all that is not named, and names the hashes of what is in it."""
+    """The page's content security policy allows only its own scripts, by hash, and the page loads no resource."""
     text = page(told(folder, clock), since=NOW, now=NOW)
     found = Scripts(text)
     [policy] = [value for value in found.values if value and "default-src 'none'" in value]
@@ -318,7 +318,7 @@ def test_the_page_may_run_its_own_scripts_and_ask_nobody(folder, clock):
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    """What was there stays, and no draft is left."""
+    """A failed write keeps the existing file and leaves no temporary file."""
     taken = tmp_path / "page.html"
     taken.mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -327,7 +327,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 
 def test_the_library_is_the_one_that_was_taken():
-    """The script of uPlot is, byte by byte, that of its release 1.6.32, and its licence is on the page."""
+    """The uPlot script is identical to that of release 1.6.32, and the page contains its license."""
     assets = files("chiltepin.transfers.activity") / "assets"
     digest = hashlib.sha256((assets / "uPlot.min.js").read_bytes()).hexdigest()
     assert digest == "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
@@ -336,7 +336,7 @@ def test_the_library_is_the_one_that_was_taken():
 
 @pytest.mark.parametrize("how", ["open to all", "a second name", "a link"])
 def test_lines_that_another_user_can_have_written_are_not_shown(folder, clock, how):
-    """In a folder that others may write to, only the lines of this user are told, and no file of others is removed."""
+    """Lines that another user can have written are not shown, and files of other users are not removed."""
     assert len(told(folder, clock)) == 1
     [file] = Path(folder).glob("*.activity")
     if how == "open to all":

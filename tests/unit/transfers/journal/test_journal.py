@@ -1,4 +1,4 @@
-"""The journal: what is written is found by the next process, whatever happened to the one that wrote it."""
+"""The journal: the next process finds every entry, whatever happened to the process that wrote it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
 DELETE = DeleteRequest(endpoint="scratch", paths=("/old",))
 
-# What a file name on a disk can be: text, and bytes that are no text (os.fsdecode).
+# Any file name on a disk: text, and bytes that are not valid text (os.fsdecode).
 NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))
 TIMES = st.datetimes(timezones=st.just(timezone.utc))
 CHOICES = st.none() | st.booleans()
@@ -86,7 +86,7 @@ DELETES = {
 
 
 class Clock:
-    """A time that stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = START
@@ -104,7 +104,7 @@ def clock():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where the journals are; nothing is there yet."""
+    """The journal folder, which does not exist yet."""
     return tmp_path / "state" / "journal"
 
 
@@ -118,46 +118,46 @@ def journal(folder, clock):
 
 @pytest.fixture
 def reader(folder, clock):
-    """A journal that writes nothing, as that of the next process before its first submission."""
+    """A journal that has written nothing, like that of the next process before its first submission."""
     return Journal(folder, clock=clock)
 
 
 def record_intent(journal: Journal, name: str, *, hours: float = 1, request=DELETE, **service: str) -> None:
-    """Write down an intent that ends some hours after START."""
+    """Record an intent with a deadline some hours after START."""
     journal.record_intent(name, request, deadline=START + timedelta(hours=hours), **{**SERVICE, **service})
 
 
 def handle(name: str) -> TaskHandle:
-    """The task that a submission becomes."""
+    """Return the handle of a submission's task."""
     return TaskHandle(backend="globus", task_id=f"task-{name}", submission_id=name)
 
 
 def unfinished(journal: Journal) -> list[JournalEntry]:
-    """What a journal takes for unfinished."""
+    """Return the entries that a journal considers unfinished."""
     return [news.entry for news in OtherProcesses(journal, **SERVICE).read_news() if news.entry.state is None]
 
 
 def in_flight(journal: Journal) -> list[str]:
-    """The ids of what a journal takes for unfinished."""
+    """Return the submission ids of unfinished entries."""
     return [entry.submission_id for entry in unfinished(journal)]
 
 
 def only_file(folder: Path) -> Path:
-    """The one file in a folder."""
+    """Return the only file in a folder."""
     (file,) = folder.iterdir()
     return file
 
 
 def last_written(file: Path, moment: datetime) -> None:
-    """Let a file have been written to at some moment."""
+    """Set the time at which a file was last written."""
     os.utime(file, (moment.timestamp(), moment.timestamp()), follow_symlinks=False)
 
 
-# What is written is found
+# Entries
 
 
 def test_an_entry_tells_all_that_is_known(journal, reader, clock):
-    """Intent, task and end of a submission come back as one entry."""
+    """The intent, task and end of a submission are read as one entry."""
     record_intent(journal, "a")
     (begun,) = unfinished(reader)
     assert (begun.backend, begun.service, begun.request) == ("globus", SERVICE["service"], DELETE)
@@ -173,13 +173,13 @@ def test_an_entry_tells_all_that_is_known(journal, reader, clock):
 
 @pytest.mark.parametrize(("kind", "fields"), [(TransferRequest, TRANSFERS), (DeleteRequest, DELETES)])
 def test_the_next_test_knows_every_field_of_a_request(kind, fields):
-    """A field that a request gets one day cannot be forgotten in the journal."""
+    """The strategies of the next test cover every field of a request."""
     assert {field.name for field in dataclasses.fields(kind)} == set(fields)
 
 
 @given(st.lists(st.builds(TransferRequest, **TRANSFERS) | st.builds(DeleteRequest, **DELETES), min_size=1, max_size=5))
 def test_every_request_comes_back_equal(requests):
-    """Any request, with any text in it, is read as it was written."""
+    """Any request, with any text, is read back equal."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(folder)
         for number, request in enumerate(requests):
@@ -189,7 +189,7 @@ def test_every_request_comes_back_equal(requests):
 
 
 def test_another_time_zone_is_the_same_moment(journal, reader):
-    """A deadline of another time zone is kept as its moment, in UTC."""
+    """A deadline in another time zone is stored as the same time in UTC."""
     east = timezone(timedelta(hours=9))
     request = dataclasses.replace(DELETE, deadline=START.astimezone(east))
     journal.record_intent("a", request, deadline=(START + timedelta(hours=1)).astimezone(east), **SERVICE)
@@ -199,7 +199,7 @@ def test_another_time_zone_is_the_same_moment(journal, reader):
 
 
 def test_oldest_first_over_all_files(folder, clock):
-    """The order is that of the intents, not that of the files."""
+    """Entries of all files are in the order of their intents."""
     first, second = Journal(folder, clock=clock), Journal(folder, clock=clock)
     for journal, name in [(first, "1"), (second, "2"), (first, "3"), (second, "4")]:
         record_intent(journal, name)
@@ -211,7 +211,7 @@ def test_oldest_first_over_all_files(folder, clock):
 
 
 def test_the_latest_end_counts(folder, clock, journal, reader):
-    """Of two ends of one submission, that which was written later is told, whichever file it is in."""
+    """Of two ends of one submission the later one counts, whichever file it is in."""
     other = Journal(folder, clock=clock)
     record_intent(other, "a")
     for writer, state in [(journal, TaskState.LOST), (other, TaskState.SUCCEEDED)]:
@@ -221,11 +221,11 @@ def test_the_latest_end_counts(folder, clock, journal, reader):
     assert [entry.state for entry in entries(reader.folder)] == [TaskState.SUCCEEDED]
 
 
-# What is not in flight
+# Entries that are not in flight
 
 
 def test_another_service_or_backend_is_left_out(journal, reader):
-    """What was submitted elsewhere is not this service's."""
+    """Submissions to another service or backend are not in flight for this service."""
     record_intent(journal, "here")
     record_intent(journal, "elsewhere", service="https://test.example/")
     record_intent(journal, "otherwise", backend="other")
@@ -234,7 +234,7 @@ def test_another_service_or_backend_is_left_out(journal, reader):
 
 
 def test_what_the_service_has_given_up_is_left_out(journal, reader, clock):
-    """A day after its deadline a submission is not in flight; until then the clock may be what is wrong."""
+    """A submission stays in flight until a day after its deadline, because a clock may be wrong."""
     record_intent(journal, "short", hours=1)
     record_intent(journal, "long", hours=2)
     clock.now += timedelta(hours=24)
@@ -244,7 +244,7 @@ def test_what_the_service_has_given_up_is_left_out(journal, reader, clock):
 
 
 def test_an_end_in_another_file_counts(folder, clock, journal):
-    """A later process that saw the end has written it to its own file."""
+    """An end that a later process recorded in a separate file ends the submission."""
     record_intent(journal, "a")
     record_intent(journal, "b")
     later = Journal(folder, clock=clock)
@@ -255,14 +255,14 @@ def test_an_end_in_another_file_counts(folder, clock, journal):
 
 
 def test_a_journal_leaves_its_own_out(journal, reader):
-    """What this journal wrote about is followed already."""
+    """A journal does not report its own submissions, which this process already follows."""
     record_intent(journal, "a")
     assert in_flight(journal) == []
     assert in_flight(reader) == ["a"]
 
 
 def test_a_submission_that_was_taken_on_is_no_longer_offered(folder, clock, journal, reader):
-    """A later process that names the task of an earlier one's submission follows it."""
+    """A process that records the task of an earlier process's submission takes it over."""
     record_intent(journal, "a")
     later = Journal(folder, clock=clock)
     later.submitted(handle("a"))
@@ -275,7 +275,7 @@ def test_a_submission_that_was_taken_on_is_no_longer_offered(folder, clock, jour
 
 
 def test_nothing_is_touched_before_the_first_line(folder, reader):
-    """A journal that is only read makes no folder."""
+    """Reading a journal creates no folder."""
     assert in_flight(reader) == entries(reader.folder) == []
     reader.close()
     assert not folder.parent.exists()
@@ -283,7 +283,7 @@ def test_nothing_is_touched_before_the_first_line(folder, reader):
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])
 def test_only_the_owner_reads_it(folder, journal, mask):
-    """The folder has mode 0700 and the file 0600, also where the umask forbids nothing."""
+    """The journal folder has mode 0700 and its file 0600, whatever the umask."""
     before = os.umask(mask)
     try:
         record_intent(journal, "a")
@@ -294,14 +294,14 @@ def test_only_the_owner_reads_it(folder, journal, mask):
 
 
 def test_a_name_tells_when_and_who(folder, journal):
-    """The name of a file has the time, and the process that writes to it."""
+    """The name of a file contains the time and the process that writes to it."""
     record_intent(journal, "a")
     assert only_file(folder).name.startswith("20260301T120000.000000Z-")
     assert f"-{os.getpid()}-" in only_file(folder).name
 
 
 def test_every_line_is_json_with_a_version(folder, journal):
-    """Any program can read the file."""
+    """Every line is JSON with a version, so that any program can read the file."""
     record_intent(journal, "a")
     journal.submitted(handle("a"))
     journal.ended("a", TaskState.CANCELED)
@@ -310,7 +310,7 @@ def test_every_line_is_json_with_a_version(folder, journal):
 
 
 def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
-    """After 16 MB the process goes on in another file, and all of them are read."""
+    """After 16 MB the journal continues in another file, and all files are read."""
     large = DeleteRequest(endpoint="e", paths=("x" * (6 * 2**20),))
     for name in "abc":
         record_intent(journal, name, request=large)
@@ -321,13 +321,13 @@ def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Files that are left for a new one after 4 kB, and of which ten items are remembered."""
+    """Limit a journal file to 4 kB, and the remembered items to ten."""
     monkeypatch.setattr("chiltepin.transfers.policy.limits.JOURNAL_FILE_LIMIT", 4096)
     monkeypatch.setattr("chiltepin.transfers.policy.limits.REMEMBERED_ITEMS", 10)
 
 
 def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader):
-    """Of 1,000 submissions the last ones are kept, and all in flight, with their tasks, and an end of another's."""
+    """After 1,000 submissions a journal keeps the latest, all in flight, and the end of another process's task."""
     other = Journal(folder, clock=clock)
     record_intent(other, "theirs")
     other.close()
@@ -356,7 +356,7 @@ def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader)
 
 
 def test_what_is_in_flight_for_long_leaves_room(small, folder, clock, reader):
-    """Where more is in flight than a file has room for, others come and go beside it, and the files stay few."""
+    """If more submissions are in flight than fit in a file, the number of files still stays small."""
     journal = Journal(folder, clock=clock)
     for number in range(40):
         record_intent(journal, f"long {number}")
@@ -369,7 +369,7 @@ def test_what_is_in_flight_for_long_leaves_room(small, folder, clock, reader):
 
 
 def test_a_child_removes_no_file_of_its_parent(small, folder, clock):
-    """What was left for a new file before a fork is the parent's."""
+    """A forked child removes no journal file of its parent."""
     journal = Journal(folder, clock=clock)
     for number in range(20):
         record_intent(journal, f"{number}")
@@ -382,7 +382,7 @@ def test_a_child_removes_no_file_of_its_parent(small, folder, clock):
 
 
 def test_a_line_of_its_own_may_be_larger_than_a_file(folder, journal, reader):
-    """One request of more than 16 MB is written all the same."""
+    """A request of more than 16 MB is still written."""
     record_intent(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (17 * 2**20),)))
     record_intent(journal, "b")
     assert sorted(in_flight(reader)) == ["a", "b"]
@@ -390,7 +390,7 @@ def test_a_line_of_its_own_may_be_larger_than_a_file(folder, journal, reader):
 
 
 def test_a_line_that_nobody_would_read_is_not_written(folder, journal, reader, caplog):
-    """A request of more than 64 MB is refused with a warning, and the next one is written."""
+    """A request of more than 64 MB is skipped with a warning, and the next request is written."""
     record_intent(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (64 * 2**20),)))
     assert "too long" in caplog.text
     record_intent(journal, "b")
@@ -399,7 +399,7 @@ def test_a_line_that_nobody_would_read_is_not_written(folder, journal, reader, c
 
 
 def test_a_file_that_was_removed_is_replaced(folder, journal, reader):
-    """When the folder is cleared, later lines are in a new file."""
+    """If a journal file is removed, later lines are written to a new file."""
     record_intent(journal, "a")
     only_file(folder).unlink()
     record_intent(journal, "b")
@@ -407,7 +407,7 @@ def test_a_file_that_was_removed_is_replaced(folder, journal, reader):
 
 
 def test_after_close_a_new_file_begins(folder, journal, reader):
-    """A line that comes late is not lost."""
+    """A line written after `close` is kept in a new file."""
     record_intent(journal, "a")
     journal.close()
     journal.ended("a", TaskState.SUCCEEDED)
@@ -419,7 +419,7 @@ def test_after_close_a_new_file_begins(folder, journal, reader):
 
 
 def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
-    """A file without writes for 30 days is removed, unless something in it is in flight."""
+    """The first write removes files not written for 30 days, unless they contain a submission in flight."""
     for name, hours, day in [("ended", 10_000, 0), ("given up", 1, 0), ("in flight", 10_000, 0), ("young", 1, 2)]:
         each = Journal(folder, clock=clock)
         record_intent(each, name, hours=hours)
@@ -435,7 +435,7 @@ def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
 
 
 def test_the_end_of_what_stays_stays(folder, clock, journal):
-    """An old file is kept as long as it has the end of something in a file that is kept."""
+    """An old file is kept while it holds the end of a submission in another kept file."""
     first, second = Journal(folder, clock=clock), Journal(folder, clock=clock)
     record_intent(first, "a", hours=10_000)
     record_intent(first, "b", hours=10_000)
@@ -452,7 +452,7 @@ def test_the_end_of_what_stays_stays(folder, clock, journal):
 
 
 def test_no_more_than_a_hundred_old_files_go_at_once(folder, clock, journal):
-    """A folder that was forgotten does not hold up the first transfer."""
+    """The first write removes at most 100 old files, so that it does not delay the first transfer."""
     folder.mkdir(parents=True)
     for number in range(103):
         file = folder / f"{number:03}.jsonl"
@@ -463,7 +463,7 @@ def test_no_more_than_a_hundred_old_files_go_at_once(folder, clock, journal):
 
 
 def test_other_files_are_left_alone(folder, clock, journal):
-    """What is no journal is neither read nor removed."""
+    """Files that are not journals are neither read nor removed."""
     folder.mkdir(parents=True)
     (folder / "README").write_text("ours")
     last_written(folder / "README", START - timedelta(days=1000))
@@ -471,11 +471,11 @@ def test_other_files_are_left_alone(folder, clock, journal):
     assert (folder / "README").read_text() == "ours"
 
 
-# Trouble
+# Damaged files and failed writes
 
 
 def test_a_file_cut_at_any_byte_tells_what_is_whole(folder, journal, clock, tmp_path):
-    """Whatever is left of a file, its complete lines count and nothing is raised."""
+    """A file truncated at any byte is read up to its last complete line, without an error."""
     record_intent(journal, "a")
     journal.submitted(handle("a"))
     record_intent(journal, "b")
@@ -494,7 +494,7 @@ def test_a_file_cut_at_any_byte_tells_what_is_whole(folder, journal, clock, tmp_
 
 
 def test_a_line_of_before_there_were_more_options_counts(folder, reader):
-    """An intent that says nothing of checksums and of what is too much at the destination has asked for neither."""
+    """An intent written before checksums and deletion of extra files existed is read with their defaults."""
     request = {"kind": "transfer", "source": "a", "destination": "b", "items": [["/a", "/b"]], "sync_level": None}
     request |= {"verify_checksum": True, "preserve_timestamp": False, "filters": [], "skip_source_errors": False}
     request |= {"recursive": True, "label": "", "deadline": None}
@@ -508,7 +508,7 @@ def test_a_line_of_before_there_were_more_options_counts(folder, reader):
 
 
 def wrong_lines() -> dict[str, bytes]:
-    """Lines that are no line of a journal, by what is wrong with them."""
+    """Return invalid journal lines, by their fault."""
     request = {"kind": "delete", "endpoint": "e", "paths": ["/p"], "recursive": False, "ignore_missing": False}
     request |= {"label": "", "deadline": None}
     moved = {"kind": "transfer", "source": "a", "destination": "b", "items": [["/a", "/b"]], "sync_level": None}
@@ -565,7 +565,7 @@ def wrong_lines() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=what) for what, line in wrong_lines().items()])
 def test_a_line_that_makes_no_sense_harms_no_other(folder, journal, reader, line, caplog):
-    """The lines before and after a wrong one count, and the wrong one is logged."""
+    """An invalid line is skipped and logged, and the lines around it are read."""
     caplog.set_level(logging.INFO)
     record_intent(journal, "a")
     with only_file(folder).open("ab") as file:
@@ -585,14 +585,14 @@ ODD = st.dictionaries(KEYS, ANYTHING | NESTED).map(lambda plain: json.dumps({"v"
 
 @given(st.lists(st.binary(max_size=20) | ODD, max_size=5))
 def test_garbage_raises_nothing(lines):
-    """Any bytes at all can be read, and any JSON."""
+    """Reading arbitrary bytes or JSON raises nothing and finds no entry."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "x.jsonl").write_bytes(b"\n".join([*lines, b""]))
         assert entries(folder) == []
 
 
 def test_a_huge_line_is_skipped(folder, journal, reader):
-    """A line of more than 64 MB is not taken for one, nor is its end, and what follows it counts."""
+    """A line of more than 64 MB is skipped to its end, and the next line is read."""
     record_intent(journal, "a")
     file = only_file(folder)
     whole = file.read_bytes()
@@ -604,7 +604,7 @@ def test_a_huge_line_is_skipped(folder, journal, reader):
 
 @pytest.mark.parametrize("kind", ["a pipe", "a link", "a folder", "a link to nothing"])
 def test_what_is_no_file_is_skipped(folder, journal, reader, tmp_path, kind):
-    """By the name of a journal, only a file is read."""
+    """Pipes, links and folders with the name of a journal are skipped."""
     record_intent(journal, "a")
     (tmp_path / "elsewhere").write_bytes(only_file(folder).read_bytes().replace(b'"a"', b'"b"'))
     strange = folder / "0.jsonl"
@@ -618,7 +618,7 @@ def test_what_is_no_file_is_skipped(folder, journal, reader, tmp_path, kind):
 
 
 def others_can_have_written(how, file):
-    """Give a file what makes it one that another user can have written."""
+    """Change a file so that another user can have written it."""
     if how == "another owner":
         if os.geteuid() != 0:
             pytest.skip("Only root can give a file away.")
@@ -631,7 +631,7 @@ def others_can_have_written(how, file):
 
 @pytest.mark.parametrize("how", ["another owner", "a second name", "open to the group", "open to all"])
 def test_what_others_can_have_written_is_not_believed(folder, journal, reader, caplog, how):
-    """In a folder that others may write to, only files of this user count; one warning names the first other one."""
+    """In a folder that others may write to, only files of this user are read; one warning names the first other."""
     record_intent(journal, "a")
     forged = folder / "20200101T000000.000000Z-evil-1-1-00000000.jsonl"
     forged.write_bytes(only_file(folder).read_bytes().replace(b'"a"', b'"b"'))
@@ -644,7 +644,7 @@ def test_what_others_can_have_written_is_not_believed(folder, journal, reader, c
 
 @pytest.mark.parametrize("how", ["another owner", "a second name", "open to the group", "open to all"])
 def test_old_files_of_others_stay(folder, clock, how):
-    """A journal that cannot be judged, because others can have written it, is not removed as old."""
+    """An old file that another user can have written is not removed."""
     folder.mkdir(parents=True)
     old = folder / "20200101T000000.000000Z-host-1-1-00000000.jsonl"
     old.write_text("{}\n")
@@ -657,7 +657,7 @@ def test_old_files_of_others_stay(folder, clock, how):
 
 
 def test_a_file_that_changes_its_owner_tells_no_more(folder, journal, clock):
-    """What was read of a file stays; what is added after it was opened to others is not believed."""
+    """Lines added to a file after it became writable by others are ignored."""
     record_intent(journal, "a")
     others = OtherProcesses(Journal(folder, clock=clock), **SERVICE)
     assert [news.entry.submission_id for news in others.read_news()] == ["a"]
@@ -667,7 +667,7 @@ def test_a_file_that_changes_its_owner_tells_no_more(folder, journal, clock):
 
 
 def test_a_file_that_cannot_be_read_harms_no_other(folder, clock, journal, reader, caplog):
-    """A name that leads nowhere is logged, is not removed as old, and the rest is told."""
+    """A link to itself is logged and not removed, and the other files are read."""
     folder.mkdir(parents=True)
     (folder / "0.jsonl").symlink_to("0.jsonl")
     last_written(folder / "0.jsonl", START - timedelta(days=31))
@@ -678,7 +678,7 @@ def test_a_file_that_cannot_be_read_harms_no_other(folder, clock, journal, reade
 
 
 def test_a_folder_that_is_none_raises_nothing(tmp_path, clock, caplog):
-    """Where no folder can be, one warning is logged, and work goes on."""
+    """If the journal folder cannot be created, one warning is logged and no call raises."""
     (tmp_path / "file").write_text("")
     journal = Journal(tmp_path / "file", clock=clock)
     assert in_flight(journal) == []
@@ -691,7 +691,7 @@ def test_a_folder_that_is_none_raises_nothing(tmp_path, clock, caplog):
 
 
 def test_each_intent_is_tried_anew(folder, journal, reader, caplog):
-    """When the trouble is over, the record goes on; when it comes back, it is said again."""
+    """Each intent tries to write again after a failure, and a new failure logs another warning."""
     folder.parent.mkdir()
     folder.write_text("in the way")
     record_intent(journal, "a")
@@ -721,7 +721,7 @@ for name, size in [("a", 10_000), ("b", 800), ("c", 800), ("d", 0), ("e", 0), ("
 
 
 def test_a_full_disk_costs_only_what_did_not_fit(folder):
-    """A line that was cut harms neither those before nor those after it, and no empty files are left behind."""
+    """A full disk loses only the lines that did not fit, and leaves no empty files."""
     run = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, check=True, timeout=60
     )
@@ -750,14 +750,14 @@ for number in range(int(sys.argv[3])):
 
 
 def writer(folder: Path, name: str, number: int) -> subprocess.Popen[str]:
-    """A process that writes so many intents, and says of each when it is on the disk."""
+    """Start a process that writes a number of intents and prints the name of each once it is on disk."""
     command = [sys.executable, "-c", WRITER, str(folder), name, str(number)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("after", [1, 4, 17])
 def test_after_kill_9_all_that_was_said_is_there(folder, after):
-    """A process killed in the middle of writing leaves every line that it went on from, and perhaps one more."""
+    """After SIGKILL the journal has every intent that the process reported, and at most one more."""
     process = writer(folder, "p", 100_000)
     said = [process.stdout.readline().strip() for _ in range(after)]
     process.send_signal(signal.SIGKILL)
@@ -772,7 +772,7 @@ def test_after_kill_9_all_that_was_said_is_there(folder, after):
 
 
 def test_two_processes_at_once_lose_nothing(folder):
-    """Each process has a separate file, and both are read while they write."""
+    """Two processes write to separate files, which can be read meanwhile, and no line is lost."""
     processes = [writer(folder, name, 30) for name in "pq"]
     reader = Journal(folder)
     while any(process.poll() is None for process in processes):
@@ -784,7 +784,7 @@ def test_two_processes_at_once_lose_nothing(folder):
 
 
 def test_threads_write_whole_lines(folder, journal, reader):
-    """Eight threads at once, and every line is there."""
+    """Eight threads that write at once lose no line."""
 
     def work(name: str) -> None:
         for number in range(10):
@@ -822,7 +822,7 @@ journal.record_intent("after", DeleteRequest(endpoint="e", paths=("/p",)), **whe
 
 
 def test_a_child_has_a_file_of_its_own(folder):
-    """After a fork, parent and child write to two files, even if the fork came in the middle of a line."""
+    """After a fork, parent and child write to separate files, even if the fork interrupts a write."""
     run = subprocess.run(
         [sys.executable, "-c", FORK, str(folder)], capture_output=True, text=True, check=True, timeout=60
     )
@@ -834,11 +834,11 @@ def test_a_child_has_a_file_of_its_own(folder):
     assert names == [["after", "before"], ["child"]]
 
 
-# Who was killed, and what had been done by then
+# Killed processes, and the ends that they recorded
 
 
 def lived(folder, clock, *names, owner, settle=False):
-    """Let a process have seen the end of some submissions."""
+    """Write the journal of a process that saw some submissions end."""
     journal = Journal(folder, clock=clock, owner=owner)
     for name in names:
         record_intent(journal, name, request=DeleteRequest(endpoint="scratch", paths=(f"/{name}",)))
@@ -851,14 +851,14 @@ def lived(folder, clock, *names, owner, settle=False):
 
 
 def lately(journal):
-    """The ids of what has ended, each with whether its process was killed."""
+    """Return the ids of ended submissions, each with whether its process was killed."""
     others = OtherProcesses(journal, **SERVICE)
     ends = [news for news in others.read_news() if news.entry.state is not None]
     return [(news.entry.submission_id, any(map(others.killed, news.askers(0)))) for news in ends]
 
 
 def test_what_killed_processes_saw_end_is_told(folder, clock, reader):
-    """All that ended is told, and of each whether its process was killed."""
+    """Every ended submission is reported, with whether its process was killed."""
     lived(folder, clock, "before", owner=ProcessId("gone", 1, "0"), settle=True)
     assert lately(reader) == [("before", False)]
     lived(folder, clock, "a", "b", owner=ProcessId("gone", 2, "0"))
@@ -868,14 +868,14 @@ def test_what_killed_processes_saw_end_is_told(folder, clock, reader):
 
 
 def test_what_was_settled_in_between_is_in_order(folder, clock, reader):
-    """A process that ended a workflow in order, began another and was killed has left only what came after that."""
+    """If a process is killed after a clean end of a workflow, only its later submissions count as killed."""
     lived(folder, clock, "a", owner=ProcessId("gone", 1, "0"), settle=True)
     lived(folder, clock, "b", owner=ProcessId("gone", 1, "0"))
     assert lately(reader) == [("a", False), ("b", True)]
 
 
 def test_an_end_counts_for_the_process_that_saw_it(folder, clock, reader):
-    """What one process began, and a later one saw end, is over in order if that one ended so."""
+    """Whether a submission ended cleanly depends on the process that recorded its end, not on its first process."""
     journal = Journal(folder, clock=clock, owner=ProcessId("gone", 1, "0"))
     record_intent(journal, "a")
     journal.close()
@@ -889,14 +889,14 @@ def test_an_end_counts_for_the_process_that_saw_it(folder, clock, reader):
 
 
 def test_a_journal_that_wrote_nothing_settles_nothing(folder, journal):
-    """An end in order makes no file by itself."""
+    """A clean end alone creates no file."""
     journal.record_clean_end()
     assert not folder.exists()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="The system does not tell when a process was started.")
 def test_a_process_lives_until_it_is_killed():
-    """A process is known by its number and its start; a zombie, and one that has another start, are dead."""
+    """A process is identified by its host, pid and start time; a zombie is not running."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     found = owner_of(process.pid)
     assert found.is_running()
@@ -910,13 +910,13 @@ def test_a_process_lives_until_it_is_killed():
 
 
 def owner_of(pid):
-    """The owner of the files of a process of this machine."""
+    """Return the owner of the journal files of a process on this machine."""
     started = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
     return dataclasses.replace(ProcessId.current(), pid=pid, started=started)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "20260301T120000.000000Z-host-name-1-0-abcd", "a-b-c-d-e.jsonl"])
 def test_a_file_of_unknown_make_has_no_owner(name):
-    """A name that is not ours says nothing about a process, and ours says it all, also with dashes in it."""
+    """A file name identifies a process only if it has the journal's format; the host name may contain dashes."""
     owner = ProcessId.from_path(f"/some-where/{name}")
     assert owner == (ProcessId("host-name", 1, "0") if "host" in name else None)

@@ -1,4 +1,4 @@
-"""Random histories of the files of a journal: processes and workflows, kills, and files that are not to be believed."""
+"""Random histories of journal files: processes, workflows, kills, and files that must not be trusted."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
 WORKFLOWS = st.sampled_from(["", "a", "b"])
 HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "60"))
 
-#: Where writing does not wait for a disk, if there is such a place.
+#: A folder in memory, where writes do not wait for a disk.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
 
 @pytest.fixture(autouse=True)
 def looking(monkeypatch):
-    """Let no look be left out because the last one was a moment ago."""
+    """Make every call read the files, however recent the last read was."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.READ_FRACTION", 1.0)
 
 
 class Files(RuleBasedStateMachine):
-    """What was written, in plain sets beside the files; a reader that was there all the time, and ever new ones."""
+    """A model of the written lines, which is compared with one long-lived reader and with new readers."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class Files(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY))
         self.count = 0
         self.journals = [self._process(), self._process()]
-        #: Of each submission who asked for it and whether it is in flight; what each process has settled.
+        #: Requesters of each submission; submissions in flight; requesters of ended ones without a clean end.
         self.begun, self.flying, self.over = {}, set(), {}
         self.reader = Journal(self.folder, clock=self._clock)
         self.others, self.heard = OtherProcesses(self.reader, **SERVICE), {}
@@ -59,7 +59,7 @@ class Files(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), workflows=st.sets(WORKFLOWS, max_size=2))
     def begin(self, which, workflows):
-        """A process writes that it is about to submit something, for some workflows."""
+        """A process records the intent to submit a request, for some workflows."""
         name, journal = self._next(), self.journals[which]
         request = DeleteRequest(endpoint="e", paths=(f"/{name}",))
         deadline = self.now + timedelta(days=400)
@@ -70,14 +70,14 @@ class Files(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), data=st.data())
     def submit(self, which, data):
-        """A process writes what a submission has become, its own or that of another one."""
+        """A process records the task of a submission, its own or another's."""
         if self.flying:
             name = data.draw(st.sampled_from(sorted(self.flying)))
             self.journals[which].submitted(TaskHandle(backend="globus", task_id=f"t{name}", submission_id=name))
 
     @rule(which=st.integers(0, 1), workflows=st.sets(WORKFLOWS, max_size=2), data=st.data())
     def end(self, which, workflows, data):
-        """A process writes how a submission has ended, its own or that of another one, and who had asked for it."""
+        """A process records the end of a submission, its own or another's, and the workflows that requested it."""
         if not self.flying:
             return
         self._next()
@@ -88,7 +88,7 @@ class Files(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), workflow=WORKFLOWS)
     def record_clean_end(self, which, workflow):
-        """A workflow ends in order."""
+        """A workflow ends cleanly."""
         journal = self.journals[which]
         journal.record_clean_end(workflow)
         for asked in (*self.over.values(), *self.begun.values()):
@@ -97,23 +97,23 @@ class Files(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def kill(self, which):
-        """A process dies, and another one begins."""
+        """A process dies, and another starts."""
         self.journals[which].close()
         self.journals[which] = self._process()
 
     @rule(which=st.integers(0, 1))
     def leave(self, which):
-        """A process goes on in another file."""
+        """A process continues in another file."""
         self.journals[which].close()
 
     @rule(seconds=st.sampled_from([-3600.0, -0.5, 60.0]))
     def clock(self, seconds):
-        """Time goes by, or the clock is set back, by less than the time since the start."""
+        """Time passes, or the clock is set back, at most to the start of the first day."""
         self.now = max(self.now + timedelta(seconds=seconds), datetime(2026, 3, 1, tzinfo=timezone.utc))
 
     @rule(data=st.data(), junk=st.sampled_from([b"{", b"[]\n", b'{"v": 2, "event": "ended"}\n', b"\xff\n", b"\n"]))
     def spoil(self, data, junk):
-        """A file of a dead process ends in what is no line, or has one that a later version has written."""
+        """A file of a dead process gets an invalid line, or a line of a later version."""
         dead = self._dead()
         if dead:
             with data.draw(st.sampled_from(dead)).open("ab") as file:
@@ -121,7 +121,7 @@ class Files(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def repeat(self, data):
-        """The first line of a file of a dead process is there twice."""
+        """The first line of a dead process's file is repeated at its end."""
         dead = self._dead()
         if dead:
             file = data.draw(st.sampled_from(dead))
@@ -135,7 +135,7 @@ class Files(RuleBasedStateMachine):
         data=st.data(),
     )
     def forge(self, how, data):
-        """Another user writes that all is settled and all has ended, under the name of one of our processes."""
+        """Another user forges clean ends and ends of tasks, under the name of one of our processes."""
         owner = data.draw(st.sampled_from(self.journals)).owner
         lines = [{"event": "settled", "workflow": workflow} for workflow in ("", "a", "b")] + [
             {"event": "ended", "submission_id": name, "state": "failed"} for name in sorted(self.flying)
@@ -157,18 +157,18 @@ class Files(RuleBasedStateMachine):
 
     @rule()
     def read_news(self):
-        """The reader that was there all the time looks."""
+        """The long-lived reader reads the news."""
         for news in self.others.read_news():
             self.heard[news.entry.submission_id] = news
 
     @invariant()
     def what_is_read_is_what_was_written(self):
-        """Old and new readers know what is in flight, and what was not settled when its process was killed."""
+        """A new reader knows what is in flight, and which ended submissions belong to killed processes."""
         fresh = OtherProcesses(self.reader, **SERVICE)
         self._compare(fresh, {news.entry.submission_id: news for news in fresh.read_news()})
 
     def teardown(self):
-        """The reader that has read each line once knows the same as one that reads all at once."""
+        """The long-lived reader, which has read each line once, knows the same as a new reader."""
         self.read_news()
         self._compare(self.others, self.heard)
         for journal in self.journals:
