@@ -1,4 +1,4 @@
-"""From the arguments of a call to a request."""
+"""Conversion of the arguments of a call to a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHERE = {"src_ep": "a", "dst_ep": "b", "src_path": "/x", "dst_path": "/y"}
 
 
 def test_a_call_becomes_a_request():
-    """What the caller gave stands in the request, and the rest has its default."""
+    """A request has the caller's arguments, and defaults for the rest."""
     assert transfer_request(**WHERE) == TransferRequest(
         source="a", destination="b", items=(TransferItem(source="/x", destination="/y"),)
     )
@@ -23,7 +23,7 @@ def test_a_call_becomes_a_request():
 
 
 def test_filters_are_rules_in_order():
-    """Include comes before exclude; a single pattern need not be in a list."""
+    """Include rules precede exclude rules, and a single pattern needs no list."""
     request = transfer_request(**WHERE, recursive=True, include=["*.nc", "*.txt"], exclude="*")
     assert request.filters == (
         FilterRule(method="include", name="*.nc"),
@@ -33,7 +33,7 @@ def test_filters_are_rules_in_order():
 
 
 def test_filters_keep_their_order():
-    """A list of rules is taken as it is, for files unless a rule says otherwise."""
+    """The rules in `filters` keep their order and apply to files unless a rule says otherwise."""
     request = transfer_request(
         **WHERE, recursive=True, filters=[("exclude", "1.nc"), ["include", "*.nc"], ("exclude", "tmp", "dir")]
     )
@@ -102,7 +102,7 @@ def test_filters_keep_their_order():
     ],
 )
 def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
-    """A wrong type is a TypeError, a wrong value a ValueError; both name argument and value, and say what to give."""
+    """A wrong type is a TypeError and a wrong value a ValueError; each message says what to give."""
     with pytest.raises(error) as caught:
         check(argument, value)
     assert words in str(caught.value)
@@ -120,20 +120,20 @@ def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
     ],
 )
 def test_a_file_needs_its_whole_new_path(path, source, meant):
-    """A destination that can only be a folder is refused for a file, with the path that was probably meant."""
+    """A folder as the destination of a file is an error that suggests the path that was probably meant."""
     with pytest.raises(ValueError, match=f"a file needs its full new path; write '{meant}', or give recursive=True"):
         transfer_request(**{**WHERE, "src_path": source, "dst_path": path})
 
 
 def test_a_uuid_is_the_same_in_capitals():
-    """An endpoint named by UUID is found however its letters are written; other names are left as they are."""
+    """A UUID as an endpoint name is case-insensitive; other names are unchanged."""
     uuid = "12345678-1234-1234-1234-123456789ABC"
     assert check("src_ep", uuid) == uuid.lower()
     assert check("src_ep", "HPC Scratch") == "HPC Scratch"
 
 
 def test_a_checksum_is_written_in_one_way():
-    """Algorithm and digits may be in capitals, and mean the same; no checksum is none."""
+    """The algorithm and digits of a checksum are case-insensitive; an empty checksum means none."""
     request = transfer_request(**WHERE, checksum=f"MD5:{'0A' * 16}")
     assert request == transfer_request(**WHERE, checksum=f"md5:{'0a' * 16}")
     assert request.items[0].checksum == f"md5:{'0a' * 16}"
@@ -151,24 +151,24 @@ def test_a_checksum_is_written_in_one_way():
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, words):
-    """What would mean nothing together is refused, in a sentence that says what to leave out."""
+    """Options that conflict raise an error that says what to change."""
     with pytest.raises(ValueError, match=words):
         transfer_request(**WHERE, **options)
 
 
 def test_what_is_too_much_is_removed_only_if_wanted():
-    """Nothing is removed without the option."""
+    """Extra files at the destination are deleted only with `delete_destination_extra`."""
     assert not transfer_request(**WHERE, recursive=True).delete_destination_extra
     assert transfer_request(**WHERE, recursive=True, delete_destination_extra=True).delete_destination_extra
 
 
 @pytest.mark.parametrize("label", ["", "nightly run", "Lauf 7: ä", "👩‍🔬", "x" * 128])
 def test_a_label_that_the_service_takes_is_taken(label):
-    """Letters of any language are right in a label, up to its length."""
+    """A label may contain letters of any language, up to 128 characters."""
     assert check("label", label) == label
 
 
 def test_short_intervals_are_lengthened():
-    """An interval is never so short that a service is asked without a pause."""
+    """A polling interval of less than 0.05 seconds is raised to 0.05 seconds."""
     assert check("polling_interval", 1e-9) == 0.05
     assert check("polling_interval", 0.1) == 0.1

@@ -1,4 +1,4 @@
-"""Callbacks of futures: each by itself, in order, and on no thread that ends futures."""
+"""Callbacks of futures: they are independent and ordered, and run on separate threads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LIMIT = 60
 
 
 def ended(result=1):
-    """A future that ends with no callback yet."""
+    """Return a running future without callbacks, and a function that ends it."""
     future = CallbackFuture()
     future.set_running_or_notify_cancel()
     return future, lambda: future.set_result(result)
 
 
 def test_a_callback_does_not_run_in_the_thread_that_ends_the_future():
-    """The thread that sets the result goes on at once, and the callback gets the future."""
+    """A callback gets its future, and runs in another thread than the one that sets the result."""
     future, end = ended("done")
     seen, told = [], threading.Event()
     future.add_done_callback(lambda one: (seen.append((one.result(), threading.get_ident())), told.set()))
@@ -35,7 +35,7 @@ def test_a_callback_does_not_run_in_the_thread_that_ends_the_future():
 
 
 def test_callbacks_run_in_their_order():
-    """Those of one future run as they were added, and those of two as the futures ended."""
+    """Callbacks run in the order in which their futures end; those of one future, in the order of addition."""
     seen, told = [], threading.Event()
     pairs = [ended() for _ in range(200)]
     for number, (future, _) in enumerate(pairs):
@@ -51,7 +51,7 @@ def test_callbacks_run_in_their_order():
 
 @pytest.mark.parametrize("blocking", [1, 5, 40])
 def test_callbacks_that_block_hold_up_no_other(blocking):
-    """However many callbacks wait for something, those behind them run, also those of the same future."""
+    """Blocked callbacks, however many, delay no later callback, even of the same future."""
     go, last = threading.Event(), threading.Event()
     future, end = ended()
     for _ in range(blocking):
@@ -65,7 +65,7 @@ def test_callbacks_that_block_hold_up_no_other(blocking):
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
 def test_a_callback_that_raises_ends_itself_only(error):
-    """Whatever a callback raises, the next one runs, and so do those of later futures."""
+    """After a callback raises any exception, the next callback still runs, and so do those of later futures."""
     seen, told = [], threading.Event()
 
     def fail(_):
@@ -84,7 +84,7 @@ def test_a_callback_that_raises_ends_itself_only(error):
 
 
 def test_a_callback_may_wait_for_the_callback_of_another_future():
-    """Futures that wait for each other's callbacks, many deep, all end."""
+    """Callbacks that wait for callbacks of other futures, 30 deep, all end."""
     pairs = [ended() for _ in range(30)]
     told = [threading.Event() for _ in pairs]
     for number, (future, _) in enumerate(pairs):
@@ -101,7 +101,7 @@ def test_a_callback_may_wait_for_the_callback_of_another_future():
 
 
 def test_a_callback_may_end_futures_and_add_callbacks():
-    """What a callback ends, and what it adds, is called as well."""
+    """A callback can add callbacks and end other futures, and all callbacks run."""
     first, end = ended()
     second, end_second = ended()
     told = threading.Event()
@@ -112,7 +112,7 @@ def test_a_callback_may_end_futures_and_add_callbacks():
 
 
 def test_who_waits_is_woken_before_callbacks_run():
-    """The result is there, and `futures.wait` returns, while a callback blocks."""
+    """While a callback blocks, the result is available and `futures.wait` returns."""
     go = threading.Event()
     future, end = ended()
     future.add_done_callback(lambda _: go.wait(LIMIT))
@@ -124,7 +124,7 @@ def test_who_waits_is_woken_before_callbacks_run():
 
 
 def test_without_threads_a_callback_runs_where_the_future_ends():
-    """If the system has no thread to give for a moment, no callback is lost and none comes twice."""
+    """If no thread can start, a callback runs once, in the thread that ends the future."""
     until(lambda: not [one for one in threading.enumerate() if one.name == "chiltepin-callbacks"])
     seen = []
     future, end = ended()
@@ -152,7 +152,7 @@ def test_idle_threads_end():
 
 
 def test_short_callbacks_need_few_threads():
-    """A thousand futures that end together start two threads or so, not a thousand."""
+    """A thousand futures that end together start a few threads, not a thousand."""
     most, told = [], threading.Event()
     pairs = [ended() for _ in range(1000)]
     for future, _ in pairs:
@@ -163,7 +163,7 @@ def test_short_callbacks_need_few_threads():
     for _, end in pairs:
         end()
     assert told.wait(LIMIT)
-    # On a busy machine a short callback may be kept from running for longer than its turn.
+    # On a busy machine even a short callback may last longer than its turn.
     assert max(most) < 20
 
 
@@ -178,7 +178,7 @@ def test_settled_leaves_out_the_callback_that_asks():
 
 
 def test_a_method_of_such_a_future_is_called_at_once():
-    """A future that follows another one has ended when that one has."""
+    """A callback that is a method of a CallbackFuture runs at once."""
 
     class Follower(CallbackFuture):
         def follow(self, other):
@@ -192,7 +192,7 @@ def test_a_method_of_such_a_future_is_called_at_once():
 
 
 def test_a_plain_future_can_be_adopted():
-    """A future made elsewhere calls back on other threads once it is of such a class."""
+    """A plain future that a CallbackFuture class adopts runs its callbacks on other threads."""
 
     class Adopted(CallbackFuture):
         pass
@@ -207,7 +207,7 @@ def test_a_plain_future_can_be_adopted():
 
 
 def test_a_future_that_ends_while_it_is_adopted_is_not_unfinished():
-    """A future that another thread ends just then is not one of those for which the end of a run waits."""
+    """A future that ends while it is adopted is not listed as unfinished."""
 
     class EndsMeanwhile(CallbackFuture):
         def done(self):

@@ -1,4 +1,4 @@
-"""Paths that are valid, and probably not what the user means."""
+"""Warnings about valid paths that are probably not what the user means."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chiltepin.transfers.doubtful_paths import warn_of
     ],
 )
 def test_a_doubtful_path_is_one_warning(path, place, said, caplog):
-    """A mistake in many paths is one warning, with the path that was probably meant."""
+    """The same mistake in several paths gives one warning, with the path that was probably meant."""
     warn_of([(f"end of {path}", path, place)])
     warn_of([(f"end of {path}", f"{path}/other", place)])
     [record] = caplog.records
@@ -31,13 +31,13 @@ def test_a_doubtful_path_is_one_warning(path, place, said, caplog):
     [("/scratch/me2/x", {"mount": "/scratch/me"}), ("/data/[1].nc", {}), ("/price in $", {})],
 )
 def test_an_ordinary_path_is_none(path, place, caplog):
-    """Names that only look alike are no doubt."""
+    """Ordinary paths that only resemble a mistake give no warning."""
     warn_of([("a", path, place)])
     assert not caplog.records
 
 
 def test_a_folder_with_the_name_of_the_root_is_meant(tmp_path, caplog):
-    """A path that begins with the root is right if the root holds such a folder."""
+    """A path that begins with the root gives no warning if the root contains such a folder."""
     (tmp_path / str(tmp_path).lstrip("/")).mkdir(parents=True)
     warn_of([("a", f"{tmp_path}/x", {"mount": str(tmp_path)})])
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Running a request: waiting, stopping in time, and telling how it ended."""
+"""Running a request: waiting, cancelling in time, and reporting its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUEST = transfer_request(src_ep="laptop", dst_ep="hpc", src_path="/a", dst_pat
 
 
 def worker(clock, **options):
-    """A backend whose bytes flow through this process."""
+    """Return a worker backend."""
     return ClockedBackend(clock, runs_on="worker", **options)
 
 
@@ -38,13 +38,13 @@ def run(backend: ClockedBackend, **options):
 
 
 def test_the_clocked_backend_is_a_backend():
-    """What these tests run on fulfils the contract."""
+    """The clocked backend implements the protocols of backends."""
     assert isinstance(ClockedBackend(Clock()), TransferBackend)
     assert isinstance(worker(Clock()), WorkerBackend)
 
 
 def test_a_task_is_followed_to_its_end():
-    """Run returns the final status of the task that it made."""
+    """`run` returns the final status of the task that it submits."""
     backend = worker(Clock())
     status = run(backend, submission_id="mine")
     assert status.state is TaskState.SUCCEEDED
@@ -52,7 +52,7 @@ def test_a_task_is_followed_to_its_end():
 
 
 def test_the_end_of_a_task_of_this_process_is_told_at_once():
-    """A worker backend tells the end of a task itself; until then it is looked at four times a second."""
+    """A worker backend reports the end of a task at once; until then the task is polled four times a second."""
     backend = worker(Clock(), lasts=10.1)
     assert run(backend).state is TaskState.SUCCEEDED
     assert backend.clock.time == pytest.approx(1010.1)
@@ -60,7 +60,7 @@ def test_the_end_of_a_task_of_this_process_is_told_at_once():
 
 
 def test_a_timeout_cancels_the_task_and_says_what_to_do():
-    """At its timeout the task is cancelled, never left behind, and the error carries its last status."""
+    """At its timeout the task is cancelled, and the error has its last status and says what to do."""
     backend = worker(Clock(), lasts=1e9, stops_in=2)
     with pytest.raises(TaskTimeoutError, match=r"was not done within 60 seconds .* longer timeout=") as caught:
         run(backend, timeout=60)
@@ -69,14 +69,14 @@ def test_a_timeout_cancels_the_task_and_says_what_to_do():
 
 
 def test_a_task_that_succeeds_while_it_is_stopped_has_succeeded():
-    """A cancellation is a request: bytes that arrived all the same are a success."""
+    """A task that succeeds despite its cancellation is a success."""
     backend = worker(Clock(), lasts=61)
     backend.cancel = lambda _: None
     assert run(backend, timeout=60).state is TaskState.SUCCEEDED
 
 
 def test_a_task_that_does_not_stop_does_not_hold_its_caller():
-    """After ten seconds a task that will not stop is left to itself."""
+    """`run` stops waiting ten seconds after it cancels a task that does not stop."""
     backend = worker(Clock(), lasts=1e9, stops_in=1e9)
     with pytest.raises(TaskTimeoutError) as caught:
         run(backend, timeout=60)
@@ -118,7 +118,7 @@ def test_an_interrupted_wait_leaves_no_task_behind():
     ],
 )
 def test_each_end_but_success_has_its_error(state, code, kind, words):
-    """Every final state but SUCCEEDED becomes a specific error that names request, code and reason."""
+    """Every outcome except SUCCEEDED becomes a specific error that names the request, code and reason."""
     handle = TaskHandle(backend="clocked", task_id="1", submission_id="1")
     error = error_from_status(TaskStatus(handle=handle, state=state, code=code, reason="As it is."), REQUEST)
     assert type(error) is kind
@@ -128,19 +128,19 @@ def test_each_end_but_success_has_its_error(state, code, kind, words):
 
 
 def test_a_success_has_no_error():
-    """Of a task that succeeded there is nothing to raise."""
+    """A task that succeeded has no error."""
     assert error_from_status(run(worker(Clock())), REQUEST) is None
 
 
 def test_a_deletion_is_named_as_one():
-    """The error of a deletion says what was to be deleted where."""
+    """The error of a failed deletion names the path and the endpoint."""
     status = run(worker(Clock(), outcome=TaskState.FAILED))
     request = delete_request(src_ep="hpc", src_path="/a")
     assert str(error_from_status(status, request)).startswith("Deletion of /a on 'hpc' failed")
 
 
 def test_one_setup_is_opened_once():
-    """The same setup gives the same transfers, another one others; an unknown backend is named."""
+    """The same setup gives the same transfers, and another setup new ones; an unknown backend is an error."""
     setup = '{{"backend": "local", "endpoints": {{}}, "options": {{"root": "/{}"}}}}'
     assert open_transfers(setup.format("a")) is open_transfers(setup.format("a"))
     assert open_transfers(setup.format("a")) is not open_transfers(setup.format("b"))
@@ -149,13 +149,13 @@ def test_one_setup_is_opened_once():
 
 
 def test_transfers_cannot_be_sent_to_another_process():
-    """They may hold a login, and say what to send instead."""
+    """Transfers, which may hold a login, cannot be pickled; the error says what to send instead."""
     with pytest.raises(TypeError, match="Send the setup"):
         pickle.dumps(Transfers(worker(Clock())))
 
 
 def test_a_service_is_waited_for_through_its_hub():
-    """With a service backend, run has the task manager follow the task, and forgets it at the end."""
+    """With a service backend, the task manager follows the task and forgets it at the end."""
     backend = ClockedBackend(Clock(), lasts=0)
     transfers = Transfers(backend)
     backend.clock.time = 0

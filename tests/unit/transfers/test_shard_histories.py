@@ -1,6 +1,6 @@
-"""Random histories of one tree that several workers move: workers that end, fail, are lost, or are told to stop.
+"""Random histories of one tree that several workers transfer: workers end, fail, are lost or are cancelled.
 
-CHILTEPIN_HISTORIES asks for more, or for those of some seeds, as in 100:200.
+CHILTEPIN_HISTORIES sets the number of histories or a range of seeds, such as 100:200.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RETRIES = 2
 
 
 def seeds():
-    """The seeds: 100, so many as CHILTEPIN_HISTORIES says, or those that it names."""
+    """Return the seeds: 100, or the number or range in CHILTEPIN_HISTORIES."""
     first, _, last = os.environ.get("CHILTEPIN_HISTORIES", "100").rpartition(":")
     return range(int(first or 0), int(last))
 
@@ -37,12 +37,12 @@ class Clock:
     now = 0.0
 
     def monotonic(self):
-        """Tell the seconds."""
+        """Return the time in seconds."""
         return self.now
 
 
 class Worker:
-    """A shard at a worker, which goes on as the history says; see `RunningShard`."""
+    """A shard at a worker, whose progress the history decides; see `RunningShard`."""
 
     def __init__(self, shard, seconds):
         self.shard, self.seconds = shard, seconds
@@ -54,7 +54,7 @@ class Worker:
         self.own = TaskHandle.at_worker("local", str(id(self)))
 
     def status(self):
-        """Tell what it has noted."""
+        """Return its status, or None after its end."""
         return None if self.future.done() else self.told()
 
     def told(self, state=TaskState.ACTIVE):
@@ -63,25 +63,25 @@ class Worker:
         return TaskStatus(handle=self.own, state=state, files_done=count, bytes_done=10 * count)
 
     def stop(self):
-        """Note it."""
+        """Record that the worker was told to stop."""
         self.stopped = True
 
     def give_up(self):
-        """Be left, which no history comes to."""
+        """Fail: no history abandons a worker."""
         raise AssertionError("a worker was left that has answered")
 
 
 class History:
-    """A tree, the workers that move it, and what must hold at every moment."""
+    """A tree, the workers that transfer it, and the invariants to check."""
 
     def __init__(self, seed, folder):
         self.chance = chance = random.Random(f"shards {seed}")  # noqa: S311 - to be repeated, not to be secret
         self.tree = {}
         self.plant((), 3)
         self.large = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
-        #: How many ranges the one file has that some folders have besides.
+        #: Number of ranges of the large file that some folders contain.
         self.ranges = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
-        #: What has come of each of them that a worker has given back, by its temporary file.
+        #: The progress of each large file that a worker returned, by its temporary file.
         self.copied, self.named, self.removed, self.spoilt = {}, set(), set(), set()
         self.deletes, self.workers, self.raises = chance.random() < 0.3, chance.randint(1, 5), chance.random() < 0.5
         item = TransferItem(source="/s", destination="/d")
@@ -121,7 +121,7 @@ class History:
             self.plant((*parts, name), depth - 1)
 
     def start(self, request, shard, seconds):
-        """Be the `start` of the task."""
+        """Start a worker, as the `start` argument of the task."""
         part = shard.range
         if part is not None:
             self.check_step(part)
@@ -142,7 +142,7 @@ class History:
         return self.running[-1]
 
     def check_step(self, part):
-        """See that a step of a large file comes in its turn."""
+        """Check that the steps of a large file come in order."""
         busy = [worker for worker in self.running if worker.shard.range and worker.shard.range.file == part.file]
         assert part.temp_file not in self.named | self.removed
         if part.step == "commit":
@@ -153,7 +153,7 @@ class History:
             assert self.ended_by or part.temp_file in self.spoilt
 
     def end_step(self, worker, state):
-        """Note what has come of a step of a large file."""
+        """Record the outcome of a step of a large file."""
         part = worker.shard.range
         if state is not TaskState.SUCCEEDED:
             self.spoilt.add(part.temp_file)
@@ -166,7 +166,7 @@ class History:
             self.removed.add(part.temp_file)
 
     def visit(self, worker):
-        """Do one folder of a worker, or give it back."""
+        """Process one folder of a worker, or return it in parts."""
         parts, part, of = worker.todo.pop()
         if of == 1 and parts in self.large and worker.shard.workers > 1 and worker.shard.seconds is not None:
             of = self.large[parts]
@@ -182,7 +182,7 @@ class History:
         worker.seen[key] = worker.seen.get(key, 0) + sum(n % of == part for n in range(len(self.tree[parts])))
 
     def end(self, worker, state=TaskState.SUCCEEDED, **facts):
-        """Have a worker give back the rest, and end."""
+        """End a worker, which returns its remaining work."""
         self.running.remove(worker)
         if worker.shard.range:
             self.end_step(worker, state)
@@ -195,7 +195,7 @@ class History:
         worker.future.set_result(ShardOutcome(status=worker.told(state), **facts))
 
     def fail(self, worker, *, fatal=False):
-        """Have a worker end with a failed file."""
+        """End a worker with a failed file."""
         while worker.todo and not worker.visited and not worker.rest:
             self.visit(worker)
         self.failed += 1
@@ -204,7 +204,7 @@ class History:
         self.end(worker, TaskState.FAILED, failures=(("NO_SPACE", f"Failure {self.failed}."),), failed=1, fatal=fatal)
 
     def lose(self, worker):
-        """Lose a worker with all that it has done."""
+        """Lose a worker and all its work."""
         self.running.remove(worker)
         shard, part = worker.shard, worker.shard.range
         key = (shard.folders, shard.part, shard.last, part)
@@ -213,7 +213,7 @@ class History:
             if self.losses[key] > RETRIES:
                 self.ended_by = self.ended_by or "lost"
         else:
-            # A worker that removes what is left, and is lost, is not made up for.
+            # A lost worker that was removing a temporary file is not replaced.
             self.removed.add(part.temp_file)
         # What it returned was never received.
         for rest in worker.rest:
@@ -222,12 +222,12 @@ class History:
         worker.future.set_exception(TaskLostError("Its worker is gone."))
 
     def cancel(self):
-        """Cancel the whole."""
+        """Cancel the whole task."""
         self.ended_by = self.ended_by or "cancel"
         self.task.stop()
 
     def step(self):
-        """Let one thing happen; return whether anything could."""
+        """Perform one random event; return whether one was possible."""
         if self.stop_at == len(self.started):
             self.stop_at = None
             self.cancel()
@@ -250,7 +250,7 @@ class History:
         return True
 
     def check(self):
-        """See that the status only grows, and is that of one task; at its end it counts what the outcomes told."""
+        """Check that the status is that of the whole task, and that its counts never decrease."""
         status = self.task.status()
         assert status.handle == HANDLE
         if self.task.future.done():
@@ -260,7 +260,7 @@ class History:
         self.most = status.files_done, status.bytes_done
 
     def run(self):
-        """Let all of it happen, and see how it ends."""
+        """Run the whole history, and check its end."""
         self.task.begin()
         self.check()
         while self.step():
@@ -280,7 +280,7 @@ class History:
         return getattr(error, "status", None), error
 
     def check_end(self):
-        """See that it has ended as one task, and by what came first."""
+        """Check that the task ended as one, for the reason that came first."""
         status, error = self.outcome()
         if isinstance(error, TaskError) or error is None:
             assert status.handle == HANDLE
@@ -308,7 +308,7 @@ class History:
             assert (record.files, record.bytes) == (self.counted, 10 * self.counted)
 
     def check_all_done(self):
-        """See that each folder was done, and once."""
+        """Check that each folder was done exactly once."""
         whole = {(parts, 0, 1) for parts in self.tree if parts not in self.large}
         done = [visit for visit in self.done if visit[2] == 1]
         if not self.failed and not self.deletes:
@@ -333,6 +333,6 @@ def replay(seed, folder):
 
 
 def test_every_history_ends_as_one_task(tmp_path):
-    """Each folder is done once or the task says what came first; its status grows, and no worker is forgotten."""
+    """Each folder is done once or the task reports the first failure; counts never decrease, and no worker is left."""
     for seed in seeds():
         replay(seed, tmp_path / str(seed))

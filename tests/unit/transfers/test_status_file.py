@@ -1,4 +1,4 @@
-"""The status of a task in a file, for other processes."""
+"""Status files, from which other processes read the status of a task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HANDLE = TaskHandle(backend="filesystem", task_id="id", submission_id="id")
 
 
 def status(count: int, state: TaskState = TaskState.ACTIVE) -> TaskStatus:
-    """A status with so many bytes."""
+    """Return a status with this number of bytes."""
     return TaskStatus(handle=HANDLE, state=state, code="", reason="größer", bytes_done=count, files_done=1, faults=2)
 
 
@@ -33,7 +33,7 @@ def file(tmp_path):
 
 
 def test_a_note_is_the_status(file, clock):
-    """What is read is what was written, all of it; nothing else is left beside it."""
+    """A status is read back complete, and no other file is left beside it."""
     notes = StatusFile(file, clock)
     clock.time += 1
     notes.update(status(5))
@@ -42,7 +42,7 @@ def test_a_note_is_the_status(file, clock):
 
 
 def test_a_short_task_writes_none(file, clock):
-    """A task that ends within a second makes no file, and the end itself is never noted."""
+    """A task that ends within a second writes no file, and a final state is never written."""
     notes = StatusFile(file, clock)
     clock.time += 0.9
     notes.update(status(5))
@@ -53,7 +53,7 @@ def test_a_short_task_writes_none(file, clock):
 
 
 def test_a_long_task_writes_one_a_second(file, clock):
-    """Between two notes lies a second, and one that would say nothing new is not written."""
+    """The status is written at most once a second, and only if it has changed."""
     notes = StatusFile(file, clock)
     seen = []
     for tick in range(1, 17):
@@ -69,7 +69,7 @@ def test_a_long_task_writes_one_a_second(file, clock):
 
 @pytest.mark.parametrize("place", ["", "{}/nowhere/chiltepin/id.json", "{}/a-file/id.json"])
 def test_where_no_note_can_be_written_the_task_goes_on(tmp_path, clock, place):
-    """No name, no run folder on this machine, a disk that refuses: nothing is made, and nothing is raised."""
+    """Without a file name, a run folder or a writable disk, nothing is created and nothing is raised."""
     (tmp_path / "a-file").touch()
     notes = StatusFile(place.format(tmp_path), clock)
     clock.time += 1
@@ -80,14 +80,14 @@ def test_where_no_note_can_be_written_the_task_goes_on(tmp_path, clock, place):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "active"}', '{"handle": {}, "state": "asleep"}'])
 def test_what_cannot_be_read_is_no_status(tmp_path, content):
-    """A status file of another version, or of another user, is ignored."""
+    """A status file with invalid contents is ignored."""
     (tmp_path / "id.json").write_text(content)
     assert read(str(tmp_path / "id.json")) is None
 
 
 @pytest.mark.parametrize("how", ["open to all", "a link", "a second name", "a pipe", "nested too deeply"])
 def test_a_note_that_another_user_can_have_written_is_not_read(file, clock, how):
-    """In a run folder that others may write to, only a note of this user counts, and none is waited for."""
+    """A status file that another user can have written is ignored, and reading it never blocks."""
     notes = StatusFile(file, clock)
     clock.time += 1
     notes.update(status(5))
@@ -107,7 +107,7 @@ def test_a_note_that_another_user_can_have_written_is_not_read(file, clock, how)
 
 
 def test_a_note_is_never_written_through_a_link(file, clock, tmp_path):
-    """A link that another user puts where a note is being written leads to no other file."""
+    """A link at the path of the temporary file is not followed."""
     (tmp_path / "precious").write_text("mine")
     os.mkdir(os.path.dirname(file))
     os.symlink(tmp_path / "precious", f"{file}.tmp")
@@ -119,7 +119,7 @@ def test_a_note_is_never_written_through_a_link(file, clock, tmp_path):
 
 
 def test_a_stop_file_of_another_user_stops_nothing(tmp_path):
-    """Only a file of this user counts, and one that is made follows no link."""
+    """Only a stop file of this user counts, and creating it follows no link."""
     stop = str(tmp_path / "id.stop")
     (tmp_path / "precious").write_text("mine")
     os.symlink(tmp_path / "precious", stop)

@@ -1,4 +1,4 @@
-"""The task manager: one thread for every task of a service, and an end for every future."""
+"""The task manager: one thread for all tasks of a service, and an end for every future."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def backend():
 
 @pytest.fixture
 def manager(backend):
-    """A task manager that takes its steps when it is told to."""
+    """A task manager without threads, whose steps the test makes."""
     return TaskManager(backend, clock=backend.clock, threaded=False)
 
 
@@ -52,7 +52,7 @@ def live(manager, backend, *, until=float("inf")):
 
 
 def test_a_task_is_followed_to_its_end(manager, backend):
-    """A future ends with the final status of the one task that was made for it."""
+    """A future ends with the final status of the one task created for it."""
     pending = start(manager)
     live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
@@ -60,7 +60,7 @@ def test_a_task_is_followed_to_its_end(manager, backend):
 
 
 def test_a_future_runs_from_its_start(manager):
-    """It cannot be cancelled from outside the manager: Parsl would never stop waiting for a cancelled one."""
+    """A future is running and rejects `cancel`, because Parsl would never stop waiting for a cancelled future."""
     future = start(manager).future
     assert future.running()
     assert not future.cancel()
@@ -68,7 +68,7 @@ def test_a_future_runs_from_its_start(manager):
 
 @pytest.mark.parametrize("lasts", [0.1, 5, 60, 600, 3000])
 def test_an_end_is_noticed_soon_with_few_questions(manager, backend, lasts):
-    """A service is asked from twice a second to once in polling_interval; an end is noticed a tenth late at most."""
+    """Polls slow from two a second to one per polling_interval; an end is noticed at most 1 s or 10 % late."""
     backend.lasts = lasts
     start(manager)
     live(manager, backend)
@@ -78,7 +78,7 @@ def test_an_end_is_noticed_soon_with_few_questions(manager, backend, lasts):
 
 
 def test_one_question_serves_all_tasks(manager, backend):
-    """However many tasks are under way, each look is one call of poll."""
+    """Each poll is one call for all running tasks, however many."""
     backend.lasts = 60
     pending_requests = [start(manager, str(number), f"/{number}") for number in range(500)]
     live(manager, backend)
@@ -88,7 +88,7 @@ def test_one_question_serves_all_tasks(manager, backend):
 
 
 def test_the_same_key_is_one_errand(manager, backend):
-    """What is started twice under one key is one task."""
+    """Starting a request twice under one key creates one task."""
     assert start(manager) is start(manager)
     live(manager, backend)
     assert start(manager).future.done()
@@ -96,7 +96,7 @@ def test_the_same_key_is_one_errand(manager, backend):
 
 
 def test_the_deadline_is_the_timeout(manager, backend):
-    """The service is told when to give up by itself: when our own time for it is up."""
+    """The deadline sent to the service is the end of the request's timeout."""
     start(manager, timeout=100)
     limit = backend.clock.now() + timedelta(seconds=100)
     live(manager, backend)
@@ -105,7 +105,7 @@ def test_the_deadline_is_the_timeout(manager, backend):
 
 @pytest.mark.parametrize("method", ["new_submission_id", "submit"])
 def test_what_could_not_be_submitted_is_submitted_again(manager, backend, method):
-    """A refusal that may pass is no end: the same submission goes out again, and again later each time."""
+    """After a transient refusal the same submission is sent again, with a longer pause each time."""
     backend.refusals[method] = [BUSY] * 4
     pending = start(manager)
     live(manager, backend)
@@ -115,7 +115,7 @@ def test_what_could_not_be_submitted_is_submitted_again(manager, backend, method
 
 
 def test_a_lost_reply_makes_no_second_task(manager, backend):
-    """Where the service took the request and its reply was lost, the repetition finds the task that is there."""
+    """If the reply to a submission is lost, the retry finds the existing task."""
     backend.refusals["submit"], backend.lost_replies = [BUSY] * 2, 2
     pending = start(manager)
     live(manager, backend)
@@ -124,7 +124,7 @@ def test_a_lost_reply_makes_no_second_task(manager, backend):
 
 
 def test_a_lost_reply_leaves_no_task_behind(manager, backend):
-    """One that is cancelled after its reply was lost is found, and cancelled at the service."""
+    """A task that is cancelled after the reply to its submission was lost is found and cancelled at the service."""
     backend.lasts, backend.refusals["submit"], backend.lost_replies = 1e9, [BUSY], 1
     pending = start(manager)
     manager.step()
@@ -135,7 +135,7 @@ def test_a_lost_reply_leaves_no_task_behind(manager, backend):
 
 
 def test_a_refusal_for_good_is_the_end(manager, backend):
-    """What the service refuses for good ends the future with that error, and is not tried again."""
+    """A permanent refusal ends the future with that error, without a retry."""
     backend.refusals["submit"] = [PermissionDeniedError("You may not.")]
     pending = start(manager)
     assert manager.step() is None
@@ -144,7 +144,7 @@ def test_a_refusal_for_good_is_the_end(manager, backend):
 
 
 def test_a_service_that_stays_away_ends_with_the_timeout(manager, backend):
-    """What could never be submitted says so when its time is up."""
+    """A request that could not be submitted within its timeout fails with the service's error."""
     backend.refusals["submit"] = [BUSY] * 1000
     pending = start(manager, timeout=60)
     live(manager, backend)
@@ -154,7 +154,7 @@ def test_a_service_that_stays_away_ends_with_the_timeout(manager, backend):
 
 
 def test_a_timeout_cancels_the_task(manager, backend):
-    """At its timeout the task is cancelled, never left behind; the error has the service's last word."""
+    """At its timeout the task is cancelled, and the error contains the service's last message."""
     backend.lasts, backend.stops_in = 1e9, 2
     pending = start(manager, timeout=60)
     live(manager, backend)
@@ -164,7 +164,7 @@ def test_a_timeout_cancels_the_task(manager, backend):
 
 
 def test_what_expires_at_the_service_at_its_timeout_has_timed_out(manager, backend):
-    """The deadline at the service is the timeout by another clock: whichever comes first, the error is the same."""
+    """A task that expires close to its timeout raises TaskTimeoutError; one that expires early is EXPIRED."""
     backend.lasts, backend.outcome = 55, TaskState.EXPIRED
     pending = start(manager, timeout=60)
     live(manager, backend)
@@ -175,7 +175,7 @@ def test_what_expires_at_the_service_at_its_timeout_has_timed_out(manager, backe
 
 
 def test_each_errand_has_its_own_timeout(manager, backend):
-    """Of two tasks the one whose time is up is stopped, and the other goes on."""
+    """Of two tasks only the one whose timeout has passed is cancelled."""
     backend.lasts = 100
     short, long = start(manager, "short", timeout=50), start(manager, "long")
     live(manager, backend)
@@ -184,7 +184,7 @@ def test_each_errand_has_its_own_timeout(manager, backend):
 
 
 def test_a_success_while_it_is_stopped_is_a_success(manager, backend):
-    """A cancellation is a request: bytes that arrived all the same are a success."""
+    """A task that succeeds despite its cancellation is a success."""
     backend.lasts, backend.cancel = 61, lambda _: None
     pending = start(manager, timeout=60)
     live(manager, backend)
@@ -192,7 +192,7 @@ def test_a_success_while_it_is_stopped_is_a_success(manager, backend):
 
 
 def test_a_task_that_does_not_stop_does_not_hold_its_future(manager, backend):
-    """Ten seconds after it was told to stop, a task that has not stopped is left to itself."""
+    """Ten seconds after a cancellation the future ends, even if the task has not stopped."""
     backend.lasts = backend.stops_in = 1e9
     pending = start(manager)
     manager.step()
@@ -205,7 +205,7 @@ def test_a_task_that_does_not_stop_does_not_hold_its_future(manager, backend):
 
 @pytest.mark.parametrize("away", [("cancel",), ("poll",), ("cancel", "poll")])
 def test_a_service_that_is_gone_when_the_time_is_up_does_not_hold_the_future(manager, backend, away):
-    """Whether it can be asked, told, or neither: ten seconds after its timeout a future has ended."""
+    """Ten seconds after its timeout a future has ended, even if polls, cancellations or both fail."""
     backend.lasts = backend.stops_in = 1e9
     pending = start(manager, timeout=60)
     manager.step()
@@ -229,7 +229,7 @@ def test_a_cancellation_is_said_again_until_it_is_heard(manager, backend):
 
 
 def test_what_is_stopped_before_it_starts_never_starts(manager, backend):
-    """A key that was stopped in advance ends as cancelled, and no task is made."""
+    """A request whose key was cancelled in advance ends as cancelled, and no task is created."""
     manager.stop("mine")
     pending = start(manager)
     live(manager, backend)
@@ -250,7 +250,7 @@ def test_what_is_stopped_before_it_starts_never_starts(manager, backend):
     ],
 )
 def test_a_trouble_that_does_not_heal_ends_the_task_soon(manager, backend, state, code, ends):
-    """After the grace it is cancelled, and its status keeps the trouble's code and the service's words."""
+    """After the fault grace the task is cancelled; its status keeps the fault's code and the service's message."""
     backend.lasts, backend.fault = 1e9, (state, code, 0)
     pending = start(manager, grace=20)
     live(manager, backend)
@@ -261,7 +261,7 @@ def test_a_trouble_that_does_not_heal_ends_the_task_soon(manager, backend, state
 
 
 def test_a_trouble_that_heals_is_borne(manager, backend):
-    """If the trouble goes away, the task goes on."""
+    """If a fault ends within the fault grace, the task continues."""
     backend.lasts, backend.fault = 600, (TaskState.ACTIVE, "FILE_NOT_FOUND", 0)
     pending = start(manager)
     live(manager, backend, until=1050)
@@ -271,7 +271,7 @@ def test_a_trouble_that_heals_is_borne(manager, backend):
 
 
 def test_a_trouble_that_heals_by_itself_is_left_to_the_service(manager, backend):
-    """Of a broken connection the service takes care itself."""
+    """A task with a broken connection is not cancelled, because the service retries it."""
     backend.lasts, backend.fault = 600, (TaskState.ACTIVE, "CONNECTION_RESET", 0)
     pending = start(manager)
     live(manager, backend)
@@ -279,7 +279,7 @@ def test_a_trouble_that_heals_by_itself_is_left_to_the_service(manager, backend)
 
 
 def test_a_task_that_moves_in_spite_of_a_trouble_is_let_go_on(manager, backend):
-    """A missing file among others that arrive does not stop those."""
+    """A missing file does not stop a task whose other files make progress."""
     backend.lasts = 300
     pending = start(manager)
     for moment in range(1000, 1280, 20):
@@ -290,7 +290,7 @@ def test_a_task_that_moves_in_spite_of_a_trouble_is_let_go_on(manager, backend):
 
 
 def test_a_question_that_fails_is_asked_again(manager, backend):
-    """Whatever a look meets, also what no backend should raise, the tasks are looked at again."""
+    """After any error of a poll, even one that no backend should raise, the tasks are polled again."""
     backend.refusals["poll"] = [BUSY, ValueError("Not JSON."), BackendError("Odd.")]
     pending = start(manager)
     live(manager, backend)
@@ -298,7 +298,7 @@ def test_a_question_that_fails_is_asked_again(manager, backend):
 
 
 def test_a_login_that_is_lost_ends_what_can_be_followed_no_more(manager, backend):
-    """Without a login the futures end at once, with the command to type."""
+    """If the login is lost, all futures end at once, with the command to run."""
     backend.lasts, backend.refusals["poll"] = 1e9, [LoginRequiredError("Type: chiltepin login")]
     pending_requests = [start(manager, str(number)) for number in range(3)]
     live(manager, backend)
@@ -306,7 +306,7 @@ def test_a_login_that_is_lost_ends_what_can_be_followed_no_more(manager, backend
 
 
 def test_threads_do_all_this_and_go_when_it_is_done(backend):
-    """With threads the task manager needs no steps, callbacks do not delay it, and no thread is left."""
+    """With threads the task manager steps itself, a blocked callback does not delay it, and no thread is left."""
     backend.lasts = 0
     manager = TaskManager(backend)
     held, let_go = threading.Event(), threading.Event()
@@ -326,7 +326,7 @@ def test_threads_do_all_this_and_go_when_it_is_done(backend):
 
 
 def test_closing_stops_what_is_under_way(backend):
-    """At the end of the process every task is cancelled at the service, and every future ends."""
+    """Closing the task manager cancels every task at the service and ends every future."""
     backend.lasts = 1e9
     manager = TaskManager(backend)
     pending = start(manager, polling_interval=0.01)
@@ -336,7 +336,7 @@ def test_closing_stops_what_is_under_way(backend):
 
 
 def test_what_has_ended_leaves_nothing_behind(manager, backend):
-    """After thousands of requests, a third of them cancelled before they began, the manager holds none of them."""
+    """After 3,000 requests, a third of them cancelled before they started, the manager holds none of them."""
     for number in range(3000):
         start(manager, key=f"{number}", goal=f"/{number}", timeout=1e6)
         if number % 3 == 0:

@@ -1,4 +1,4 @@
-"""Random histories: no task twice, no future without an end, no success that is not true for its call."""
+"""Random histories: no task runs twice, every future ends, and every success is true for its call."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from chiltepin.transfers.service.manager import TaskManager, _managers
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
 
-#: Seconds within which the end of a task has been told, with polls that fail now and then.
+#: Seconds within which the end of a task is reported, even if some polls fail.
 LONG = 130.0
 FILES = st.integers(0, 7)
 PROCESSES = st.sampled_from([0, 0, 0, 1])
 
-#: 100 histories of up to 40 steps take some 4 seconds; CHILTEPIN_HISTORIES asks for more.
+#: 100 histories of up to 40 steps take about 4 seconds; CHILTEPIN_HISTORIES sets their number.
 HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "100"))
 
 #: A folder in memory, if this machine has one.
@@ -40,24 +40,24 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new
 
 @dataclass
 class Call:
-    """A request that waits for its end."""
+    """A request, its future, and whether its end has been checked."""
 
     request: object
     pending: object
-    #: The version of the source when it was asked for.
+    #: The version of the source at the time of the call.
     version: int
     judged: bool = False
 
 
 class Follower(CallbackFuture):
-    """A future that follows another in place, as those of Parsl do, and notes when the manager is locked meanwhile."""
+    """A future that follows another as Parsl's futures do, and records whether the manager is locked meanwhile."""
 
     def __init__(self, manager, locked):
         super().__init__()
         self.manager, self.locked = manager, locked
 
     def hear(self, _):
-        """Have another thread use the task manager: it may hold a lock of Parsl that this callback would wait for."""
+        """Have another thread use the task manager: that thread may hold a Parsl lock that this callback would need."""
         other = threading.Thread(target=self.manager.forget, args=("nothing",), daemon=True)
         other.start()
         other.join(60)
@@ -65,7 +65,7 @@ class Follower(CallbackFuture):
 
 
 class Histories(RuleBasedStateMachine):
-    """Two processes at a time, one service that keeps books, and everything that can happen to them."""
+    """Two processes at a time, a service that records every item, and all events that can affect them."""
 
     def __init__(self):
         super().__init__()
@@ -73,10 +73,10 @@ class Histories(RuleBasedStateMachine):
         self.service = BatchingService(self.clock)
         self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.healed = 0.0
-        # Journals are read whenever it is due, not as often as this machine has time for.
+        # Journals are read whenever due, independent of the speed of this machine.
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("chiltepin.transfers.policy.wait_times.READ_SAVED", float("inf"))
-        # Tasks are divided among slots although they are small.
+        # Even small tasks are divided among slots.
         self.patch.setattr("chiltepin.transfers.policy.limits.SLOT_ITEMS", 1)
         self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
@@ -85,7 +85,7 @@ class Histories(RuleBasedStateMachine):
             self._begin(number)
 
     def _begin(self, number):
-        # Each in a process of a machine that is gone by the time of the next one.
+        # The next process must count this one as killed.
         owner = ProcessId("gone", next(self.numbers), "0")
         journal = Journal(self.folder, clock=self.clock.now, owner=owner)
         self.managers[number] = TaskManager(self.service, clock=self.clock, threaded=False, journal=journal)
@@ -107,7 +107,7 @@ class Histories(RuleBasedStateMachine):
         timeout=st.sampled_from([5.0, TIMEOUT, TIMEOUT]),
     )
     def transfer(self, process, file, spelled, level, other, timeout):
-        """A file is asked for, mostly from the same source."""
+        """A transfer of a file is requested, always from the same source."""
         self._transfer(process, file, level, spelled=spelled, other=other, timeout=timeout)
 
     def _transfer(self, process, file, level, *, spelled="/to/{}", other=0, timeout=TIMEOUT):
@@ -117,22 +117,22 @@ class Histories(RuleBasedStateMachine):
 
     @rule(process=PROCESSES, file=FILES, ignore=st.booleans())
     def delete(self, process, file, ignore):
-        """A deletion is asked for."""
+        """A deletion is requested."""
         self._start(process, delete_request(src_ep="b", src_path=f"/to/{file}", ignore_missing=ignore), TIMEOUT)
 
     @rule(file=FILES)
     def write(self, file):
-        """A source is made anew."""
+        """A source is rewritten."""
         self.service.write(f"/{file}")
 
     @rule(file=FILES)
     def put(self, file):
-        """A file is made where it may be to be deleted."""
+        """A file is created at a destination."""
         self.service.put(f"/to/{file}")
 
     @rule(lasts=st.sampled_from([1.0, 10.0, 100.0]), stops_in=st.sampled_from([0.0, 0.0, 15.0]), tells=st.booleans())
     def speed(self, lasts, stops_in, tells):
-        """The service is quick, or slow, or slow to stop, or does not tell what became of items."""
+        """The service becomes fast, slow, or slow to stop, or stops reporting outcomes of items."""
         self.service._work()
         self.service.lasts, self.service.stops_in, self.service.tells = lasts, stops_in, tells
 
@@ -144,13 +144,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(file=FILES, code=st.sampled_from(["FILE_NOT_FOUND", ""]))
     def source(self, file, code):
-        """A source goes, or comes back."""
+        """A source disappears or reappears."""
         self.service._work()
         self.service.missing.discard(f"/{file}") if not code else self.service.missing.add(f"/{file}")
 
     @rule(file=FILES, refused=st.booleans())
     def destination(self, file, refused):
-        """A destination is refused from now on, or is not."""
+        """The service starts or stops refusing a destination."""
         self.service._work()
         (self.service.denied.add if refused else self.service.denied.discard)(f"/to/{file}")
 
@@ -161,7 +161,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def refusal(self):
-        """The next submission is refused for good."""
+        """The next submission is refused permanently."""
         self.service.fail("submit", BackendError("No.", code="BadRequest"), after=False)
 
     @rule()
@@ -176,7 +176,7 @@ class Histories(RuleBasedStateMachine):
         data=st.data(),
     )
     def bad_answer(self, files, what, seconds, data):
-        """What is told of one of some tasks makes no sense from now on."""
+        """The responses about one of some tasks become invalid."""
         for file in files:
             self._transfer(0, file, data.draw(st.sampled_from([None, "size"])))
         self.wait(1.0)
@@ -186,34 +186,34 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def good_answers(self):
-        """All that is told makes sense again."""
+        """All responses are valid again."""
         self.service.bad.clear()
         self.healed = self.clock.time
 
     @rule(what=st.sampled_from(["fail", "cancel", "expire", "lose", "pause", "resume"]))
     def elsewhere(self, what):
-        """Something happens to the oldest live task, by other hands."""
+        """The service or another client changes the oldest live task."""
         self.service.strike(what)
 
     @rule(process=PROCESSES)
     def record_clean_end(self, process):
-        """A workflow ends in order, and its process goes on."""
+        """A workflow ends cleanly, and its process continues."""
         self.managers[process].record_clean_end()
 
     @rule(process=PROCESSES)
     def kill(self, process):
-        """The process dies without a word, and another takes its place; nothing waits for the futures of the first."""
+        """The process is killed, and another replaces it; nothing waits for the futures of the first."""
         _managers.discard(self.managers[process])
         self._begin(process)
 
     @rule(process=PROCESSES)
     def resume(self, process):
-        """The end of all that other processes have begun is waited for."""
+        """A process resumes the unfinished tasks of other processes."""
         self.resumed += self.managers[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE)
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
     def wait(self, seconds):
-        """Time goes by, and what is due is done."""
+        """Time passes, and both task managers do what is due."""
         end = self.clock.time + seconds
         while True:
             pauses = []
@@ -228,7 +228,7 @@ class Histories(RuleBasedStateMachine):
             self.clock.time += max(pause, 0.001)
 
     def _judge(self):
-        """Check that each success is true for its call, at the moment at which it is reported."""
+        """Check that each success is true for its call at the time when it is reported."""
         for process, call in [(number, call) for number, calls in enumerate(self.calls) for call in calls.values()]:
             if call.judged or not call.pending.future.done():
                 continue
@@ -247,7 +247,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def no_future_ends_under_a_lock(self):
-        """What follows a future may wait for another lock, whose holder may wait for the task manager."""
+        """No future ends under a lock: its callback may need another lock, whose holder may need the task manager."""
         assert not self.locked
 
     @invariant()
@@ -258,7 +258,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def a_bad_answer_holds_up_no_other_task(self):
-        """What succeeded long ago has ended for its callers, whatever is told of other tasks."""
+        """The future of a task that succeeded long ago has ended, despite invalid responses about other tasks."""
         for call in [call for calls in self.calls for call in calls.values()]:
             pending = call.pending
             task = self.service.tasks.get(pending.handle.task_id) if pending.handle else None
@@ -268,7 +268,7 @@ class Histories(RuleBasedStateMachine):
                 assert pending.future.done()
 
     def teardown(self):
-        """However it went on, in the end every future has ended, and no task is left."""
+        """After every history, all futures have ended and no task is left."""
         self.service.faults.clear()
         self.service.bad.clear()
         self.service.strike("resume")
