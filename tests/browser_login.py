@@ -1,4 +1,4 @@
-"""Log in as a user with a browser does: open the link that a command prints, and enter the code of the page."""
+"""Log in as a user with a browser does: open the link that a command prints, and enter the code from the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def code_behind(url):
 
 
 def run_login(command, *, code=None, stderr=subprocess.STDOUT, **options):
-    """Run a command; open each link that it prints, and enter the code of the page, or another one."""
+    """Run a command; open each link that it prints, and enter ``code`` or the code from the page."""
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True, **options)
     output = []

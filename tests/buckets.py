@@ -1,7 +1,7 @@
-"""Real S3 servers on the loopback, and what lies in them: moto's, rclone's and s3rver.
+"""Real S3 servers on the loopback, and their buckets: moto, rclone and s3rver.
 
-Most tests run on moto's (docs/decisions/s3-client.md tells why, and what it does not check: signatures, Content-MD5 and
-checksums, and the condition of a copy). It keeps listings, parts, conditions of reading and entity tags as S3 does.
+Most tests use moto; docs/decisions/s3-client.md explains why, and what moto does not check: signatures, Content-MD5 and
+checksums, and the condition of a copy. Its listings, parts, read conditions and entity tags behave as those of S3.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ KEYS = {"key": "AKIDWORLD", "secret": "a-secret-of-the-world", "region": "us-eas
 
 
 class Server:
-    """A server that runs.
+    """A running S3 server.
 
     Parameters
     ----------
     url : str
-        Where.
+        The URL of the server.
     keys : dict
         The options of an endpoint that it accepts.
     """
@@ -56,24 +56,24 @@ class Server:
         )
 
     def bucket(self) -> Bucket:
-        """Make a bucket of a new name."""
+        """Create a bucket with a new name."""
         name = f"bucket-{uuid.uuid4().hex[:12]}"
         self._client.create_bucket(Bucket=name)
         return Bucket(self.url, name, self._client, self._keys)
 
     def stop(self) -> None:
-        """Close the connections to it."""
+        """Close the connections to the server."""
         self._client.close()
 
 
 class Moto(Server):
-    """moto's server in a thread."""
+    """The moto server, in a thread."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        # Connections are kept, as S3 does.
+        # Keep connections open, as S3 does.
         MotoRequestHandler.protocol_version = "HTTP/1.1"
-        # It sends head and body apart; the kernel holds the latter back for 40 ms otherwise.
+        # moto sends headers and body separately; Nagle's algorithm would delay the body by 40 ms.
         MotoRequestHandler.disable_nagle_algorithm = True
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
@@ -81,7 +81,7 @@ class Moto(Server):
         super().__init__(f"http://{host}:{port}")
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         super().stop()
         self._server.stop()
 
@@ -94,7 +94,7 @@ def _rclone_serves_s3() -> bool:
 
 
 def _words(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """Return the command that serves a folder and the keys it accepts; skip the test where it is not installed."""
+    """Return the command that serves a folder and the keys it accepts; skip the test if it is not installed."""
     if kind == "s3rver":
         if shutil.which("s3rver") is None:
             pytest.skip("There is no s3rver here; install it with npm, and put its folder of programs on the PATH.")
@@ -106,7 +106,7 @@ def _words(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str
     return [*words, "--auth-key", f"{KEYS['key']},{KEYS['secret']}"], KEYS
 
 
-#: The servers beside moto's.
+#: The servers other than moto.
 OTHERS = ("rclone", "s3rver")
 
 
@@ -115,7 +115,7 @@ def s3_server(kind: str, folder: Path) -> Iterator[Server]:
     """Start a server of `OTHERS` over an empty folder."""
     port = free_port()
     words, keys = _words(kind, folder, port)
-    # s3rver makes the token of its next page with Blowfish, which Node has had in a separate provider since 17.
+    # s3rver makes page tokens with Blowfish, which Node 17 and later have only in the legacy provider.
     environment = os.environ | {"NODE_OPTIONS": "--openssl-legacy-provider"}
     said = open(folder.with_suffix(".said"), "w+b")  # noqa: SIM115 - closed below
     with said, subprocess.Popen(words, stdout=said, stderr=said, env=environment) as started:
@@ -131,7 +131,7 @@ def s3_server(kind: str, folder: Path) -> Iterator[Server]:
 
 @dataclass
 class Bucket:
-    """One bucket, looked at behind the backend's back."""
+    """One bucket, accessed without the backend."""
 
     url: str
     name: str
@@ -139,7 +139,7 @@ class Bucket:
     login: dict[str, str] = field(default_factory=KEYS.copy)
 
     def settings(self, folder: str = "", **options: Any) -> dict[str, Any]:
-        """Return what a config says of an endpoint in it."""
+        """Return the settings of an endpoint in the bucket."""
         given = {**self.login, "endpoint_url": self.url, **options}
         return {"url": f"s3://{self.name}/{folder}".rstrip("/"), "options": given}
 
@@ -149,7 +149,7 @@ class Bucket:
         return S3Store(settings["url"], settings["options"])
 
     def put(self, key: str, content: bytes = b"data") -> None:
-        """Make an object."""
+        """Create an object."""
         self.client.put_object(Bucket=self.name, Key=key, Body=content)
 
     def get(self, key: str) -> bytes | None:
@@ -171,12 +171,12 @@ class Bucket:
             self.client.delete_object(Bucket=self.name, Key=key)
 
     def uploads(self) -> list[str]:
-        """Return the names of the objects to which multipart uploads are under way."""
+        """Return the keys of unfinished multipart uploads."""
         found = self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())
         return [upload["Key"] for upload in found]
 
     def backend(self, tmp_path: Path, **options: Any) -> Transfers:
-        """Return transfers between a folder, ``disk``, and this bucket, ``cloud`` and ``other``."""
+        """Return transfers with a folder as ``disk``, and this bucket as ``cloud`` and ``other``."""
         os.makedirs(tmp_path / "disk", exist_ok=True)
         places = {
             "disk": {"url": f"file://{tmp_path}/disk"},

@@ -1,4 +1,4 @@
-"""How tests run something in a process made by fork."""
+"""Run part of a test in a forked process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LIMIT = 60
 
 
 def in_child(work: Callable[[], object]) -> None:
-    """Run something in a child made by fork, and fail if it fails or hangs there."""
+    """Run ``work`` in a forked child, and fail if it fails or hangs."""
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
-        # Since Python 3.12 a fork is warned of where there are threads, which is the point here.
+        # Python 3.12 and later warn of a fork in a process with threads, which these tests need.
         warnings.simplefilter("ignore", DeprecationWarning)
         process = os.fork()
     if not process:
@@ -27,7 +27,7 @@ def in_child(work: Callable[[], object]) -> None:
         try:
             work()
             status = 0
-        except BaseException:  # noqa: BLE001 - told to the parent
+        except BaseException:  # noqa: BLE001 - reported to the parent
             os.write(theirs, traceback.format_exc().encode()[-4000:])
         finally:
             os._exit(status)

@@ -1,4 +1,4 @@
-"""Backends on a simulated clock: their tasks take some seconds, and they can fail in every way that a service can."""
+"""Backends on a simulated clock, which can fail in every way that a service can."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Clock:
     sleeps: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
-        """Tell the time."""
+        """Return the time in seconds."""
         return self.time
 
     def now(self) -> datetime:
-        """Tell the time of day."""
+        """Return the time of day in UTC."""
         return EPOCH + timedelta(seconds=self.time)
 
     def sleep(self, seconds: float) -> None:
-        """Let the time go by at once."""
+        """Advance the clock."""
         self.sleeps.append(seconds)
         self.time += seconds
 
 
 class ClockedBackend:
-    """A backend whose tasks take some seconds of the clock, and some more to stop."""
+    """A backend whose tasks take ``lasts`` seconds of the clock, and ``stops_in`` seconds to stop."""
 
     name = "clocked"
 
@@ -43,7 +43,7 @@ class ClockedBackend:
         self.capabilities = Capabilities(runs_on=runs_on, durable=True)
         self.clock, self.lasts, self.stops_in, self.outcome = clock, lasts, stops_in, outcome
         self.tasks, self.requests, self.cancelled, self.asked = {}, {}, {}, []
-        #: What the next calls of a method raise, by its name; and the state, code and bytes of live tasks.
+        #: The errors of the next calls, by method; `fault` has the state, code and bytes of live tasks.
         self.refusals = {"new_submission_id": [], "submit": [], "poll": [], "cancel": []}
         self.lost_replies = 0
         self.fault = (TaskState.ACTIVE, "", 0)
@@ -59,16 +59,16 @@ class ClockedBackend:
 
     @property
     def polls(self):
-        """How often it was asked."""
+        """The number of polls."""
         return len(self.asked)
 
     def new_submission_id(self):
-        """Count."""
+        """Return the next id."""
         self._refuse("new_submission_id")
         return f"id-{len(self.tasks)}"
 
     def submit(self, request, submission_id):
-        """Start a task, once for an id."""
+        """Start a task, once for each id."""
         if not self.lost_replies:
             self._refuse("submit")
         self.tasks.setdefault(submission_id, self.clock.time)
@@ -79,7 +79,7 @@ class ClockedBackend:
         return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
 
     def poll(self, handles):
-        """Tell by the clock."""
+        """Return the status of each task by the clock."""
         self.asked.append(list(handles))
         self._refuse("poll")
         return [self._status(handle) for handle in handles]
@@ -95,21 +95,21 @@ class ClockedBackend:
         return TaskStatus(handle=handle, state=state, code=code, reason="As the backend says.", bytes_done=done)
 
     def wait(self, handle, seconds):
-        """Let the time go by until the task has ended, or as long as is wanted."""
+        """Advance the clock until the task ends, by at most ``seconds``."""
         ends = self.tasks[handle.task_id] + self.lasts
         self.clock.sleep(max(0.0, min(seconds, ends - self.clock.time)))
 
     def cancel(self, handle):
-        """Begin to stop."""
+        """Start to stop a task."""
         self._refuse("cancel")
         self.cancelled.setdefault(handle.task_id, self.clock.time)
 
     def ls(self, endpoint, path):
-        """Have no files."""
+        """Return no entries."""
         return []
 
     def close(self):
-        """Hold nothing."""
+        """Do nothing: the backend holds no resources."""
 
 
 def _handle(task_id):
@@ -123,24 +123,24 @@ class Task:
     request: object
     begun: float
     items: tuple
-    #: Which process has submitted it.
+    #: The process that submitted it.
     process: int = 0
-    #: Seconds before its first item is done, and when it stops after it was cancelled.
+    #: Seconds until its first item is done, and the time at which it stops after a cancellation.
     lasts: float = 1.0
     stops: float | None = None
     state: TaskState = TaskState.ACTIVE
     code: str = ""
     paused: bool = False
-    #: What was done, and when; what was left out, with the reason.
+    #: Items that are done, with the time; items that were skipped, with the reason.
     done: dict = field(default_factory=dict)
     skipped: dict = field(default_factory=dict)
     cancelled: bool = False
 
 
 class BatchingService:
-    """A service that batches and keeps books; a missing source is left out, or holds all up.
+    """A service that batches and records every item; a missing source is skipped, or blocks its task.
 
-    Each source has a version, which counts how often it was written; a destination holds the version that was read.
+    The version of a source counts how often it was written; a destination holds the version that was copied.
     """
 
     name = "batching"
@@ -149,22 +149,22 @@ class BatchingService:
     def __init__(self, clock):
         self.clock, self.missing, self.denied = clock, set(), set()
         self.tasks, self.faults, self.refused, self._ids = {}, {}, {}, 0
-        #: The version of each source; of each destination that is there, the version that it holds.
+        #: The version of each source, the version at each existing destination, and the replaced versions.
         self.sources, self.holds, self.replaced = Counter(), {}, {}
-        #: How long a task takes from now on, how long it goes on after a cancellation, and whether it tells of items.
+        #: Seconds that new tasks take, seconds until a cancelled task stops, and whether outcomes are reported.
         self.lasts, self.stops_in, self.tells = 1.0, 0.0, True
-        #: The process that asks now, as the test says.
+        #: The process that makes the current call; the test sets it.
         self.process = 0
-        #: What is wrong with the answers about a task, by its id.
+        #: The fault in the responses about a task, by its id.
         self.bad = {}
 
     def write(self, source):
-        """Have a source made anew."""
+        """Rewrite a source."""
         self._work()
         self.sources[source] += 1
 
     def put(self, path):
-        """Have other hands make a file at a destination, of no source."""
+        """Create a file at a destination, as another program would."""
         self._work()
         self._replace(path, (None, 0), by=None)
 
@@ -176,12 +176,12 @@ class BatchingService:
             self.holds[path] = held
 
     def held_since(self, path, moment, *, process):
-        """What a destination holds, and what other hands than a process's have replaced there since a moment."""
+        """Return what a destination holds, and what others than ``process`` have replaced there since ``moment``."""
         others = [held for until, by, held in self.replaced.get(path, ()) if until >= moment and by != process]
         return [self.holds.get(path), *others]
 
     def fail(self, method, error, *, after):
-        """Have the next call of a method fail, before or after it has done its work."""
+        """Make the next call of a method fail, before or after its work."""
         self.faults[method] = error, after
 
     def _guarded(self, method, work):
@@ -194,7 +194,7 @@ class BatchingService:
         return found
 
     def _work(self):
-        """Do what is due of every live task, each thing in its turn."""
+        """Do the due items of every live task, in order of time."""
         due = [
             (task.begun + task.lasts + 0.1 * position, number, item, task)
             for number, task in enumerate(self.live())
@@ -233,16 +233,16 @@ class BatchingService:
                 self._replace(path, read, by=task.process)
 
     def live(self):
-        """The tasks that have not ended."""
+        """Return the tasks that have not ended."""
         return [task for task in self.tasks.values() if not task.state.final]
 
     def unattended(self):
-        """The live tasks that were not cancelled."""
+        """Return the live tasks that were not cancelled."""
         self._work()
         return [task for task in self.live() if not task.cancelled]
 
     def strike(self, what):
-        """Do something to the oldest live task, or to all."""
+        """Change the oldest live task, or resume all tasks."""
         self._work()
         if what == "resume":
             for task in self.live():
@@ -263,7 +263,7 @@ class BatchingService:
         return tuple(("move", posixpath.normpath(item.destination), item.source) for item in request.items)
 
     def new_submission_id(self):
-        """Count."""
+        """Return a new id."""
 
         def count():
             self._ids += 1
@@ -272,10 +272,10 @@ class BatchingService:
         return self._guarded("new_submission_id", count)
 
     def submit(self, request, submission_id):
-        """Start a task, once for an id."""
+        """Start a task, once for each id."""
 
         def start():
-            # An id that was taken before is answered with its task, whatever is refused to new ones.
+            # A known id returns its task, even while new submissions are refused.
             items = self._items(request)
             self._work()
             if submission_id not in self.tasks:
@@ -290,7 +290,7 @@ class BatchingService:
         error, _ = self.faults.get("submit", (None, False))
         if submission_id in self.tasks and error is not None and not error.transient:
             return start()
-        # What is refused for good is refused to every process.
+        # A permanent refusal applies to every process.
         if error is not None and not error.transient:
             self.refused[submission_id] = self.faults.pop("submit")[0]
         if submission_id in self.refused:
@@ -298,7 +298,7 @@ class BatchingService:
         return self._guarded("submit", start)
 
     def poll(self, handles):
-        """Tell what the books say."""
+        """Return the recorded statuses."""
         return self._guarded("poll", lambda: [self._status(handle) for handle in handles])
 
     def _status(self, handle):
@@ -324,7 +324,7 @@ class BatchingService:
         )
 
     def outcomes(self, handle, request):
-        """Tell what the books say of each item."""
+        """Return the recorded outcome of each item."""
 
         def tell():
             task = self.tasks[handle.task_id]
@@ -345,7 +345,7 @@ class BatchingService:
         return None
 
     def cancel(self, handle):
-        """Stop a task."""
+        """Cancel a task."""
 
         def stop():
             self._work()
@@ -363,4 +363,4 @@ class BatchingService:
         return [DirEntry(name=name, kind="file") for name in names]
 
     def close(self):
-        """Hold nothing."""
+        """Do nothing: the service holds no resources."""

@@ -1,4 +1,4 @@
-"""Servers of Azure Blob Storage and of Google Cloud Storage on the loopback, and what lies in them; for tests.
+"""Servers of Azure Blob Storage and Google Cloud Storage on the loopback, and their buckets.
 
 The first is Microsoft's Azurite (npm), the second gcp-storage-emulator (PyPI). Each runs until the end of the tests.
 """
@@ -26,8 +26,8 @@ from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.transfers.runner import Transfers
 
-#: The emulator of Google's store does not send pages, forgets which generation is asked for, and keeps contents under
-#: names from which it has dropped slashes. Here it does as Google does, and keeps no list of all objects in a file.
+#: gcp-storage-emulator does not paginate, ignores the requested generation, and drops slashes from the names under
+#: which it stores contents. This script corrects that, and keeps the emulator from writing a list of all objects.
 EMULATOR = """
 import json, sys
 from http import HTTPStatus
@@ -69,22 +69,22 @@ _KEY = b64encode(b"a key of the tests".ljust(64)).decode()
 
 
 class CloudBucket:
-    """One bucket or container, looked at behind the backend's back."""
+    """One bucket or container, accessed without the backend."""
 
     def __init__(self, url: str) -> None:
         self.url, self.name = url, f"bucket-{uuid.uuid4().hex[:12]}"
         self.make()
 
     def make(self) -> None:
-        """Make the bucket."""
+        """Create the bucket."""
         raise NotImplementedError
 
     def settings(self, folder: str = "") -> dict[str, Any]:
-        """Return what a config says of an endpoint in it."""
+        """Return the settings of an endpoint in the bucket."""
         raise NotImplementedError
 
     def backend(self, here: object) -> Transfers:
-        """Return transfers between a folder, ``disk``, and this bucket, ``cloud`` and ``other``."""
+        """Return transfers with a folder as ``disk``, and this bucket as ``cloud``, ``other`` and ``whole``."""
         places = {
             "disk": {"url": f"file://{here}"},
             "cloud": self.settings("cloud"),
@@ -92,7 +92,7 @@ class CloudBucket:
             "whole": self.settings(),
         }
         opened = {name: place_of(name, told) for name, told in places.items()}
-        # What is tried again is tried at once.
+        # Retry without a pause.
         return Transfers(FilesystemBackend(opened, pause=lambda *_: None))
 
 
@@ -100,28 +100,28 @@ class Container(CloudBucket):
     """A container of Azurite."""
 
     def make(self) -> None:
-        """Make the container."""
+        """Create the container."""
         from azure.storage.blob import BlobServiceClient
 
         self.text = f"DefaultEndpointsProtocol=http;AccountName=tests;AccountKey={_KEY};BlobEndpoint={self.url}/tests"
         self.client = BlobServiceClient.from_connection_string(self.text).create_container(self.name)
 
     def settings(self, folder: str = "") -> dict[str, Any]:
-        """Return what a config says of an endpoint in it."""
+        """Return the settings of an endpoint in the container."""
         return {"url": f"az://{self.name}/{folder}".rstrip("/"), "options": {"connection_string": self.text}}
 
     def put(self, key: str, content: bytes = b"data", **more: Any) -> None:
-        """Make a blob."""
+        """Create a blob."""
         self.client.upload_blob(key, content, overwrite=True, **more)
 
     def put_encoded(self, key: str, content: bytes) -> None:
-        """Make a blob that is said to be compressed."""
+        """Create a blob that is marked as compressed."""
         from azure.storage.blob import ContentSettings
 
         self.put(key, content, content_settings=ContentSettings(content_encoding="gzip"))
 
     def spoil_checksum(self, key: str) -> None:
-        """Have the store tell another checksum of a blob than its content has."""
+        """Make the store report a wrong checksum for a blob."""
         from azure.storage.blob import ContentSettings
 
         self.client.get_blob_client(key).set_http_headers(ContentSettings(content_md5=bytearray(16)))
@@ -136,13 +136,13 @@ class Container(CloudBucket):
         return None
 
     def keys(self, prefix: str = "") -> set[str]:
-        """Return the names of all blobs; of those that stand for a folder with a slash at the end."""
+        """Return the names of all blobs; names of folder markers end with a slash."""
         found = self.client.list_blobs(name_starts_with=prefix, include=["metadata"])
         return {blob.name + ("/" if (blob.metadata or {}).get("hdi_isfolder") else "") for blob in found}
 
 
 class GoogleBucket(CloudBucket):
-    """A bucket of the emulator of Google's store."""
+    """A bucket of the Google Cloud Storage emulator."""
 
     def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
         request = Request(self.url + path, body, {"Content-Type": kind}, method=method)  # noqa: S310 - http
@@ -151,16 +151,16 @@ class GoogleBucket(CloudBucket):
             return content
 
     def make(self) -> None:
-        """Make the bucket."""
+        """Create the bucket."""
         told = {"name": self.name, "softDeletePolicy": {"retentionDurationSeconds": "0"}}
         self._ask("POST", "/storage/v1/b", json.dumps(told).encode())
 
     def settings(self, folder: str = "") -> dict[str, Any]:
-        """Return what a config says of an endpoint in it."""
+        """Return the settings of an endpoint in the bucket."""
         return {"url": f"gs://{self.name}/{folder}".rstrip("/"), "options": {"endpoint_url": self.url, "token": "anon"}}
 
     def put(self, key: str, content: bytes = b"data") -> None:
-        """Make an object."""
+        """Create an object."""
         path = f"/upload/storage/v1/b/{self.name}/o?uploadType=resumable&name={quote(key, safe='')}"
         request = Request(self.url + path, b"{}", {"Content-Type": "application/json"}, method="POST")  # noqa: S310
         with urlopen(request, timeout=60) as answer:  # noqa: S310 - http
@@ -168,16 +168,16 @@ class GoogleBucket(CloudBucket):
         self._ask("PUT", place.removeprefix(self.url), content, "application/octet-stream")
 
     def patch(self, key: str, **told: str) -> None:
-        """Change what the store tells of an object."""
+        """Change the metadata of an object."""
         self._ask("PATCH", f"/storage/v1/b/{self.name}/o/{quote(key, safe='')}", json.dumps(told).encode())
 
     def put_encoded(self, key: str, content: bytes) -> None:
-        """Make an object that is said to be compressed."""
+        """Create an object that is marked as compressed."""
         self.put(key, content)
         self.patch(key, contentEncoding="gzip")
 
     def spoil_checksum(self, key: str) -> None:
-        """Have the store tell another checksum of an object than its content has."""
+        """Make the store report a wrong checksum for an object."""
         self.patch(key, md5Hash=b64encode(bytes(16)).decode())
 
     def get(self, key: str) -> bytes | None:
@@ -217,7 +217,7 @@ def _emulator() -> str:
     return f"http://127.0.0.1:{port}"
 
 
-#: Each kind of server, and what makes a bucket on it.
+#: The start function and the bucket class of each kind of server.
 CLOUDS = {"azure": (_azurite, Container), "gcs": (_emulator, GoogleBucket)}
 
 _started: dict[str, str] = {}
@@ -226,7 +226,7 @@ close_at_exit(_ends)
 
 
 def cloud_bucket(kind: str) -> Any:
-    """Return a new bucket; the server is started once. Skip without it."""
+    """Return a new bucket; start the server once, and skip the test if it is not installed."""
     start, bucket = CLOUDS[kind]
     if kind not in _started:
         _started[kind] = start()

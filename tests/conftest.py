@@ -1,4 +1,4 @@
-"""What holds for all tests: none of them comes near the login of the person who runs them."""
+"""Settings for all tests, which keep them away from the login of the user who runs them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes, or a strategy, depends on what else this machine does.
+# The time of an example or a strategy depends on the load of this machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist need not be there
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist is optional
 def pytest_xdist_auto_num_workers(config):
-    """Three processes for each processor: most of the time a test waits for a server, a process or a disk."""
+    """Return three processes per processor: tests mostly wait for a server, a process or a disk."""
     return 3 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests that wait for Slurm: at the end they would wait alone."""
+    """Start with the tests that wait for Slurm, so that other tests run meanwhile."""
     items.sort(key=lambda item: {"slurm", "hosts"}.isdisjoint(item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def lean_processes():
-    """Have each Python that a test starts load less of Parsl; see `lean/sitecustomize.py`."""
+    """Make each Python process that a test starts load less of Parsl; see `lean/sitecustomize.py`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).with_name("lean")), prepend=os.pathsep)
         yield
@@ -34,7 +34,7 @@ def lean_processes():
 
 @pytest.fixture(autouse=True)
 def nobody_is_logged_in(tmp_path_factory, monkeypatch):
-    """Keep tokens and the journal in empty folders, and forget service credentials of the environment."""
+    """Keep tokens and the journal in empty folders, and remove service credentials from the environment."""
     monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
     monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path_factory.mktemp("journal")))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
@@ -49,7 +49,7 @@ def nobody_is_logged_in(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def quick_retries(monkeypatch):
-    """Have the SDK of Globus send a request again at once: its pauses are real seconds, up to 3 for each request."""
+    """Make the Globus SDK retry at once: its pauses take up to 3 real seconds for each request."""
     from globus_sdk.transport import RetryConfig
 
     monkeypatch.setattr("chiltepin.backends.globus.auth._retries", lambda: RetryConfig(max_retries=2, max_sleep=0))
@@ -57,7 +57,7 @@ def quick_retries(monkeypatch):
 
 @pytest.fixture(scope="session")
 def s3_server():
-    """A real S3 server on the loopback, started once and only if a test asks for it."""
+    """A real S3 server on the loopback, started once and only if a test needs it."""
     from buckets import Moto
 
     server = Moto()
@@ -73,7 +73,7 @@ def bucket(s3_server, no_aws):
 
 @pytest.fixture
 def no_aws(monkeypatch):
-    """Have nothing of this machine's AWS settings in reach."""
+    """Hide the AWS settings of this machine."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

@@ -1,4 +1,4 @@
-"""Real FTP and WebDAV servers on ports of the loopback, each over a folder; for tests."""
+"""Real FTP and WebDAV servers on ports of the loopback, each serving a folder."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def close_at_exit(ends: ExitStack) -> None:
 
 @contextmanager
 def running(words: list[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Run a server until the end of the block; begin it when something listens on the port."""
-    # Not a pipe, which would be full after some files: pyftpdlib tells of each.
+    """Run a server during the block, which starts once the server listens on the port."""
+    # Not a pipe, which would fill up: pyftpdlib logs every file.
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, env=env) as started,
@@ -109,11 +109,11 @@ def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
         else:
             _needs("pyftpdlib")
             words = [sys.executable, "-c", PYFTPDLIB, str(root), str(port), kind]
-        # vsftpd refuses a root in which everybody may write.
+        # vsftpd refuses a world-writable root.
         root.chmod(0o555)
         (root / "data").chmod(0o777)
         with running(words, port):
-            # As an ordinary user, vsftpd cannot make its folder the root of all paths.
+            # vsftpd cannot use chroot as an ordinary user.
             above = root if kind == "vsftpd" else ""
             yield {"url": f"ftp://127.0.0.1:{port}{above}/data/"}, root / "data"
         with suppress(FileNotFoundError):
@@ -139,7 +139,7 @@ def _apache() -> Iterator[tuple[dict[str, Any], Path]]:
         yield {"url": "webdav://", "options": {"base_url": url}}, root
 
 
-#: Each kind of server that is written to.
+#: The kinds of servers, all of them writable.
 SERVERS = {
     "pyftpdlib": lambda: _ftp("plain"),
     "pyftpdlib-windows": lambda: _ftp("windows"),
@@ -158,14 +158,14 @@ close_at_exit(_ends)
 
 @contextmanager
 def file_server(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Yield the settings of an endpoint, and its folder, which is new; the server is started once. Skip without it."""
+    """Yield the settings of an endpoint and its new folder; start the server once, and skip without it."""
     if kind not in _started:
         _started[kind] = _ends.enter_context(SERVERS[kind]())
     settings, root = _started[kind]
     name = uuid.uuid4().hex
     folder = root / name
     folder.mkdir()
-    # Some servers are another user.
+    # Some servers run as another user.
     folder.chmod(0o777)
     yield {**settings, "url": f"{settings['url']}{name}"}, folder
     shutil.rmtree(folder)

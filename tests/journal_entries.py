@@ -1,4 +1,4 @@
-"""All that the files of a journal say, for tests that read it whole."""
+"""Read all entries of a journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chiltepin.transfers.journal.reader import journal_files, read_events
 
 
 def entries(folder):
-    """Every submission of all processes, with its task and its last end, oldest first."""
+    """Return every submission of all processes, with its task and its last end, oldest first."""
     begun, handles, ends = {}, {}, {}
     for event in (event for path in journal_files(str(folder)) for event in read_events(path)):
         if isinstance(event, JournalEntry):

@@ -1,35 +1,35 @@
-"""A server of SFTP that can less than OpenSSH's, at the other end of ``ssh -s``: it serves real files, as it is told.
+"""An SFTP server with fewer features than OpenSSH's, at the other end of ``ssh -s``; it serves real files.
 
-Run as a program, this file is that server. What it lacks are its arguments:
+Run as a program, this file is that server. Its arguments name what it lacks:
 
 ``setstat``
     SETSTAT and FSETSTAT are refused.
 ``fsetstat``
-    FSETSTAT alone is.
+    Only FSETSTAT is refused.
 ``deaf``
-    SETSTAT and FSETSTAT do nothing, and say that they did it.
+    SETSTAT and FSETSTAT do nothing, but report success.
 ``replace``
-    There is no extension for a rename that replaces, and the plain one does not replace.
+    There is no extension for a rename that replaces, and a plain rename does not replace.
 ``links``
     READLINK is refused.
 ``long``
-    A read gives 1,000 bytes at most, and a write of more than 32 KiB is refused.
+    A read returns at most 1,000 bytes, and a write of more than 32 KiB is refused.
 ``cut``
-    Of a write of more than 32 KiB the first bytes are written, and it says that all were.
+    Only the first 32 KiB of a write are written, but the server reports success.
 ``both``
-    A file is open for reading or for writing, not for both.
+    A file cannot be open for both reading and writing.
 ``order``
-    A file is written from its start to its end.
+    A file can be written only from its start to its end.
 ``listing``
-    READDIR gives one entry at a time, without attributes, and neither ``.`` nor ``..``.
+    READDIR returns one entry at a time, without attributes, and neither ``.`` nor ``..``.
 ``size``, ``mode``, ``times``
-    No attributes have it.
+    Attributes do not include this value.
 ``handles``
-    Three files and listings may be open at once.
+    At most three files and listings may be open at once.
 ``words``
-    All that fails is "failure".
+    Every error has the status "failure".
 ``trim``
-    Answers end where they end in the draft; else each has bytes more than that.
+    Responses end as in the draft; without this argument each response has extra bytes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ALLOWED = 32768
 
 
 def install(folder, monkeypatch, lacks, extensions=()):
-    """Put the server before the real ``ssh`` on the PATH."""
+    """Put the server before the real ``ssh`` on PATH."""
     folder.mkdir(exist_ok=True)
     words = [*lacks, *(f"+{name}" for name in extensions)]
     script = folder / "ssh"
@@ -63,7 +63,7 @@ def _text(raw: bytes) -> bytes:
 
 
 class _Refused(Exception):  # noqa: N818 - a status, not an error
-    """A status."""
+    """The status to reply with."""
 
 
 class _Server:
@@ -76,7 +76,7 @@ class _Server:
         self.made = 0
 
     def facts(self, told: os.stat_result) -> bytes:
-        """The attributes."""
+        """Return the attributes of a file as SFTP encodes them."""
         flags, body = 0, b""
         if "size" not in self.lacks:
             flags, body = flags | 1, body + struct.pack(">Q", told.st_size)
@@ -87,7 +87,7 @@ class _Server:
         return struct.pack(">I", flags) + body
 
     def handle(self, **what) -> tuple[int, bytes]:
-        """A new handle."""
+        """Return a new handle."""
         if "handles" in self.lacks and len(self.open) >= _MOST_HANDLES:
             raise _Refused(4)
         self.made += 1
@@ -109,7 +109,7 @@ class _Server:
             os.utime(target, struct.unpack_from(">II", body, at))
 
     def answer(self, kind: int, body: bytes) -> tuple[int, bytes]:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a table
-        """Do one request."""
+        """Handle one request."""
         count = struct.unpack_from(">I", body)[0]
         first, at = body[4 : 4 + count], 4 + count
         here = self.open.get(first, {}) if kind in (4, 5, 6, 8, 10, 12) else {}
@@ -187,7 +187,7 @@ class _Server:
         raise _Refused(0)
 
     def reply(self, kind: int, body: bytes) -> bytes:
-        """Answer one request, whatever happens."""
+        """Return the reply to one request, even after an error."""
         try:
             code, answer = self.answer(kind, body)
         except _Refused as err:

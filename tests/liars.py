@@ -1,4 +1,4 @@
-"""An HTTP server on the loopback that answers what it is told to, whatever that is."""
+"""An HTTP server on the loopback that sends any response that a test specifies."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Liar", "document"]
 
-#: Status, headers, and the body in the pieces in which it is sent.
+#: Status, headers, and the body in the chunks in which it is sent.
 Answer = tuple[int, dict[str, str], "Iterable[bytes]"]
 
 
 def document(content: Any, status: int = 200) -> Answer:
-    """A JSON document, or the bytes that are given, as a whole answer."""
+    """Return a complete response with a JSON document, or with the given bytes."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return status, {"Content-Type": "application/json", "Content-Length": str(len(body))}, [body]
 
 
 class Liar:
-    """The server; it ends with the ``with`` block.
+    """The server, which runs during a ``with`` block.
 
     Parameters
     ----------
     answer : callable
-        Gets method and path of each request, and returns what is answered.
+        Gets the method and path of each request, and returns the response.
     """
 
     def __init__(self, answer: Callable[[str, str], Answer]) -> None:
-        #: What was asked: method, path, headers and body of each request.
+        #: Method, path, headers and body of each request.
         self.asked: list[tuple[str, str, Mapping[str, str], bytes]] = []
         asked = self.asked
         self.answer = answer
@@ -45,7 +45,7 @@ class Liar:
             protocol_version = "HTTP/1.1"
 
             def handle_one_request(self) -> None:
-                """Do one request of any method."""
+                """Handle one request of any method."""
                 with suppress(OSError):
                     self._one()
 
@@ -68,7 +68,7 @@ class Liar:
                         self.wfile.write(piece)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -89,5 +89,5 @@ class Liar:
         self._server.server_close()
 
     def url(self, host: str = "127.0.0.1") -> str:
-        """Where it is; by another name it is another host."""
+        """Return the URL of the server; another host name gives another host."""
         return f"http://{host}:{self._server.server_port}"

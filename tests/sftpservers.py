@@ -1,4 +1,4 @@
-"""Real SFTP servers of other makes than OpenSSH's on ports of the loopback, each over a folder; for tests."""
+"""Real SFTP servers other than OpenSSH on ports of the loopback, each serving a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: The servers.
+#: The kinds of servers.
 KINDS = ("rclone", "asyncssh")
 
 ASYNCSSH = """
@@ -36,12 +36,12 @@ asyncio.run(serve())
 
 
 def _words(kind: str, folder: Path, root: Path, port: int) -> list[str]:
-    """Return the command that serves a folder; the test is skipped where it is not installed."""
+    """Return the command that serves a folder; skip the test if it is not installed."""
     if kind == "rclone":
         if shutil.which("rclone") is None:
             pytest.skip("There is no rclone here; install rclone.")
         keys = ["--key", f"{folder}/host", "--authorized-keys", f"{folder}/user.pub", "--user", "me"]
-        # What a test changes behind its back it is to see; with less than that, rclone 1.75 looks for changes only.
+        # rclone must see what a test changes on disk; with a shorter time, rclone 1.75 only looks for changes.
         keys += ["--dir-cache-time", "1ms"]
         return ["rclone", "serve", "sftp", str(root), "--addr", f"127.0.0.1:{port}", *keys]
     if importlib.util.find_spec("asyncssh") is None:
@@ -51,7 +51,7 @@ def _words(kind: str, folder: Path, root: Path, port: int) -> list[str]:
 
 @contextmanager
 def sftp_server(kind: str, folder: Path) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Start a server over a folder below an empty one; yield the settings of its endpoint, and the folder served."""
+    """Start a server in an empty folder; yield the settings of its endpoint, and the folder that it serves."""
     if shutil.which("ssh-keygen") is None:
         pytest.skip("There is no ssh here; install openssh-client.")
     root, port = folder / "root", free_port()
@@ -63,7 +63,7 @@ def sftp_server(kind: str, folder: Path) -> Iterator[tuple[dict[str, Any], Path]
     name, key, *_ = (folder / "host.pub").read_text().split()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {name} {key}\n")
     options = {"key_filename": f"{folder}/user", "known_hosts": f"{folder}/known_hosts", "ssh_config": "none"}
-    # rclone shows its own folder as all that there is.
+    # rclone shows the served folder as the root.
     url = f"sftp://me@127.0.0.1:{port}{'' if kind == 'rclone' else root}"
     with open(folder / "said", "wb") as said:
         environment = os.environ | {"RCLONE_CONFIG": str(folder / "rclone.conf")}

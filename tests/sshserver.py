@@ -1,4 +1,4 @@
-"""Debian's OpenSSH server on a port of the loopback, with separate keys; for tests and benchmarks."""
+"""Debian's OpenSSH server on a port of the loopback, with separate keys, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ Subsystem sftp {subsystem}
 
 
 def daemon() -> str | None:
-    """The path of sshd, which is only on root's PATH; None if it is not installed."""
+    """Return the path of sshd, which is only on root's PATH, or None if it is not installed."""
     return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
 
 
 class SshServer:
-    """An SSH server for the current user, who logs in with a key; it ends with the ``with`` block.
+    """An SSH server, running during a ``with`` block, to which the current user logs in with a key.
 
     Parameters
     ----------
     folder : path
         An empty folder for its settings and keys.
     subsystem : str
-        What serves SFTP.
+        The command of the SFTP subsystem.
     more : str
-        More lines for its settings.
+        Extra lines for its settings.
     """
 
     def __init__(self, folder: Path, *, subsystem: str = "internal-sftp", more: str = "") -> None:
@@ -71,18 +71,18 @@ class SshServer:
 
     def __enter__(self) -> Self:
         if os.geteuid() == 0:
-            # Where sshd locks itself up, made by the service's start elsewhere.
+            # The privilege separation folder of sshd, which the start of the service creates elsewhere.
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         self.start()
         return self
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the server, and wait until it listens."""
         words = [daemon(), "-D", "-e", "-f", self.folder / "sshd_config"]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         lines = iter(self.process.stderr.readline, "")
         assert any("Server listening" in line for line in lines)
-        # What it says later is read, so that it never waits for a reader.
+        # Later output is read, so that a full pipe never blocks sshd.
         self._reader = threading.Thread(target=list, args=(lines,), daemon=True)
         self._reader.start()
 
@@ -90,7 +90,7 @@ class SshServer:
         self.stop()
 
     def stop(self) -> None:
-        """Kill it, with all connections."""
+        """Kill the server and all connections."""
         self.cut()
         self.process.kill()
         self.process.wait()
@@ -98,22 +98,22 @@ class SshServer:
         self.process.stderr.close()
 
     def sessions(self) -> list[psutil.Process]:
-        """Its processes for the connections that it has."""
+        """Return the processes of its connections."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def cut(self) -> None:
-        """Kill all connections; new ones are welcome."""
+        """Kill all connections; the server accepts new ones."""
         for session in self.sessions():
             with suppress(psutil.NoSuchProcess):
                 session.kill()
 
     def url(self, path: str | os.PathLike[str]) -> str:
-        """What an endpoint says of a folder there."""
+        """Return the URL of a folder on the server."""
         return f"sftp://{self.user}@127.0.0.1:{self.port}{path}"
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of such an endpoint."""
+        """The options of an endpoint on the server."""
         return {
             "key_filename": f"{self.folder}/user",
             "known_hosts": f"{self.folder}/known_hosts",
@@ -121,7 +121,7 @@ class SshServer:
         }
 
     def endpoint(self, path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
-        """An endpoint at a folder there."""
+        """Return the settings of an endpoint at a folder on the server."""
         return {"url": self.url(path), "options": self.options | options}
 
 

@@ -1,4 +1,4 @@
-"""How tests wait for what others do, and have no thread to do it."""
+"""Wait for a condition, and simulate a lack of threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def until(true: Callable[[], object], limit: float = 60) -> None:
-    """Wait until something is so, for at most ``limit`` seconds."""
+    """Wait until a condition is true, for at most ``limit`` seconds."""
     end, pause = time.monotonic() + limit, threading.Event()
     while not true():
         assert time.monotonic() < end, f"it hangs: not within {limit:g} seconds"
@@ -21,7 +21,7 @@ def until(true: Callable[[], object], limit: float = 60) -> None:
 
 @contextmanager
 def without_threads() -> Iterator[None]:
-    """Have the system refuse every thread, as beyond a limit, by a stack that no machine has room for."""
+    """Make every start of a thread fail, as at a system limit, by a stack size that no machine can provide."""
     size = threading.stack_size(1 << 46)
     try:
         yield

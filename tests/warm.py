@@ -1,8 +1,8 @@
-"""The commands ``chiltepin`` and ``globus``, begun as forks of a process that has loaded both.
+"""The commands ``chiltepin`` and ``globus``, forked from a process that has loaded both.
 
-What a test starts is a small program. It hands its arguments, environment, folder, input and outputs to that process,
-passes signals on to its fork, and ends as the fork ends. Loading a command takes 0.4 s of a processor, a fork 0.04 s.
-A few tests start the installed commands themselves: those of what they load, of terminals and of process groups.
+A test starts a small program. The program passes its arguments, environment, folder, input and outputs to that process,
+forwards signals to its fork, and exits as the fork exits. Loading a command takes 0.4 s of CPU time, a fork 0.04 s.
+A few tests start the installed commands themselves: tests of imports, of terminals and of process groups.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-#: Python without its site packages, which takes a hundredth of a second to begin.
+#: Python without its site packages, which starts in 0.01 s.
 PROGRAM = """\
 #!{python} -IS
 import os, signal, socket, sys
@@ -44,11 +44,11 @@ if code < 0:
 os._exit(code)
 """
 
-#: The ``globus`` command of another environment: tox -e newest has the newest one.
+#: The ``globus`` command of another environment: tox -e newest uses the newest version.
 GLOBUS = os.environ.get("CHILTEPIN_GLOBUS", "")
 
 COMMANDS = {"chiltepin": "chiltepin.cli.main", "globus": "globus_cli"}
-#: What the commands load when they need it.
+#: Modules that the commands import on demand.
 LOADED = ("chiltepin.backends.filesystem", "chiltepin.backends.globus", "chiltepin.testing.simulator", "requests")
 
 
@@ -60,13 +60,13 @@ def warm_command(name: str) -> str:
 
 @cache
 def _programs() -> Path:
-    """Start the process that forks, and make the programs that ask it."""
+    """Start the process that forks, and create the programs that connect to it."""
     folder = Path(tempfile.mkdtemp(prefix="warm"))
     address = str(folder / "socket")
     process = subprocess.Popen(
         [sys.executable, __file__, address],
         cwd="/",
-        # What a test has set is not for the commands of the next.
+        # Variables that one test has set must not affect the next.
         env={name: value for name, value in os.environ.items() if not name.startswith(("CHILTEPIN_", "GLOBUS_"))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -96,7 +96,7 @@ def serve(address: str) -> None:
         listening.bind(address)
         listening.listen()
         os.write(1, b"ready\n")
-        # No other process waits for the forks.
+        # No process waits for the forks, so the kernel must reap them.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while listening in select.select([listening, 0], [], [])[0]:
             connection, _ = listening.accept()
@@ -107,7 +107,7 @@ def serve(address: str) -> None:
 
 
 def attend(connection: socket.socket, mains: dict) -> None:
-    """Run one command in a further fork, tell its process id and how it ended, and kill it if its program dies."""
+    """Run one command in a further fork, send its process id and exit code, and kill it if its program dies."""
     told, outputs, *_ = socket.recv_fds(connection, 1 << 20, 3)
     child = os.fork()
     if not child:
@@ -130,7 +130,7 @@ def attend(connection: socket.socket, mains: dict) -> None:
 
 
 def take_over(outputs: list[int], folder: str, environment: dict[str, str]) -> None:
-    """Have the input, outputs, folder and environment of another process, as if Python began there."""
+    """Take over the input, outputs, folder and environment of another process, as if Python started there."""
     for number, output in enumerate(outputs):
         os.dup2(output, number)
         os.close(output)

@@ -1,4 +1,4 @@
-"""Real web servers on ports of the loopback, each over a folder: nginx, Apache, lighttpd and Tomcat; for tests."""
+"""Real web servers on ports of the loopback, each serving a folder: nginx, Apache, lighttpd and Tomcat."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ TOMCAT_WEB = """
 MODULES = "/usr/lib/apache2/modules"
 CATALINA = "/usr/share/tomcat10"
 
-#: Each kind of server: the program, the words that start it, its settings, a style of its index pages.
+#: Each kind of server: its program, arguments and settings, and the style of its index pages.
 KINDS = {
     "nginx": ("nginx", ["-p", "{folder}", "-c", "{settings}", "-g", "daemon off;"], NGINX, "html"),
     "nginx-json": ("nginx", ["-p", "{folder}", "-c", "{settings}", "-g", "daemon off;"], NGINX, "json"),
@@ -130,8 +130,8 @@ KINDS = {
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on, of those that the kernel does not give by itself."""
-    # One that the kernel has given is given again, at once, to another process that asks for any.
+    """Return a free port outside the range that the kernel assigns."""
+    # The kernel may assign a port of its range to another process at once.
     while True:
         port = random.randrange(10_000, 32_000)  # noqa: S311 - not a secret
         with socket.socket() as one, suppress(OSError):
@@ -140,33 +140,30 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether something listens on a port of the loopback."""
+    """Return whether a server listens on a port of the loopback."""
     with socket.socket() as asking:
         asking.settimeout(1)
         return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def user_of(kind: str) -> str:
-    """Return the line of the settings that names the user of a server that root has started."""
+    """Return the line of the settings that names the user of a server that root starts."""
     if os.geteuid():
         return ""
-    # Apache does not serve as root, and nginx would by default as the user nobody.
+    # Apache does not serve as root, and nginx would serve as the user nobody.
     return "User www-data\nGroup www-data" if kind.startswith("apache") else f"user {getpass.getuser()};"
 
 
 @contextmanager
 def web_server(kind: str) -> Iterator[tuple[str, Path]]:
-    """Start one; yield its URL and the folder that it serves, which is empty.
-
-    Where there is no such server, the test is skipped.
-    """
+    """Start a server; yield its URL and the empty folder that it serves. Skip the test without that server."""
     program, words, settings, style = KINDS[kind]
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     needed = {"apache2": MODULES, "java": CATALINA}.get(program, "/")
     if found is None or not os.path.isdir(needed):
         package = "tomcat10" if program == "java" else program
         pytest.skip(f"There is no {package} here; install the package of that name.")
-    # Not in pytest's own folder, into which a server that is not root cannot look.
+    # Not in pytest's folder, which a server that does not run as root cannot read.
     with tempfile.TemporaryDirectory() as top:
         folder, root, port = Path(top), Path(top, "served"), free_port()
         root.mkdir()
@@ -190,7 +187,7 @@ def web_server(kind: str) -> Iterator[tuple[str, Path]]:
             started.wait(60)
 
 
-#: Characters and bytes that mean something to a URL, a page, a shell, a pattern or an encoding.
+#: Characters and bytes that are special in a URL, a page, a shell, a pattern or an encoding.
 ODD = [bytes([byte]) for byte in b"a%#?&=+ ;:@!$*,'\"()[]<>\\^`{}|~-_."] + [
     "é".encode(),
     b"\xe9",
@@ -198,12 +195,12 @@ ODD = [bytes([byte]) for byte in b"a%#?&=+ ;:@!$*,'\"()[]<>\\^`{}|~-_."] + [
     "日".encode(),
 ]
 ODD += [b"%20", b"%2F", b"..", b"&amp;", b"e\xcc\x81"]
-#: What ends a line of a listing, is not seen on a screen, or ends a name early.
+#: Characters that end a line of a listing, are invisible, or end a name early.
 ODD += [b"\n", b"\r", b"\t", b"\x01", b"\x7f", b"&lt", b"::", b"%00", b" -> ", b"\xc2\x85", b"\xe2\x80\xa8"]
 
 
 def odd_name(chance: random.Random) -> bytes:
-    """Return a name that a file may have, of what servers have trouble with."""
+    """Return a valid file name with characters that cause trouble for servers."""
     name = b"".join(chance.choice(ODD) for _ in range(chance.choice([1, 2, 3, 5, 40]))).lstrip(b".")
     return name or b"x"
 
@@ -218,7 +215,7 @@ def odd_tree(chance: random.Random, root: Path, names: int = 12) -> dict[bytes, 
             continue
         if chance.random() < 0.3:
             os.mkdir(whole)
-            os.chmod(whole, 0o777)  # noqa: S103 - a server that is another user may write there
+            os.chmod(whole, 0o777)  # noqa: S103 - a server that runs as another user may write there
             folders.append(place)
             continue
         content = written[place] = b"%d" % number * chance.choice([0, 1, 1000])
