@@ -147,7 +147,7 @@ def test_a_task_that_its_worker_has_noted_is_not_done_twice(queue, told, start):
 @pytest.mark.parametrize("seed", range(2))
 def test_no_result_is_torn_by_the_death_of_a_worker(told, start, seed):
     """Killing a worker while it puts results truncates none, and results of other workers still arrive."""
-    chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
     # No worker writes while another starts: writing would slow the start.
     signs = [(SPAWN.Event(), SPAWN.Event()) for _ in range(5)]
     kinds = (b"b", *[b"a"] * 4)

@@ -75,7 +75,7 @@ class History:
     """A tree, the workers that transfer it, and the invariants to check."""
 
     def __init__(self, seed, folder):
-        self.chance = chance = random.Random(f"shards {seed}")  # noqa: S311 - to be repeated, not to be secret
+        self.chance = chance = random.Random(f"shards {seed}")  # noqa: S311 - reproducible, not secret
         self.tree = {}
         self.plant((), 3)
         self.large = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
