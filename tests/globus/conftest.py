@@ -1,4 +1,4 @@
-"""A simulated Globus with a clock that stands still, the backend, and a task manager that a test steps."""
+"""A simulated Globus with a manual clock, the Globus backend, and a task manager that tests run step by step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chiltepin.testing.simulator import ManualClock, Simulator
 
 @pytest.fixture(autouse=True)
 def without_pauses(quick_retries):
-    """Have no request of these tests wait before it is sent again."""
+    """Send retries of the tests' requests without a delay."""
 
 
 @pytest.fixture
 def globus(tmp_path, monkeypatch):
-    """A simulated Globus of two collections, to which the environment leads."""
+    """A simulated Globus with two collections, set in the environment."""
     folders = {name: tmp_path / name for name in ("my-laptop", "hpc-scratch")}
     with Simulator(folders, clock=ManualClock()) as simulator:
         for name, value in simulator.environment().items():
@@ -26,7 +26,7 @@ def globus(tmp_path, monkeypatch):
 
 @pytest.fixture
 def backend(globus):
-    """Our backend, with both collections declared under short names."""
+    """The Globus backend, with both collections declared under short names."""
     named = {"a": "my-laptop", "b": "hpc-scratch"}
     places = {short: {"collection": globus.collection(name).id} for short, name in named.items()}
     backend = GlobusBackend.from_config(places, {})
@@ -36,7 +36,7 @@ def backend(globus):
 
 @pytest.fixture
 def guided(backend, globus):
-    """A task manager that a test leads."""
+    """A task manager that a test runs step by step."""
     return Guided(backend, globus)
 
 

@@ -1,4 +1,4 @@
-"""A task manager that a test steps, and a simulated Globus: one clock for both."""
+"""A task manager that a test runs step by step on the clock of a simulated Globus."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from chiltepin.transfers.service.manager import TaskManager
 
 
 class SimulatorClock:
-    """The simulator's time, as the task manager reads a clock."""
+    """The simulator's clock, with the task manager's interface."""
 
     def __init__(self, clock):
         self._clock = clock
 
     def monotonic(self):
-        """Tell the seconds."""
+        """Return the time in seconds."""
         return self._clock.time()
 
     def now(self):
-        """Tell the time of day."""
+        """Return the current date and time."""
         return self._clock.now()
 
 
 class Guided:
-    """A task manager before a simulator, one clock for both, and nothing that moves by itself."""
+    """A task manager that uses the simulator's clock and acts only when a test runs it."""
 
     def __init__(self, backend, globus, **options):
         self.backend, self.globus = backend, globus
@@ -29,13 +29,13 @@ class Guided:
         self._count = 0
 
     def start(self, request, **options):
-        """Take a request on."""
+        """Submit a request to the task manager."""
         self._count += 1
         options = {"timeout": 3600, "polling_interval": 30, "grace": 60, **options}
         return self.manager.start(f"pending request {self._count}", request, **options)
 
     def live(self, *, seconds=float("inf")):
-        """Let happen what is due, and the time go by, for some seconds or until nothing is under way."""
+        """Run steps and advance the clock, for some seconds or until no work is left."""
         end = self.globus.clock.time() + seconds
         for _ in range(2000):
             pause = self.manager.step()

@@ -1,4 +1,4 @@
-"""Log the user of the simulator in, in this process."""
+"""Log in the simulator's user in this process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from chiltepin.backends.globus.credentials import choose_credentials
 
 
 class User(CommandLineLoginFlowManager):
-    """The login flow of a terminal, with its user."""
+    """The login flow of a terminal, which answers its own prompts."""
 
     def print_authorize_url(self, authorize_url):
-        """Open the link instead of printing it."""
+        """Open the link and keep the code."""
         self._code = code_behind(authorize_url)
 
     def prompt_for_code(self):
-        """Type in the code."""
+        """Return the code."""
         return self._code
 
 
 def log_in(*collections):
-    """Log the user of the simulator in, with her consent to the data of some collections."""
+    """Log in the simulator's user, with consent to the data of some collections."""
     with auth.make_app(choose_credentials(), login_flow_manager=User) as app:
         if collections:
             app.add_scope_requirements({"transfer.api.globus.org": auth.data_access(collections)})

@@ -1,4 +1,4 @@
-"""What administrators do to a task is told in their own words."""
+"""A status carries an administrator's message about a task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chiltepin.testing.simulator import ManualClock, Simulator
 
 @pytest.fixture
 def world(tmp_path):
-    """A service whose clock stands still, with two collections."""
+    """A simulator with a manual clock and two collections."""
     folders = {name: tmp_path / name for name in ("here", "there")}
     with Simulator(folders, clock=ManualClock(), latency=10.0) as simulator:
         (folders["here"] / "f").write_bytes(b"data")
@@ -20,13 +20,13 @@ def world(tmp_path):
 
 @pytest.fixture
 def backend(world):
-    """The backend, with the service's own client."""
+    """The Globus backend, with the simulator's client."""
     places = {name: {"collection": world.collection(name).id} for name in ("here", "there")}
     return GlobusBackend(places, client=world.client())
 
 
 def submitted(backend):
-    """A task that moves one file."""
+    """Submit a task that transfers one file; return its handle."""
     request = TransferRequest(
         source="here", destination="there", items=(TransferItem(source="/f", destination="/f"),), label="mine"
     )
@@ -34,7 +34,7 @@ def submitted(backend):
 
 
 def test_a_cancellation_has_the_message_of_the_administrator(world, backend):
-    """The reason of a task that an administrator cancelled names the side, and has the message."""
+    """The reason of a task that an administrator cancelled names the side and quotes the message."""
     handle = submitted(backend)
     world.task(handle.task_id).cancel_as_admin("Scratch is being replaced.\nAsk ops@example.org.", "DESTINATION")
     [status] = backend.poll([handle])
@@ -44,7 +44,7 @@ def test_a_cancellation_has_the_message_of_the_administrator(world, backend):
 
 
 def test_a_pause_has_the_message_of_the_administrator(world, backend):
-    """The reason of a task that an administrator paused has the message, and none after it was resumed."""
+    """The reason of a task that an administrator paused quotes the message until the task is resumed."""
     handle = submitted(backend)
     world.task(handle.task_id).pause("Back at noon")
     [status] = backend.poll([handle])
@@ -55,7 +55,7 @@ def test_a_pause_has_the_message_of_the_administrator(world, backend):
 
 
 def test_a_pause_rule_is_told(world, backend):
-    """The reason of a task that a rule pauses has the message of the rule and its collection, asked for once."""
+    """The reason of a task that a pause rule pauses quotes the rule and its collection, and is requested only once."""
     world.collection("there").pause_message = "Maintenance until Monday"
     world.collection("there").paused = True
     handle = submitted(backend)

@@ -1,4 +1,4 @@
-"""The login that a workflow uses: it is found, refreshed, lost, and it never leaves its process."""
+"""The login that a workflow uses: how Chiltepin finds, refreshes, loses and protects it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chiltepin.testing.simulator.oauth import Signing, User
 
 
 def point_at(simulator, monkeypatch):
-    """Have this process, and those that it starts, take a simulator for Globus, with no service credentials."""
+    """Point this process and its children at a simulator, without service credentials."""
     for name, value in simulator.environment().items():
         monkeypatch.setenv(name, value)
     for name in (ID_VARIABLE, SECRET_VARIABLE):
@@ -37,7 +37,7 @@ def point_at(simulator, monkeypatch):
 
 @pytest.fixture
 def globus(tmp_path, monkeypatch):
-    """A simulated Globus with a collection that wants consent and one that does not, and a user without a login."""
+    """A simulated Globus with a collection that requires consent and one that does not, and a user without a login."""
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "state" / "tokens.json"))
     with Simulator({"laptop": tmp_path / "laptop"}, request_rate=None) as simulator:
         for name in ("scratch", "archive"):
@@ -47,23 +47,23 @@ def globus(tmp_path, monkeypatch):
 
 
 def service_credentials(globus, monkeypatch, secret=None):
-    """Set the service credentials of the simulator, or a wrong secret."""
+    """Set the simulator's service credentials, optionally with a wrong secret."""
     monkeypatch.setenv(ID_VARIABLE, globus.authority.client_id)
     monkeypatch.setenv(SECRET_VARIABLE, secret or globus.authority.client_secret)
 
 
 def tokens_asked_for(globus):
-    """How often a token was fetched."""
+    """Count the requests for a token."""
     return sum(served.path == "/v2/oauth2/token" for served in globus.requests)
 
 
 def works(client):
-    """Whether the Transfer service answers a client."""
+    """Return whether the Transfer service accepts a client's request."""
     return client.get_submission_id()["value"] is not None
 
 
 def test_without_a_login_there_is_no_client(globus):
-    """Without a login there is an error at once that names the command, without a prompt or a request."""
+    """Without a login, creating a client fails at once, names the command, and sends no request."""
     with pytest.raises(LoginRequiredError, match=r"run: chiltepin login$") as caught:
         auth.transfer_client()
     assert caught.value.backend == "globus"
@@ -71,7 +71,7 @@ def test_without_a_login_there_is_no_client(globus):
 
 
 def test_a_login_serves_this_process_and_the_next(globus):
-    """What was stored once gives clients that work, here and in a process that starts later, with no new token."""
+    """A stored login gives working clients in this process and in a later one, without a new token."""
     log_in()
     globus.clear_requests()
     assert works(auth.transfer_client())
@@ -82,7 +82,7 @@ def test_a_login_serves_this_process_and_the_next(globus):
 
 
 def test_an_access_token_that_the_service_refuses_is_fetched_anew_each_time(globus):
-    """Access tokens expire twice in a long run: each time a new one comes silently, and the next process has it."""
+    """A rejected access token is refreshed silently with one request, and later clients use the new token."""
     log_in()
     client = auth.transfer_client()
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_an_access_token_that_the_service_refuses_is_fetched_anew_each_time(glob
 
 
 def test_many_threads_fetch_a_token_for_all(globus):
-    """Sixteen threads share a client whose token has run out: all get their answer, and the refresh token survives."""
+    """Sixteen threads that share a client with an expired token succeed with one token request."""
     log_in()
     client = auth.transfer_client()
     client.authorizer.handle_missing_authorization()
@@ -107,7 +107,7 @@ def test_many_threads_fetch_a_token_for_all(globus):
 
 
 def test_a_login_that_was_revoked_ends_and_a_new_one_heals_the_same_client(globus):
-    """A revoked login is an error that names the command; after that command the running client works again."""
+    """After a login is revoked, the error names the command; after a new login, the same client works."""
     log_in()
     client = auth.transfer_client()
     globus.authority.revoke_all()
@@ -120,7 +120,7 @@ def test_a_login_that_was_revoked_ends_and_a_new_one_heals_the_same_client(globu
 
 
 def test_a_login_of_one_service_is_not_one_of_another(globus, tmp_path, monkeypatch):
-    """Tokens of one Globus are never sent to another, and are still there when the first one is back."""
+    """Tokens of one Globus are never sent to another, and still work when the first one is configured again."""
     log_in()
     with Simulator({"laptop": tmp_path / "other"}) as other:
         point_at(other, monkeypatch)
@@ -132,7 +132,7 @@ def test_a_login_of_one_service_is_not_one_of_another(globus, tmp_path, monkeypa
 
 
 def test_a_login_of_one_client_is_not_one_of_another(globus, monkeypatch):
-    """A native app of the user, in the settings or the environment, has separate logins."""
+    """A native app, set by the user in the settings or the environment, has separate logins."""
     log_in()
     mine = "11111111-2222-4333-8444-555555555555"
     with pytest.raises(LoginRequiredError):
@@ -175,14 +175,14 @@ def test_consents_that_are_known_are_not_asked_for_again(globus):
 
 
 def test_a_client_of_the_callers_own_is_left_alone(globus):
-    """A client that the caller provides needs no login of ours."""
+    """A client that the caller provides needs no login in Chiltepin."""
     globus.clear_requests()
     auth.require_data_access(globus.client(), [globus.collection("scratch").id])
     assert globus.requests == []
 
 
 def test_service_credentials_need_no_login_write_nothing_and_consent_themselves(globus, tmp_path, monkeypatch):
-    """Credentials in the environment give a client that works, also after its tokens ended, and no file."""
+    """Service credentials give a client that works, also after its tokens expire, and create no token file."""
     service_credentials(globus, monkeypatch)
     scratch = globus.collection("scratch").id
     client = auth.transfer_client()
@@ -198,7 +198,7 @@ def test_service_credentials_need_no_login_write_nothing_and_consent_themselves(
 
 
 def test_service_credentials_that_are_refused_name_the_variables(globus, monkeypatch):
-    """A wrong secret is an error that names both variables, and shows neither value."""
+    """An error about a wrong secret names both variables and shows neither value."""
     service_credentials(globus, monkeypatch, "wrong-secret")
     with pytest.raises(LoginRequiredError, match=f"{ID_VARIABLE} and {SECRET_VARIABLE}") as caught:
         auth.transfer_client()
@@ -207,7 +207,7 @@ def test_service_credentials_that_are_refused_name_the_variables(globus, monkeyp
 
 
 def test_the_credentials_of_globus_compute(globus, monkeypatch):
-    """The variables of Globus Compute count if the secret is set, until ours are; an error names those that counted."""
+    """Globus Compute's variables apply if the secret is set and Chiltepin's are not; an error names the ones in use."""
     identity, secret = globus.authority.client_id, globus.authority.client_secret
     monkeypatch.setenv(COMPUTE_VARIABLES[1], secret)
     with pytest.raises(ConfigError, match=f"{COMPUTE_VARIABLES[1]} is set and {COMPUTE_VARIABLES[0]} is not"):
@@ -236,7 +236,7 @@ def test_the_credentials_of_globus_compute(globus, monkeypatch):
     ],
 )
 def test_half_a_set_of_credentials_is_a_wrong_setting(globus, monkeypatch, environment, option, said):
-    """A secret without its client, or a client that is no UUID, is refused by name before anything is asked."""
+    """A secret without a client id, or an invalid client id, is rejected before any request, and the error names it."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
@@ -244,7 +244,7 @@ def test_half_a_set_of_credentials_is_a_wrong_setting(globus, monkeypatch, envir
 
 
 def test_an_auth_that_is_down_is_no_lost_login(globus):
-    """Globus Auth that answers 503, or not at all, is a trouble that passes; the login is still there after it."""
+    """An outage of Globus Auth raises a transient error and keeps the login."""
     log_in()
     client = auth.transfer_client()
     client.authorizer.handle_missing_authorization()
@@ -259,7 +259,7 @@ def test_an_auth_that_is_down_is_no_lost_login(globus):
 
 
 def test_another_identity_does_not_slip_into_a_login(globus):
-    """A login as another user is refused while a login is stored, and the stored one stays."""
+    """A login as another user is refused while a login is stored, and the stored login is kept."""
     log_in()
     globus.authority.user = User(username="other@example.org", identity_id="00000000-0000-4000-8000-000000000001")
     with pytest.raises(LoginRequiredError, match="run: chiltepin logout, then: chiltepin login"):
@@ -268,22 +268,22 @@ def test_another_identity_does_not_slip_into_a_login(globus):
 
 
 class Tomorrow(Signing):
-    """A service that is a day ahead of this machine."""
+    """A service whose clock is a day ahead of this machine."""
 
     def sign(self, claims):
-        """Sign claims of tomorrow."""
+        """Sign claims that are dated tomorrow."""
         return super().sign({**claims, "iat": claims["iat"] + 86400})
 
 
 def test_a_login_that_the_clock_contradicts_says_so(globus):
-    """An id token from the future is an error that speaks of the clock."""
+    """An id token from the future raises an error that mentions the clock."""
     globus.authority.signing = Tomorrow()
     with pytest.raises(LoginRequiredError, match="clock of this machine"):
         log_in()
 
 
 def test_logging_out_ends_the_login_here_and_there(globus):
-    """After a logout no process has a login, and the tokens are good for nothing at the service."""
+    """A logout ends the login for all clients and revokes its tokens at the service."""
     log_in()
     client = auth.transfer_client()
     assert login.logout() is True
@@ -295,7 +295,7 @@ def test_logging_out_ends_the_login_here_and_there(globus):
 
 
 def test_a_logout_that_globus_does_not_hear_keeps_the_login(globus):
-    """Tokens that could not be ended are not forgotten, so that the command can be given again."""
+    """If revoking the tokens fails, the login is kept, so that the logout can be repeated."""
     log_in()
     globus.fail_next(3, path="/revoke")
     with pytest.raises(ServiceUnavailableError):
@@ -305,7 +305,7 @@ def test_a_logout_that_globus_does_not_hear_keeps_the_login(globus):
 
 
 def test_no_error_carries_a_token_away(globus, tmp_path):
-    """Errors of every kind, their pickles, texts and contexts hold no token and nothing of the SDK."""
+    """Errors of every kind, their pickles and their messages contain no token and no SDK error."""
     log_in()
     client = auth.transfer_client()
     secrets = [
@@ -332,7 +332,7 @@ def test_no_error_carries_a_token_away(globus, tmp_path):
 
 
 def test_a_client_does_not_leave_its_process(globus):
-    """Pickling a client is a TypeError, because its tokens would travel with it."""
+    """Pickling a client raises TypeError, because the pickle would contain its tokens."""
     log_in()
     with pytest.raises(TypeError, match="stay in the process"):
         pickle.dumps(auth.transfer_client())

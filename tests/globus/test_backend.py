@@ -1,4 +1,4 @@
-"""The Globus backend, before a Globus on the loopback: names, documents, outcomes, and submitting once."""
+"""The Globus backend against a simulated Globus: names, documents, outcomes, and submitting once."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from chiltepin.transfers.arguments import delete_request, transfer_request
 
 
 def move(source="a", destination="b", origin="/file", goal="/file", **options):
-    """Ask for a transfer."""
+    """Return a transfer request."""
     return transfer_request(src_ep=source, dst_ep=destination, src_path=origin, dst_path=goal, **options)
 
 
 def hold(globus):
-    """Have the transfer of the file stand in a trouble, and not end."""
+    """Keep the transfer of the file in a fault, so that it does not end."""
     globus.collection("my-laptop").denied.add("/file")
 
 
 def requests(globus, path):
-    """How many requests there were for a path."""
+    """Count the requests for a path."""
     return sum(path in one.path for one in globus.requests)
 
 
@@ -66,21 +66,21 @@ def test_an_endpoint_is_a_collection_by_declaration_uuid_or_display_name(guided,
 
 
 def test_a_display_name_is_searched_for_once(guided, globus, laptop):
-    """What a name means is remembered."""
+    """A display name is looked up once and then cached."""
     for number in range(3):
         guided.run(move(destination="hpc-scratch", goal=f"/{number}"))
     assert requests(globus, "/endpoint_search") == 1
 
 
 def test_a_display_name_is_taken_to_the_letter(guided, globus):
-    """A name that is nearly right is refused, and the right one suggested."""
+    """A display name must match exactly; the error suggests the closest one."""
     with pytest.raises(EndpointNotFoundError, match=r"No endpoint named 'HPC-scratch'.*did you mean 'hpc-scratch'"):
         guided.run(move(destination="HPC-scratch"))
     assert requests(globus, "/transfer") == 0
 
 
 def test_two_collections_of_one_name_are_listed(guided, globus, tmp_path):
-    """A name that two collections have is an error that lists both, with owner and UUID."""
+    """A name that two collections share raises an error that lists both, with owner and UUID."""
     twins = [
         globus.add_collection(name, tmp_path / name, display_name="Twin", owner=f"{name}@example.org")
         for name in ("one", "two")
@@ -92,7 +92,7 @@ def test_two_collections_of_one_name_are_listed(guided, globus, tmp_path):
 
 
 def test_this_machine_is_the_personal_collection_here(guided, globus, laptop, tmp_path, monkeypatch):
-    """The name this-machine stands for Globus Connect Personal here; without it, the message says where to get it."""
+    """The name `this-machine` means the local Globus Connect Personal; without it, the error says where to get it."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(EndpointNotFoundError, match=r"not set up on this machine.*globus\.org/globus-connect-personal"):
         guided.run(move(source="this-machine"))
@@ -103,13 +103,13 @@ def test_this_machine_is_the_personal_collection_here(guided, globus, laptop, tm
 
 
 def test_an_unknown_uuid_is_not_found(guided):
-    """A UUID that no collection has is an endpoint that is not found."""
+    """A UUID that no collection has raises EndpointNotFoundError."""
     with pytest.raises(EndpointNotFoundError, match="No collection has the UUID '12345678"):
         guided.run(move(source="12345678-1234-1234-1234-123456789abc"))
 
 
 def test_a_connect_server_is_no_collection(guided, globus, tmp_path):
-    """The endpoint of a Globus Connect Server holds collections, and no data."""
+    """A Globus Connect Server endpoint is rejected, because only its collections have data."""
     server = globus.add_collection("server", tmp_path / "server", entity_type="GCSv5_endpoint")
     with pytest.raises(EndpointMismatchError, match="name one of its collections"):
         guided.run(move(source=server.id))
@@ -119,7 +119,7 @@ def test_a_connect_server_is_no_collection(guided, globus, tmp_path):
 
 
 def test_every_option_of_a_transfer_is_in_its_document():
-    """What a caller can ask for, the document says in Globus's words."""
+    """Every option of a transfer appears in the document that Globus receives."""
     deadline = datetime(2026, 5, 6, 7, 8, 9, 1, tzinfo=timezone(timedelta(hours=2)))
     request = move(
         origin="/d",
@@ -165,7 +165,7 @@ def test_every_option_of_a_transfer_is_in_its_document():
 
 
 def test_what_is_asked_for_beside_that_is_in_the_document_too():
-    """A checksum stands at its item, in two fields; what is too much goes by one of the whole transfer."""
+    """A checksum is stored in two fields of its item; `delete_destination_extra` applies to the whole document."""
     collection = Collection("a", "1"), Collection("b", "2")
     checked = wire.transfer_document(move(checksum=f"SHA256:{'0A' * 32}"), *collection, submission_id="s")
     (item,) = checked["DATA"]
@@ -187,7 +187,7 @@ def test_what_is_asked_for_beside_that_is_in_the_document_too():
     ],
 )
 def test_a_mark_is_one_of_paths(one, other):
-    """Tasks with the same paths have the same mark whatever their options, as Globus holds them against each other."""
+    """Tasks with the same paths have the same mark whatever their options, because Globus refuses identical paths."""
     collection = Collection("a", "1"), Collection("b", "2")
     marks = [
         wire.fingerprint(wire.transfer_document(move(**options), *collection, submission_id="s"))
@@ -205,7 +205,7 @@ def test_a_mark_is_one_of_paths(one, other):
     ],
 )
 def test_nothing_is_removed_where_globus_promises_too_little(backend, globus, options, words):
-    """What Globus does not say that it keeps, it is not asked to remove around; nothing is submitted."""
+    """`delete_destination_extra` is refused with filters or if it could remove the source; nothing is submitted."""
     options = {"origin": "/d", "recursive": True, "delete_destination_extra": True, **options}
     with pytest.raises(UnsupportedOptionError, match=words):
         backend.submit(move(**options), backend.new_submission_id())
@@ -213,7 +213,7 @@ def test_nothing_is_removed_where_globus_promises_too_little(backend, globus, op
 
 
 def test_a_transfer_is_verified_by_default():
-    """The document requests verification, which is off by default at the service, and that a file is a file."""
+    """By default, the document requests verification and a transfer that is not recursive."""
     collection = Collection("a", "1")
     options = GlobusOptions(notify=("failed",), encrypt_data=True, checksum_algorithm="sha1")
     document = wire.transfer_document(move(), collection, collection, submission_id="s", options=options)
@@ -232,7 +232,7 @@ def test_a_transfer_is_verified_by_default():
 
 
 def test_a_local_user_of_the_settings_is_the_one_of_the_endpoint():
-    """The settings of an endpoint say its account; that of a request takes precedence."""
+    """The local user comes from the endpoint's settings, unless the request names another."""
     collections = Collection("a", "1", local_user="ada"), Collection("b", "2")
     document = wire.transfer_document(move(), *collections, submission_id="s")
     assert (document["source_local_user"], document["destination_local_user"]) == ("ada", MISSING)
@@ -255,27 +255,27 @@ def test_a_local_user_of_the_settings_is_the_one_of_the_endpoint():
     ],
 )
 def test_a_path_counts_from_root_or_home(path, home, sent):
-    """An absolute path counts from the root; another from home, else from where Globus has its default directory."""
+    """An absolute path starts at the root, a relative one at the home or the collection's default directory."""
     assert wire.global_path(path, Collection("a", "1", home)) == sent
 
 
 @pytest.mark.parametrize("path", ["/..", "/a/../..", "../x", "~/../x"])
 def test_a_path_does_not_leave_its_root(path):
-    """A path that leads out of the root, or out of a home that only Globus knows, is refused."""
+    """A path that leaves the root, or a home that only Globus knows, is refused."""
     with pytest.raises(PermissionDeniedError):
         wire.global_path(path, Collection("a", "1"))
 
 
 @pytest.mark.parametrize("path", ["/", "/.", "~", "/~/", "x/.."])
 def test_a_root_is_not_deleted(guided, globus, path):
-    """Neither the root of a collection nor its default directory is ever asked to be deleted."""
+    """Deleting a collection's root or default directory is refused before submission."""
     with pytest.raises(PermissionDeniedError, match="is the root of an endpoint and is never deleted"):
         guided.run(delete_request(src_ep="b", src_path=path, recursive=True))
     assert requests(globus, "/delete") == 0
 
 
 def test_a_mark_is_the_same_for_the_same_request_only():
-    """The mark in a label tells one request from another, and stays out of a label that leaves no room."""
+    """Each request has a different mark, whatever its label; a label with no room gets none."""
     a, b = Collection("a", "1"), Collection("b", "2")
 
     def mark(request, *places):
@@ -290,14 +290,14 @@ def test_a_mark_is_the_same_for_the_same_request_only():
 
 
 def test_success_is_success(guided, laptop, scratch):
-    """A folder arrives whole, and its status counts what was moved."""
+    """A recursive transfer copies the whole folder, and its status counts the files and bytes."""
     status = guided.run(move(origin="/tree", goal="/new/tree", recursive=True))
     assert (status.state, status.files_done, status.bytes_done) == (TaskState.SUCCEEDED, 2, 2)
     assert (scratch / "new/tree/deep/y.txt").read_bytes() == b"y"
 
 
 def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop):
-    """FAILED is no success: code and reason, and no page of the web app, which does not know the simulator's tasks."""
+    """A FAILED task has the service's code and reason, and no link to the web app, which lacks simulated tasks."""
     hold(globus)
     pending = guided.start(move())
     guided.live(seconds=5)
@@ -338,7 +338,7 @@ def test_a_task_that_is_cancelled_elsewhere_is_canceled(guided, globus):
 
 
 def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
-    """EXPIRED long before the timeout is reported as such."""
+    """A task whose deadline is moved to before the timeout ends as EXPIRED."""
     hold(globus)
     pending = guided.start(move(), grace=1e6)
     guided.live(seconds=5)
@@ -350,7 +350,7 @@ def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
 
 @pytest.mark.parametrize(("how", "code"), [("set_inactive", "INACTIVE"), ("pause", "PAUSED")])
 def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
-    """A suspended or paused task does not wait for a day: after the grace it ends with the service's code."""
+    """A suspended or paused task is cancelled after the fault grace and reports the service's code."""
     hold(globus)
     pending = guided.start(move())
     guided.live(seconds=2)
@@ -372,7 +372,7 @@ def test_a_task_that_the_service_no_longer_knows_is_lost(guided, globus):
 
 
 def test_a_missing_source_ends_the_task_at_once(guided, globus, laptop, scratch):
-    """Globus would look for the file for a day; one more question confirms that it is missing, and nothing arrives."""
+    """One stat request confirms a missing source and ends the task, which Globus would retry for a day."""
     began = globus.clock.time()
     status = guided.run(move(origin="/nowhere"), grace=1000)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
@@ -384,7 +384,7 @@ def test_a_missing_source_ends_the_task_at_once(guided, globus, laptop, scratch)
 
 
 def test_a_missing_file_to_delete_ends_the_task_at_once(guided, globus, scratch):
-    """A deletion of what is not there ends as soon as that is confirmed."""
+    """Deleting a missing path ends the task as soon as Chiltepin confirms that the path is missing."""
     began = globus.clock.time()
     status = guided.run(delete_request(src_ep="b", src_path="/nowhere"), grace=1000)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
@@ -403,7 +403,7 @@ def test_a_missing_file_to_delete_ends_the_task_at_once(guided, globus, scratch)
     ids=str,
 )
 def test_a_source_that_is_not_known_to_be_missing_is_waited_for(guided, globus, laptop, scratch, answer):
-    """A trouble that heals within the grace does no harm, where it is not confirmed that the file is missing."""
+    """A source that is not confirmed as missing is copied if it appears within the fault grace."""
     globus.fail_next(20, path="/stat", **answer)
     pending = guided.start(move(origin="/late", goal="/late"), grace=60)
     guided.live(seconds=20)
@@ -415,13 +415,13 @@ def test_a_source_that_is_not_known_to_be_missing_is_waited_for(guided, globus, 
 
 
 def test_a_busy_endpoint_is_borne_at_the_submission(guided, globus, laptop, scratch):
-    """What an endpoint cannot do when a transfer is submitted, it is given the grace for, as inside a task."""
+    """An endpoint error at submission is retried within the fault grace, as inside a task."""
     globus.fail_next(3, 502, "ExternalError", path="/transfer", method="POST")
     assert guided.run(move(), grace=60).state is TaskState.SUCCEEDED
 
 
 def test_an_endpoint_that_stays_busy_ends_the_transfer_in_its_words(guided, globus, laptop):
-    """After the grace the refusal of the service is the error, long before the timeout."""
+    """After the fault grace, the service's error ends the transfer, long before the timeout."""
     globus.fail_next(10_000, 502, "ExternalError.DirListingFailed.ConnectFailed", path="/transfer", method="POST")
     began = globus.clock.time()
     with pytest.raises(EndpointUnavailableError, match="ConnectFailed"):
@@ -452,7 +452,7 @@ def test_a_busy_endpoint_holds_up_no_other(guided, globus, laptop, scratch):
     ids=["permission", "quota", "disconnected"],
 )
 def test_troubles_that_do_not_heal_end_the_task(guided, globus, laptop, scratch, change, code):
-    """No permission, no space and no connection each end the task with their own code, and cancel it."""
+    """A fault of permission, quota or connection cancels the task and reports its own code."""
     for name, value in change.items():
         setattr(globus.collection("hpc-scratch"), name, value)
     status = guided.run(move())
@@ -462,7 +462,7 @@ def test_troubles_that_do_not_heal_end_the_task(guided, globus, laptop, scratch,
 
 
 def test_a_timeout_cancels_at_the_service(guided, globus, laptop):
-    """When our time is up the task is over at Globus too, and the same transfer can be made again."""
+    """A timeout also cancels the task at Globus, and the same transfer can be repeated."""
     globus.settings.bandwidth = 0.01
     with pytest.raises(TaskTimeoutError, match="not done within 120 seconds"):
         guided.run(move(), timeout=120)
@@ -478,7 +478,7 @@ def test_a_timeout_cancels_at_the_service(guided, globus, laptop):
 @pytest.mark.parametrize("lost", [{"status": 503}, {"status": 500}, {"drop": True}], ids=["503", "500", "dropped"])
 @pytest.mark.parametrize("after", [True, False], ids=["reply lost", "request lost"])
 def test_a_reply_that_is_lost_makes_no_second_task(guided, globus, laptop, scratch, lost, after):
-    """Whether request or reply was lost, the repetitions have the same submission id and make one task."""
+    """Whether the request or the response is lost, retries use the same submission id and create one task."""
     globus.fail_next(7, path="/v0.10/transfer", after=after, **lost)
     status = guided.run(move())
     assert status.state is TaskState.SUCCEEDED
@@ -487,7 +487,7 @@ def test_a_reply_that_is_lost_makes_no_second_task(guided, globus, laptop, scrat
 
 
 def test_the_same_submission_in_a_new_process_finds_its_task(guided, backend, globus, laptop):
-    """A submission id that was kept finds the task, from any backend, also when it has ended."""
+    """Submitting again with the same submission id, from any backend, returns the same task, even after it ends."""
     submission_id = backend.new_submission_id()
     first = backend.submit(move(), submission_id)
     another = GlobusBackend.from_config({name: dict(place) for name, place in backend._collections.places.items()}, {})
@@ -500,7 +500,7 @@ def test_the_same_submission_in_a_new_process_finds_its_task(guided, backend, gl
 
 @pytest.mark.parametrize("options", [{}, {"sync_level": "size"}, {"preserve_timestamp": True}])
 def test_identical_paths_in_flight_are_waited_for(guided, backend, globus, laptop, options):
-    """The service refuses identical paths; a request waits for the task in its way, whatever the options of that."""
+    """A request waits for a task with identical paths, which Globus would refuse, whatever that task's options."""
     globus.settings.task_latency = 30
     first = backend.submit(move(label="first"), backend.new_submission_id())
     with pytest.raises(PathsInUseError, match="wait for it, or cancel it") as caught:
@@ -512,7 +512,7 @@ def test_identical_paths_in_flight_are_waited_for(guided, backend, globus, lapto
 
 @pytest.mark.parametrize("end", ["cancel", "fail", "expire"])
 def test_the_end_of_another_process_s_task_is_not_that_of_a_request(guided, backend, globus, laptop, scratch, end):
-    """Cancelled, failed or expired: a request that had to wait for a task does not inherit how that ended."""
+    """A request that waits for a task with identical paths succeeds however that task ends."""
     globus.settings.task_latency = 30
     theirs = replace(move(), deadline=globus.clock.now() + timedelta(seconds=10 if end == "expire" else 3600))
     first = backend.submit(theirs, backend.new_submission_id())
@@ -529,7 +529,7 @@ def test_the_end_of_another_process_s_task_is_not_that_of_a_request(guided, back
 
 
 def test_a_request_that_waits_for_another_task_has_its_own_timeout(guided, backend, globus, laptop):
-    """A task in the way that does not end holds a request up for the timeout of that at most."""
+    """A request that waits for another task ends after its own timeout."""
     globus.settings.task_latency = 1e6
     backend.submit(move(), backend.new_submission_id())
     pending = guided.start(move(), timeout=60)
@@ -555,9 +555,9 @@ def test_a_task_of_another_program_with_the_same_paths_is_not_ours(guided, globu
 
 
 def test_too_many_pending_tasks_wait_their_turn(guided, globus, laptop, scratch):
-    """What the service has no room for is submitted when it has."""
+    """Requests over the service's limit on pending tasks are submitted when a slot is free."""
     globus.settings.pending_limit, globus.settings.task_latency = 3, 5
-    # Requests that are not alike, for those that are would share a task.
+    # Requests with equal options would share a task.
     kinds = itertools.product((None, "exists", "size", "mtime", "checksum"), (True, False))
     pending_requests = [
         guided.start(move(goal=f"/{number}", sync_level=level, verify_checksum=verify))
@@ -570,13 +570,13 @@ def test_too_many_pending_tasks_wait_their_turn(guided, globus, laptop, scratch)
 
 
 def test_metering_slows_down_and_breaks_nothing(guided, globus, laptop, scratch):
-    """A service that says 429 is asked again later."""
+    """A request that is rejected with HTTP 429 is retried later."""
     globus.fail_next(5, status=429, code="TooManyRequests", headers={"Retry-After": "1"})
     assert guided.run(move()).state is TaskState.SUCCEEDED
 
 
 def test_one_question_serves_fifty_tasks(backend, globus, laptop):
-    """120 tasks cost three requests a look, and come back in the order in which they were asked for."""
+    """Polling 121 tasks takes three requests and returns their statuses in the order of the handles."""
     globus.settings.pending_limit, globus.settings.request_rate, globus.settings.task_latency = 1000, None, 1e6
     handles = [backend.submit(move(goal=f"/{n}"), backend.new_submission_id()) for n in range(120)]
     handles.append(backend.submit(delete_request(src_ep="b", src_path="/x"), backend.new_submission_id()))
@@ -585,7 +585,7 @@ def test_one_question_serves_fifty_tasks(backend, globus, laptop):
     assert len(globus.requests) == 3
 
 
-# Logins, and what leaves the backend
+# Logins, and data that leaves the backend
 
 
 def test_without_a_login_the_command_is_named(backend, globus, monkeypatch):
@@ -598,14 +598,14 @@ def test_without_a_login_the_command_is_named(backend, globus, monkeypatch):
 
 
 def test_a_session_policy_names_the_domain(backend, globus):
-    """A site that wants a fresh login is told from a broken one: the message has the options to type."""
+    """If a site requires a fresh login, the error names the command and its options."""
     globus.collection("hpc-scratch").session_policy = "example.org"
     with pytest.raises(LoginRequiredError, match=r"run: chiltepin login --session-domain example\.org"):
         backend.ls("b", "/")
 
 
 def test_a_consent_is_missed_before_anything_is_submitted(backend, globus, laptop, monkeypatch):
-    """A user who has not consented is told so, with the endpoint's own name, before the first submit."""
+    """A missing consent is reported under the endpoint's name before the first submission."""
     import logins
 
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
@@ -621,7 +621,7 @@ def test_a_consent_is_missed_before_anything_is_submitted(backend, globus, lapto
 
 
 def test_service_credentials_consent_for_themselves(guided, globus, laptop):
-    """A service account needs no consent."""
+    """Service credentials need no consent from a user."""
     mapped = globus.collection("hpc-scratch")
     mapped.entity_type, mapped.needs_consent = "GCSv5_mapped_collection", True
     assert guided.run(move()).state is TaskState.SUCCEEDED
@@ -636,7 +636,7 @@ def test_an_expired_token_is_renewed_silently(guided, globus, laptop):
 
 
 def test_a_client_of_the_callers_own_is_used(backend, globus, laptop):
-    """Requests go through the client that was given, with its login; anything else is refused by its type."""
+    """Requests use the client that the caller gives, with its login; any other type is rejected."""
     with_theirs = backend.with_client(globus.client())
     globus.revoke_tokens()
     with pytest.raises(LoginRequiredError, match=r"rejected the login .* run: chiltepin login"):
@@ -647,7 +647,7 @@ def test_a_client_of_the_callers_own_is_used(backend, globus, laptop):
 
 
 def test_another_globus_in_the_environment_is_another_globus(backend, globus, tmp_path, monkeypatch):
-    """When the environment points elsewhere, nothing that was learned is held on to."""
+    """When the environment names another Globus, cached data is discarded."""
     from chiltepin.testing.simulator import Simulator
 
     assert backend.ls("a", "/") == []
@@ -662,7 +662,7 @@ def _spoil(globus, **mishap):
     globus.fail_next(9, **mishap)
 
 
-#: What is done to Globus before it is asked for a folder, which folder that is, and what comes of it.
+#: For each refusal: how to prepare the simulator, the folder to list, and the error that is raised.
 REFUSALS = {
     "unknown endpoint": (lambda _: None, ("nowhere", "/"), EndpointNotFoundError),
     "missing folder": (lambda _: None, ("a", "/missing"), PathNotFoundError),
@@ -690,7 +690,7 @@ REFUSALS = {
 
 
 def test_a_token_that_ends_in_the_middle_of_a_hiccup_is_renewed(backend, globus):
-    """A 502 and then a 401 is no lost login: the token is fetched anew, as after a 401 alone."""
+    """A 401 that follows a 502 leads to a new token, as a 401 alone does."""
     backend.new_submission_id()
     globus.revoke_tokens()
     globus.fail_next(1, 502)
@@ -700,7 +700,7 @@ def test_a_token_that_ends_in_the_middle_of_a_hiccup_is_renewed(backend, globus)
 
 DEEP = b"[" * 100_000
 
-#: For each question, answers of HTTP 200 that are no answer to it.
+#: For each path, responses with HTTP 200 that are invalid.
 HALF = {
     "/submission_id": [b'{"value": null}', b'{"value": 7}', b'{"value": ""}', DEEP],
     "/transfer": [b'{"task_id": null}', b'{"task_id": 7}', b'{"task_id": "x"}', DEEP],
@@ -714,7 +714,7 @@ HALF = {
 
 @pytest.mark.parametrize(("path", "body"), [(path, body) for path, bodies in HALF.items() for body in bodies])
 def test_half_an_answer_is_no_answer(backend, globus, laptop, path, body):
-    """What cannot be the answer is a service that is not available now, and never a success, a failure or an end."""
+    """An invalid response raises a transient ServiceUnavailableError, and the next call works."""
     request = move(origin="/file")
     request = replace(request, items=(*request.items, move("a", "b", "/no", "/no").items[0]), skip_source_errors=True)
     handle = backend.submit(request, backend.new_submission_id())
@@ -737,7 +737,7 @@ def test_half_an_answer_is_no_answer(backend, globus, laptop, path, body):
 
 @pytest.fixture
 def two(backend, globus, laptop):
-    """Two tasks: one of a missing file, one that has succeeded."""
+    """Two tasks: one with a missing source and one that has succeeded."""
     handles = [backend.submit(move(origin=path, goal=path), backend.new_submission_id()) for path in ("/none", "/file")]
     globus.clock.advance(30)
     return handles
@@ -745,13 +745,13 @@ def two(backend, globus, laptop):
 
 @pytest.mark.parametrize("body", [b'{"DATA": [{}]}', b'{"DATA": [{"task_id": null, "status": null}]}', b'{"DATA": []}'])
 def test_a_list_that_leaves_a_task_out_is_not_the_last_word(backend, globus, two, body):
-    """Each task that the answer does not tell of is asked for alone."""
+    """Each task that is missing from a list response is queried separately."""
     globus.fail_next(1, 200, path="/task_list", body=body)
     assert [status.state for status in backend.poll(two)] == [TaskState.ACTIVE, TaskState.SUCCEEDED]
 
 
 def test_events_that_cannot_be_told_hold_no_task_up(backend, globus, two):
-    """Where Globus fails to tell the events of one task, both are seen as they are, and it is not asked again."""
+    """If reading one task's events fails, both tasks still report their states, and the events are not read again."""
     globus.fail_next(1000, 500, code="InternalError", path="event_list")
     for _ in range(2):
         assert [status.state for status in backend.poll(two)] == [TaskState.ACTIVE, TaskState.SUCCEEDED]
@@ -759,7 +759,7 @@ def test_events_that_cannot_be_told_hold_no_task_up(backend, globus, two):
 
 
 def test_a_document_that_cannot_be_told_holds_no_task_up(backend, globus, two):
-    """A task whose document is invalid counts as running; the end of the other one is reported."""
+    """A task whose document is invalid counts as running; the end of the other task is reported."""
 
     def rewrite(_method, path, document):
         told = document["DATA"] if "task_list" in path else [document] if re.search(r"/task/[0-9a-f-]+$", path) else []
@@ -776,7 +776,7 @@ def test_a_document_that_cannot_be_told_holds_no_task_up(backend, globus, two):
 
 @pytest.mark.parametrize("key", ["task_id", "status", "subtasks_skipped_errors"])
 def test_half_a_task_is_no_task(backend, globus, laptop, key):
-    """A document that does not say all that has to be known of a task says nothing of it."""
+    """A task document without a required key is ignored: the task counts as running."""
     handle = backend.submit(move(), backend.new_submission_id())
     globus.clock.advance(30)
 
@@ -809,7 +809,7 @@ def test_half_a_task_is_no_task(backend, globus, laptop, key):
     ],
 )
 def test_an_endpoint_that_may_recover_is_told_from_one_that_will_not(backend, globus, laptop, code, said, borne):
-    """An external error at submission is one to wait for, unless it says that waiting is of no use."""
+    """An external error at submission is retried, unless its code or message says that retrying is useless."""
     body = json.dumps({"code": code, "message": said, "request_id": "x", "resource": "/transfer"}).encode()
     globus.fail_next(1, 502, path="/transfer", method="POST", body=body)
     with pytest.raises(BackendError) as caught:
@@ -819,7 +819,7 @@ def test_an_endpoint_that_may_recover_is_told_from_one_that_will_not(backend, gl
 
 
 def test_one_path_can_be_asked_for(backend, globus, laptop):
-    """What is at a path is found, a folder too; nothing is found where nothing is; half an answer tells neither."""
+    """Files and folders exist, missing paths do not, and an invalid response raises ServiceUnavailableError."""
     assert [backend.exists("a", path) for path in ("/file", "/", "/missing", "/file/below")] == [
         True,
         True,
@@ -833,7 +833,7 @@ def test_one_path_can_be_asked_for(backend, globus, laptop):
 
 
 def test_what_is_over_is_forgotten(guided, backend, laptop):
-    """Of tasks that have failed nothing is kept."""
+    """No events are kept for tasks that have ended."""
     for number in range(3):
         guided.run(move(origin=f"/missing {number}"))
     assert backend._tasks._events == {}
@@ -842,7 +842,7 @@ def test_what_is_over_is_forgotten(guided, backend, laptop):
 @pytest.mark.parametrize("theirs", [False, True], ids=["our client", "their client"])
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_no_object_of_the_sdk_and_no_token_leaves(backend, globus, laptop, refusal, theirs):
-    """Every refusal is one of our errors, can be unpickled, leads to no error of the SDK, and holds no token."""
+    """Every refusal raises a Chiltepin error that can be pickled and holds no SDK error and no token."""
     token = globus.token
     backend = backend.with_client(globus.client()) if theirs else backend
     spoil, where, kind = REFUSALS[refusal]
@@ -861,7 +861,7 @@ def test_no_object_of_the_sdk_and_no_token_leaves(backend, globus, laptop, refus
 
 
 def test_a_backend_stays_in_its_process(backend):
-    """It holds a login, and refuses to be pickled with a message that says so."""
+    """Pickling a backend, which holds a login, raises an error that says so."""
     with pytest.raises(TypeError, match="cannot be sent to another process"):
         pickle.dumps(backend)
 
@@ -875,6 +875,6 @@ def test_a_backend_stays_in_its_process(backend):
     ],
 )
 def test_settings_that_make_no_sense_are_refused(places, options, sentence):
-    """A wrong option, value or place is named, with what to write."""
+    """An invalid option, value or endpoint is named, with the correct form."""
     with pytest.raises(ConfigError, match=sentence):
         GlobusBackend.from_config(places, options)

@@ -1,4 +1,4 @@
-"""Many callers in one task of Globus: each ends in its own way, and nothing is moved twice."""
+"""Requests that share a Globus task: each has its own outcome, and no file is moved twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chiltepin.transfers.arguments import delete_request, transfer_request
 
 
 def move(number, **options):
-    """Ask for one file of many."""
+    """Return a request for one file."""
     options = {"src_path": f"/{number}", "dst_path": f"/out/{number}", **options}
     return transfer_request(src_ep="a", dst_ep="b", **options)
 
@@ -29,30 +29,30 @@ def files(laptop):
 
 
 def moved(globus):
-    """How often each destination was written, over all tasks."""
+    """Count how often each destination was written, over all tasks."""
     paths = [entry["destination_path"] for task in globus.tasks for entry in successes(globus, task)]
     return {path: paths.count(path) for path in paths}
 
 
 def successes(globus, task):
-    """The files that a task has moved."""
+    """Return the files that a task has moved."""
     return globus.client().task_successful_transfers(task)
 
 
 def test_a_hundred_transfers_are_one_task(guided, globus, files, scratch):
-    """What is asked for at the same moment goes as one task, and each future ends well."""
+    """Requests that are made at the same time share one task, and each future succeeds."""
     pending_requests = [guided.start(move(number, label=f"file {number}")) for number in range(100)]
     guided.live()
     assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
     [task] = globus.tasks.values()
     assert task.document()["label"].startswith("file 0, file 1, file 10, ")
     assert {int(file.read_text()) for file in (scratch / "out").iterdir()} == set(range(100))
-    # A submission id, two collections, the task, a few looks, and the question for what was left out.
+    # A submission id, two collections, the task, a few polls, and the query for skipped files.
     assert len([one for one in globus.requests if one.path.startswith("/v0.10")]) <= 8
 
 
 def test_a_large_batch_leaves_a_part_to_each_slot(guided, globus, files, scratch, monkeypatch):
-    """Of many requests a task takes a third, the next one a third of the rest, and no file is moved twice."""
+    """A task takes a third of the remaining requests, or SLOT_ITEMS if that is more; no file is moved twice."""
     monkeypatch.setattr(policy.limits, "SLOT_ITEMS", 20)
     pending_requests = [guided.start(move(number)) for number in range(100)]
     guided.live()
@@ -63,7 +63,7 @@ def test_a_large_batch_leaves_a_part_to_each_slot(guided, globus, files, scratch
 
 
 def test_a_missing_file_fails_alone(guided, globus, files, scratch):
-    """One source that is not there fails its own future, for its own reason; no file is moved twice."""
+    """A missing source fails only its own future, with its own reason; no file is moved twice."""
     (files / "13").unlink()
     pending_requests = [guided.start(move(number), grace=30) for number in range(100)]
     guided.live()
@@ -76,7 +76,7 @@ def test_a_missing_file_fails_alone(guided, globus, files, scratch):
 
 
 def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scratch):
-    """A source that is perhaps not missing is tried again within its grace, and says so; the others end before."""
+    """A source that is not confirmed as missing is retried within its fault grace; other requests end before."""
     globus.fail_next(50, 200, path="/stat", body=b'{"type": "file"}')
     (files / "13").unlink()
     pending_requests = [guided.start(move(number), grace=60) for number in range(100)]
@@ -91,7 +91,7 @@ def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scr
 
 
 def test_a_missing_file_of_many_ends_at_once(guided, globus, files, scratch):
-    """A source that is confirmed to be missing fails with its own words while the others arrive, and is not awaited."""
+    """A source that is confirmed as missing fails at once, with its own code, while the other files arrive."""
     (files / "13").unlink()
     began = globus.clock.time()
     pending_requests = [guided.start(move(number), grace=1000) for number in range(100)]
@@ -103,7 +103,7 @@ def test_a_missing_file_of_many_ends_at_once(guided, globus, files, scratch):
 
 
 def test_a_refused_destination_fails_alone(guided, globus, files, scratch):
-    """One destination that may not be written stops the task for a while, and then only its own future."""
+    """A destination without write permission delays the task, and then fails only its own future."""
     globus.collection("hpc-scratch").denied.add("/out/13")
     pending_requests = [guided.start(move(number), grace=20) for number in range(100)]
     guided.live()
@@ -115,7 +115,7 @@ def test_a_refused_destination_fails_alone(guided, globus, files, scratch):
 
 
 def test_a_path_that_is_refused_before_it_is_sent_fails_alone(guided, globus, files):
-    """One path that leads out of its root is refused here, and the halves of the batch find out which it is."""
+    """A path that leaves the root is refused before submission, and bisecting the batch finds it."""
     pending_requests = [guided.start(move(number)) for number in range(20)]
     wrong = guided.start(move(0, dst_path="/out/../../x"))
     guided.live()
@@ -124,7 +124,7 @@ def test_a_path_that_is_refused_before_it_is_sent_fails_alone(guided, globus, fi
 
 
 def test_the_same_request_twice_is_one_item(guided, globus, files):
-    """A request joins an equal one that is not submitted yet; all that come later share one task that moves nothing."""
+    """A request joins an equal one that is not submitted yet; later equal requests share a task that moves nothing."""
     globus.settings.task_latency = 5
     first = [guided.start(move(1)), guided.start(move(1)), guided.start(move(2))]
     guided.live(seconds=3)
@@ -138,7 +138,7 @@ def test_the_same_request_twice_is_one_item(guided, globus, files):
 
 
 def test_requests_that_are_not_alike_do_not_share(guided, globus, files):
-    """Other options, another direction or a deletion make another task."""
+    """Requests with another direction, other options or another operation are submitted as separate tasks."""
     guided.start(move(1))
     guided.start(move(2, sync_level="size"))
     guided.start(transfer_request(src_ep="b", dst_ep="a", src_path="/x", dst_path="/y"))
@@ -162,7 +162,7 @@ def test_requests_that_are_not_alike_do_not_share(guided, globus, files):
     ],
 )
 def test_requests_share_a_task_only_with_the_same_options(guided, globus, files, option, values):
-    """Two requests with one value of an option share a task, unless it is an id; one with another value does not."""
+    """Requests that differ in the value of an option do not share a task."""
     for number, value in enumerate((values[0], values[1], values[1])):
         guided.start(move(number, **{option: value}))
     guided.live(seconds=5)
@@ -170,7 +170,7 @@ def test_requests_share_a_task_only_with_the_same_options(guided, globus, files,
 
 
 def test_a_pattern_waits_for_what_it_may_match(guided, globus, files):
-    """A deletion with a pattern is a task of its own, after the transfers into its folder and before later ones."""
+    """A deletion with a pattern is a separate task, after earlier transfers into its folder and before later ones."""
     globus.settings.task_latency = 2
     first = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/1", dst_path="/out/1"))
     pattern = guided.start(delete_request(src_ep="b", src_path="/out/*", globs=True))
@@ -182,7 +182,7 @@ def test_a_pattern_waits_for_what_it_may_match(guided, globus, files):
 
 @pytest.mark.parametrize("hidden", [(), ("source_path",), ("source_path", "destination_path")])
 def test_skipped_items_of_many_callers_are_done(guided, globus, files, hidden):
-    """With skip_source_errors each future succeeds, and tells its own skipped paths, or that Globus hides them."""
+    """With `skip_source_errors`, each future succeeds and reports its own skipped paths, or that Globus hides them."""
 
     def hide(method, path, document):
         if path.endswith("/skipped_errors"):
@@ -207,7 +207,7 @@ def test_skipped_items_of_many_callers_are_done(guided, globus, files, hidden):
 
 
 def test_a_submission_id_makes_one_task(guided, globus, files):
-    """Requests with the submission id of the caller are one task, also after its end; other paths are refused."""
+    """Requests with the same submission id share one task, even after it ends; other paths are refused."""
     submission_id = "11111111-2222-4333-8444-555555555555"
     ends = []
     for number in (1, 1, 2):
@@ -221,12 +221,12 @@ def test_a_submission_id_makes_one_task(guided, globus, files):
 
 
 def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files, scratch):
-    """Each file has its own checksum, or none; one that has another content fails its own future and no other."""
+    """Each file may have its own checksum; a mismatch fails only that file's future."""
     sums = {number: f"sha1:{hashlib.sha1(str(number).encode()).hexdigest()}" for number in range(10)}  # noqa: S324
     sums[3], sums[7] = sums[4], ""
     pending_requests = [guided.start(move(number, checksum=text), grace=30) for number, text in sums.items()]
     guided.live()
-    # Globus gives the whole task up for one wrong checksum; what had not had its turn goes once more.
+    # Globus aborts the whole task for one wrong checksum; the unfinished files are submitted once more.
     assert len(globus.tasks) == 2
     ends = [pending.future.result(0) for pending in pending_requests]
     bad = {number: end.code for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED}
@@ -236,19 +236,19 @@ def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files,
 
 
 def test_two_checksums_of_one_file_are_two_requests(guided, globus, files):
-    """One pair of paths with two checksums becomes two tasks, each with a separate outcome."""
+    """Requests for the same paths with different checksums are separate tasks, each with its own outcome."""
     right = f"md5:{hashlib.md5(b'1').hexdigest()}"  # noqa: S324
     first, other = guided.start(move(1, checksum=right)), guided.start(move(1, checksum=f"md5:{'0' * 32}"))
     same = guided.start(move(1, checksum=right.upper()))
     guided.live()
     assert first.future.result(0).state is same.future.result(0).state is TaskState.SUCCEEDED
     assert other.future.result(0).code == "EXTERNAL_CHECKSUM_MISMATCH"
-    # One after the other, in the order of the calls: they have the same destination.
+    # They have the same destination, so they run one after the other.
     assert len(globus.tasks) == 3
 
 
 def test_what_removes_something_travels_alone(guided, globus, laptop, scratch):
-    """Two folders that are mirrored at the same moment are two tasks, and each removes what is too much in its own."""
+    """Two mirrored folders are two tasks, each of which removes extra files only in its own destination."""
     for number in range(2):
         (laptop / f"d{number}").mkdir()
         (laptop / f"d{number}" / "x").touch()
@@ -264,7 +264,7 @@ def test_what_removes_something_travels_alone(guided, globus, laptop, scratch):
 
 
 def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
-    """A future that is cancelled ends at once, the others go on; before the submission its item is left out."""
+    """A cancelled future ends at once while other requests continue; before submission, its item is dropped."""
     globus.settings.task_latency = 30
     pending_requests = [guided.start(move(number)) for number in range(5)]
     guided.manager.stop("pending request 1")
@@ -281,7 +281,7 @@ def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
 
 
 def test_when_all_are_cancelled_the_task_is(guided, globus, files):
-    """The last one to be cancelled takes the task with it."""
+    """Cancelling the last request of a task cancels the task."""
     globus.settings.task_latency = 1e6
     pending_requests = [guided.start(move(number)) for number in range(5)]
     guided.live(seconds=5)
@@ -295,7 +295,7 @@ def test_when_all_are_cancelled_the_task_is(guided, globus, files):
 
 
 def test_each_of_many_has_its_own_timeout(guided, globus, files):
-    """A short timeout in a shared task ends one future, and not the others."""
+    """A short timeout in a shared task ends only its own future."""
     globus.settings.task_latency = 60
     short = guided.start(move(1), timeout=20)
     long = guided.start(move(2))
@@ -306,7 +306,7 @@ def test_each_of_many_has_its_own_timeout(guided, globus, files):
 
 
 def test_while_all_slots_are_taken_more_may_join(guided, globus, files):
-    """Globus works on three tasks at a time: what comes meanwhile waits here and goes as one."""
+    """While three tasks are active, new requests wait and are then submitted as one batch."""
     globus.settings.task_latency = 8
     for number in range(3):
         guided.start(move(number))
@@ -319,7 +319,7 @@ def test_while_all_slots_are_taken_more_may_join(guided, globus, files):
 
 
 def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
-    """Recursive transfers are batched too: a folder that is missing fails by itself."""
+    """Recursive transfers share a task, and a missing folder fails only its own future."""
     for number in range(5):
         (laptop / "d" / str(number)).mkdir(parents=True)
         (laptop / "d" / str(number) / "x").write_text("x")
@@ -333,7 +333,7 @@ def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
 
 
 def test_deletions_share_a_task_and_fail_alone(guided, globus, files):
-    """A hundred deletions cost one task and one listing; those of what is not there, or is a folder, fail alone."""
+    """A hundred deletions share one task and one listing; a missing path, a folder and the root fail alone."""
     (files / "13").unlink()
     pending_requests = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
     folder = guided.start(delete_request(src_ep="a", src_path="/tree"))
@@ -368,7 +368,7 @@ def test_batching_can_be_switched_off(backend, globus, files):
 
 
 def test_a_task_that_is_over_is_not_waited_for_without_a_pause(guided, globus, laptop):
-    """Where neither the end of a task that was to stop nor the fate of its items can be asked, time has to go by."""
+    """If the queries for a stopped task and for its items fail, the task manager pauses before each retry."""
     globus.settings.task_latency = 5
     for number in range(2):
         guided.start(move(number), timeout=20)
@@ -380,7 +380,7 @@ def test_a_task_that_is_over_is_not_waited_for_without_a_pause(guided, globus, l
 
 
 def test_deletions_in_a_long_folder_fail_alone(guided, globus, files):
-    """What is not there is told also where a listing takes many answers."""
+    """A missing path is reported even if listing its folder takes many responses."""
     globus.settings.listing_size = 7
     there = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
     missing = [guided.start(delete_request(src_ep="a", src_path=f"/{name}")) for name in ("0none", "5none", "none")]
