@@ -1,4 +1,4 @@
-"""Every command that a message about Globus names is run as it stands there, and cures what the message was about."""
+"""Every command that an error message about Globus names runs as printed and fixes the problem."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chiltepin.errors import BackendError, LoginRequiredError, TaskError
 from chiltepin.testing.simulator import Simulator
 from chiltepin.testing.simulator.oauth import User
 
-#: How a message names a command: to its end, to the next sentence, or to what has to be done first.
+#: A command in a message: it ends at a parenthesis, the next sentence, `then:`, or the end of the message.
 COMMAND = re.compile(r"(?:[Tt]ype|run)(?: again)?: (chiltepin .+?)(?= \(|\. See|\.$|, then: |$)")
 THEN = re.compile(r"then: (chiltepin .+?)\.?$")
 
@@ -36,7 +36,7 @@ data:
 
 @pytest.fixture
 def globus(tmp_path, monkeypatch):
-    """A simulated Globus with a file to move, settings for it, and a user instead of service credentials."""
+    """A simulated Globus with a file to transfer and settings, for a user without service credentials."""
     monkeypatch.chdir(tmp_path)
     with Simulator({"laptop": tmp_path / "laptop", "site": tmp_path / "site"}, request_rate=None) as simulator:
         for name, value in simulator.environment().items():
@@ -50,7 +50,7 @@ def globus(tmp_path, monkeypatch):
 
 
 def run(command):
-    """Run a command as it was typed; the user opens the link and enters the code."""
+    """Run a command as printed; at a login, open the link and enter the code."""
     program, *words = shlex.split(command)
     assert program == "chiltepin"
     extra = ["--no-local-server"] if words[0] == "login" and "--no-local-server" not in words else []
@@ -64,7 +64,7 @@ def move():
 
 
 def look():
-    """List the folder of the site, as a fresh process would."""
+    """List the site's folder with a new backend, as a new process would."""
     places = {name: {"collection": collection_id(name)} for name in ("site",)}
     backend = GlobusBackend.from_config(places, {})
     try:
@@ -75,12 +75,12 @@ def look():
 
 
 def collection_id(name):
-    """Return the UUID of a collection, which its name gives."""
+    """Return the UUID of a collection from the settings."""
     return re.search(rf"{name}: {{globus: (\S+)}}", Path("chiltepin.yaml").read_text())[1]
 
 
 def named(call):
-    """Let a call fail, and return the commands that its message names."""
+    """Check that a call fails; return the commands that its message names."""
     with pytest.raises((BackendError, TaskError)) as caught:
         call()
     message = str(caught.value)
@@ -88,7 +88,7 @@ def named(call):
 
 
 def cured(call):
-    """Let a call fail, run the commands that its message names, and return the first of them; the call works then."""
+    """Check that a call fails, then succeeds after the commands in its message; return the first command."""
     commands = named(call)
     for command in commands:
         run(command)
@@ -96,7 +96,7 @@ def cured(call):
     return commands[0]
 
 
-#: Authorization parameters of sites, each with the command that has to come of it.
+#: Authorization parameters of sites, by the command that the error has to name.
 POLICIES = {
     "chiltepin login --session-domain uni.edu": "uni.edu",
     "chiltepin login --session-domain a.edu --session-domain b.lab.gov": {
@@ -122,7 +122,7 @@ POLICIES = {
 
 @pytest.mark.parametrize("command", POLICIES)
 def test_a_session_policy_is_fulfilled_by_the_command(globus, command):
-    """A transfer and a listing name the same command for a site's policy, and work after it."""
+    """A transfer and a listing name the same command for a site's policy, and succeed after it."""
     run("chiltepin login")
     globus.collection("site").session_policy = POLICIES[command]
     assert named(look) == [command]
@@ -131,7 +131,7 @@ def test_a_session_policy_is_fulfilled_by_the_command(globus, command):
 
 
 def test_two_sites_with_policies_take_two_commands(globus):
-    """Where source and destination both want a session, each is named in turn."""
+    """If source and destination each require a session, the errors name one command after the other."""
     run("chiltepin login")
     globus.collection("laptop").session_policy = "one.edu"
     globus.collection("site").session_policy = {"session_required_mfa": True}
@@ -143,7 +143,7 @@ def test_two_sites_with_policies_take_two_commands(globus):
 
 @pytest.mark.parametrize("kind", ["GCSv5_mapped_collection", "GCSv5_guest_collection", "GCP_mapped_collection"])
 def test_a_consent_is_given_by_the_command(globus, kind):
-    """Whatever kind of collection the service wants a consent for, the command brings it."""
+    """The command adds consent for every kind of collection that requires it."""
     run("chiltepin login")
     site = globus.collection("site")
     site.entity_type, site.needs_consent = kind, True
@@ -154,7 +154,7 @@ def test_a_consent_is_given_by_the_command(globus, kind):
 
 
 def test_both_consents_and_a_session_are_brought_one_by_one(globus):
-    """A site with a policy and a consent, and a source with a consent, need no command that is not named."""
+    """The commands in the errors provide all that is missing: consents for two collections and a session."""
     run("chiltepin login")
     for name in ("laptop", "site"):
         one = globus.collection(name)
@@ -168,12 +168,12 @@ def test_both_consents_and_a_session_are_brought_one_by_one(globus):
 
 
 def broken_file():
-    """Have something in the file of tokens that is none."""
+    """Write invalid JSON to the token file."""
     Path(os.environ["CHILTEPIN_TOKENS"]).write_text("{")
 
 
 def transfer_token_ended(globus):
-    """End the login at Transfer alone; Auth still takes it."""
+    """Revoke only the tokens for Transfer; those for Auth stay valid."""
     authority = globus.authority
     ended = {token for token, grant in authority._grants.items() if grant.resource_server == "transfer.api.globus.org"}
     for token in ended:
@@ -190,14 +190,14 @@ def transfer_token_ended(globus):
     ids=["not logged in", "revoked", "transfer only"],
 )
 def test_a_login_is_made_by_the_command(globus, spoil):
-    """A user without a login, with an expired one, or with one at a single service, is logged in after the command."""
+    """The command logs in a user whose login is missing, revoked, or revoked only at Transfer."""
     run("chiltepin login")
     spoil(globus)
     assert cured(look).startswith("chiltepin login")
 
 
 def test_a_broken_token_file_is_deleted_and_made_anew(globus):
-    """The message says to delete the file first."""
+    """The error for a corrupt token file says to delete it and then log in."""
     broken_file()
     with pytest.raises(LoginRequiredError, match=r"delete it and run: chiltepin login$"):
         look()
@@ -207,7 +207,7 @@ def test_a_broken_token_file_is_deleted_and_made_anew(globus):
 
 
 def test_another_identity_logs_out_first(globus):
-    """A login as another user names the two commands that change the user."""
+    """The error for a login as another user names the two commands that switch users."""
     run("chiltepin login")
     globus.authority.user = User(username="other@example.org", identity_id=collection_id("laptop"))
     failed = subprocess.run(
@@ -239,7 +239,7 @@ def test_a_suspended_task_is_asked_for_again_after_the_command(globus):
 
 
 def test_a_login_that_covers_too_little_is_made_anew(globus):
-    """A login that was made for less, by an earlier version, say, is replaced by the command."""
+    """The command replaces a login with too few scopes, such as one from an earlier version."""
     run("chiltepin login")
     file = Path(os.environ["CHILTEPIN_TOKENS"])
     text = file.read_text()
@@ -249,7 +249,7 @@ def test_a_login_that_covers_too_little_is_made_anew(globus):
 
 
 def test_wrong_service_credentials_are_unset_for_a_login(globus, monkeypatch):
-    """Credentials that Globus refuses are unset, as the message says, and then the login works."""
+    """After the rejected service credentials are unset, as the message says, the login works."""
     for name, value in {**globus.environment(), "CHILTEPIN_CLIENT_SECRET": "wrong"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(LoginRequiredError, match=r"or unset both and run: chiltepin login$"):
@@ -261,7 +261,7 @@ def test_wrong_service_credentials_are_unset_for_a_login(globus, monkeypatch):
 
 
 def test_service_credentials_are_told_that_they_have_no_session(globus, monkeypatch):
-    """A policy that a service account cannot fulfil names what to unset, and the command refuses until it is."""
+    """With service credentials, the error for a session policy and the named command say which variables to unset."""
     for name, value in globus.environment().items():
         monkeypatch.setenv(name, value)
     globus.collection("site").session_policy = "uni.edu"

@@ -1,4 +1,4 @@
-"""Requests that meet a task under way: success is of the own call, and so is every other end."""
+"""Requests that overlap with a task in progress: each request has its own outcome."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ DONE = TaskState.SUCCEEDED
 
 
 def move(origin="/x", goal="/out/x", **options):
-    """Ask for one file."""
+    """Return a request to transfer one file."""
     return transfer_request(src_ep="a", dst_ep="b", src_path=origin, dst_path=goal, **options)
 
 
 def delete(path="/old", **options):
-    """Ask for one deletion."""
+    """Return a request to delete one file."""
     return delete_request(src_ep="b", src_path=path, **options)
 
 
 @pytest.fixture
 def old(laptop, scratch):
-    """A source, and a file to delete, that are made anew later."""
+    """A source file, and a file to delete, that the tests rewrite later."""
     (laptop / "x").write_text("old")
     (scratch / "old").write_text("old")
     return laptop
 
 
 def state(pending):
-    """How a request has ended."""
+    """Return the final state of a request."""
     return pending.future.result(0).state
 
 
@@ -40,7 +40,7 @@ def state(pending):
     "options", [{}, {"preserve_timestamp": True}, {"verify_checksum": False}, {"sync_level": "size"}]
 )
 def test_a_transfer_reads_its_source_after_its_call(guided, globus, old, scratch, options):
-    """A source that is made anew when a task has read it, and before that is noticed, arrives for the next call."""
+    """A source that changes after a task has read it is transferred for the next call, even before the next poll."""
     first = guided.start(move(**options))
     guided.live(seconds=0.2)
     globus.clock.advance(60)
@@ -53,7 +53,7 @@ def test_a_transfer_reads_its_source_after_its_call(guided, globus, old, scratch
 
 @pytest.mark.parametrize("lenient", [False, True])
 def test_a_deletion_deletes_after_its_call(guided, globus, old, scratch, lenient):
-    """A file that is made anew when a task has deleted it, and before that is noticed, goes for the next call."""
+    """A file that is recreated after a task has deleted it is deleted for the next call, even before the next poll."""
     first = guided.start(delete(ignore_missing=lenient))
     guided.live(seconds=0.2)
     globus.clock.advance(60)
@@ -65,7 +65,7 @@ def test_a_deletion_deletes_after_its_call(guided, globus, old, scratch, lenient
 
 
 def test_a_deletion_that_waits_for_an_equal_one_finds_nothing_without_an_error(guided, globus, old):
-    """What another task has deleted after the call is deleted."""
+    """A deletion that waits for an equal one succeeds if that one has deleted the file."""
     globus.settings.task_latency = 20
     first = guided.start(delete())
     guided.live(seconds=5)
@@ -75,7 +75,7 @@ def test_a_deletion_that_waits_for_an_equal_one_finds_nothing_without_an_error(g
 
 
 def test_a_deletion_that_waits_for_one_that_found_nothing_fails_as_well(guided, globus, scratch):
-    """Where nothing was there to delete, each call that wants to know is told."""
+    """If the path is missing, each of two equal deletions fails."""
     globus.settings.task_latency = 5
     first = guided.start(delete("/no"), grace=0)
     guided.live(seconds=3)
@@ -87,7 +87,7 @@ def test_a_deletion_that_waits_for_one_that_found_nothing_fails_as_well(guided, 
 @pytest.mark.parametrize("heard", [True, False], ids=["heard", "not heard"])
 @pytest.mark.parametrize("end", ["timeout", "cancel"])
 def test_the_end_of_one_caller_is_not_that_of_another(guided, globus, old, scratch, end, heard):
-    """A caller whose equal request runs out of time, or is cancelled, also where the service does not hear of it."""
+    """A timeout or cancellation ends only its own request, even if the service does not receive it."""
     globus.settings.task_latency = 60
     first = guided.start(move(), timeout=10 if end == "timeout" else 3600)
     guided.live(seconds=2)
@@ -103,7 +103,7 @@ def test_the_end_of_one_caller_is_not_that_of_another(guided, globus, old, scrat
 
 
 def test_a_request_that_waits_has_its_own_timeout(guided, globus, old):
-    """A caller who waits for another one's task waits for the own timeout, and makes no task."""
+    """A request that waits for another request's task ends after its own timeout and submits no task."""
     globus.settings.task_latency = 1000
     guided.start(move())
     guided.live(seconds=5)
@@ -117,7 +117,7 @@ def test_a_request_that_waits_has_its_own_timeout(guided, globus, old):
 
 @pytest.mark.parametrize("how", ["cancel", "fail"])
 def test_the_failure_of_another_task_is_not_that_of_a_request(guided, globus, old, how):
-    """What other hands do to the first task ends its own caller; the next one is submitted for itself."""
+    """If a task fails or is cancelled by another program, only its own request ends; a waiting one is submitted."""
     globus.settings.task_latency = 30
     first = guided.start(move())
     guided.live(seconds=5)
@@ -150,7 +150,7 @@ def test_the_failure_of_another_task_is_not_that_of_a_request(guided, globus, ol
     ],
 )
 def test_requests_for_one_path_run_one_after_the_other(guided, globus, old, scratch, first, second):
-    """Whatever the spelling, two tasks that may touch the same path are not under way at the same time."""
+    """Two tasks that may touch the same path never run at the same time, whatever its spelling."""
     (old / "y").write_text("y")
     (old / "d").mkdir()
     (old / "d" / "x").write_text("d")
@@ -166,7 +166,7 @@ def test_requests_for_one_path_run_one_after_the_other(guided, globus, old, scra
 
 
 def test_requests_for_other_paths_do_not_wait(guided, globus, old):
-    """A name that begins like another one, and the same name elsewhere, are other paths."""
+    """A longer name with the same prefix, or the same name in another folder, is a different path."""
     globus.settings.task_latency = 20
     for goal in ("/out/x", "/out/x2", "/else/x"):
         guided.start(move(goal=goal))
@@ -175,7 +175,7 @@ def test_requests_for_other_paths_do_not_wait(guided, globus, old):
 
 
 def test_a_killed_process_s_missing_source_does_not_take_the_whole_timeout(backend, globus, laptop, tmp_path):
-    """A task of a killed process that stands in a fault is cancelled after the grace of the call that waits for it."""
+    """A killed process's task with a fault is cancelled after the fault grace of the request that waits for it."""
     guided = [
         Guided(
             backend,

@@ -1,4 +1,4 @@
-"""Real workflows that are killed at random moments and started again; CHILTEPIN_KILLS=200 asks for so many."""
+"""Workflows that are killed at random times and restarted; CHILTEPIN_KILLS=200 runs 200 of these tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 
 WAVES, OLD = 3, 2
 
-#: What else happens in the process after each wave: other workflows beside the first or in it, and a call without one.
+#: What the process does after each wave: another workflow, beside the first or nested in it, or a call outside one.
 COMPANY = ["idle", "works", "fails", "nested", "alone"]
 
-#: Loads everything that a workflow needs once, and then runs a workflow in a new process for each line that it reads.
+#: Imports everything that a workflow needs, then forks a process to run a workflow for each line that it reads.
 CRADLE = f"""
 import json, os, random, sys, threading
 import globus_sdk, chiltepin.backends.globus
@@ -77,7 +77,7 @@ for line in sys.stdin:
 
 
 class ForkServer:
-    """Where processes begin that run the workflow, one at a time."""
+    """A process that forks workflow processes, one at a time."""
 
     def __init__(self):
         self.process = subprocess.Popen(
@@ -85,32 +85,32 @@ class ForkServer:
         )
 
     def start(self, asked):
-        """Begin a workflow; return its process id."""
+        """Start a workflow; return its process id."""
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
     def wait(self):
-        """Wait for its end; return its exit code."""
+        """Wait for the workflow to end; return its exit code."""
         return int(self.process.stdout.readline())
 
 
 @pytest.fixture(scope="module")
 def fork_server():
-    """A process that begins others."""
+    """A process that forks the workflows of all tests."""
     made = ForkServer()
     yield made
     made.process.communicate()
 
 
 def seeds():
-    """The seeds of the histories: three, so many as CHILTEPIN_KILLS says, or those that it names, as in 100:200."""
+    """Return the seeds: by default three, the number in CHILTEPIN_KILLS, or its range, such as 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_KILLS", "3").rpartition(":")
     return range(int(first or 0), int(last))
 
 
 def settled(folder, output):
-    """Whether the workflow whose name is in the output has written that it ended in order."""
+    """Return whether the workflow named in the output has recorded a clean end."""
     name = output.read_text().split("\n", 1)[0] if output.exists() else ""
     lines = [line for file in (folder / "journal").glob("*.jsonl") for line in file.read_text().splitlines()]
     return any('"event":"settled"' in line and f'"workflow":"{name}"' in line for line in lines if name)
@@ -118,8 +118,8 @@ def settled(folder, output):
 
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_a_workflow_that_is_killed_at_any_moment_goes_on(fork_server, chiltepin_globus, tmp_path, seed):
-    """Kill -9 of a workflow, sometimes twice: the last run ends well, with each file moved once and asked for once."""
-    globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    """After one or two SIGKILLs, the last run of a workflow succeeds, and each file is moved and requested once."""
+    globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - reproducible, not secret
     count, kills = chance.randint(1, 20), chance.choice([1, 1, 2])
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.8), chance.uniform(0, 0.02)
     old = tmp_path / "hpc-scratch" / "old"
@@ -138,7 +138,7 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(fork_server, chiltepin_
         "seed": seed,
     }
     for _ in range(kills):
-        # A process that has ended cleanly is done; an equal request would be a new one.
+        # After a clean end, an equal request would be a new one.
         if not settled(tmp_path, output):
             killed_after(fork_server, asked, globus, chance.uniform(0, 3))
     if not settled(tmp_path, output):
@@ -156,7 +156,7 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(fork_server, chiltepin_
 
 
 def killed_after(fork_server, asked, globus, seconds):
-    """Run a workflow, and kill it some seconds after its first request, unless it has ended before."""
+    """Run a workflow and kill it some seconds after its first request, unless it ends before."""
     before, waiting = len(globus.requests), threading.Event()
     process = fork_server.start(asked)
     while len(globus.requests) == before:

@@ -1,4 +1,4 @@
-"""Each key of each document that the service sends is spoiled in turn: never a wrong success, never a hang."""
+"""Mutate each key of each document that the service sends: no wrong success, no hang."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.outcomes import error_from_status
 
-#: How many each scenario tries; all of them, some 3,000, take half an hour.
+#: Mutations to try per scenario; all of them, about 3,000, take half an hour.
 SOME = int(os.environ.get("CHILTEPIN_MUTATIONS", "25"))
 
 GONE = object()
@@ -33,7 +33,7 @@ def other_type(value):
 
 
 def respelled(value):
-    """Return a text in another spelling: paths with more slashes, all else in other letters."""
+    """Return another spelling: a path with more slashes, a text in the other case, a list twice."""
     if isinstance(value, str):
         return f"/{value}/" if value.startswith("/") else value.swapcase()
     return [*value, *value] if isinstance(value, list) else value
@@ -54,7 +54,7 @@ MUTATIONS = {
     "nested": lambda value: {"DATA": [value, {"": [value]}]},
 }
 
-#: Every text in the sources of our backend: keys of documents that it reads are among them.
+#: Every string literal in the backend's sources, which include the keys that it reads.
 READ = {
     node.value
     for file in Path(chiltepin.backends.globus.__file__).parent.glob("*.py")
@@ -64,12 +64,12 @@ READ = {
 
 
 def kind_of(method, path):
-    """Return what a document is: its request without ids."""
+    """Return the kind of a document: its request, with ids replaced."""
     return f"{method} {re.sub(r'[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}', 'ID', path)}"
 
 
 def places(document, at=()):
-    """Yield where something stands in a document; of a list, the first and the last entry."""
+    """Yield the position of each value in a document; in a list, only of the first and last entry."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield (*at, key)
@@ -81,7 +81,7 @@ def places(document, at=()):
 
 
 def mutated(document, wheres, mutation):
-    """Return a document with something spoiled at some places."""
+    """Return a copy of a document that is mutated at some places."""
     document = copy.deepcopy(document)
     for where in wheres:
         holder = document
@@ -94,20 +94,20 @@ def mutated(document, wheres, mutation):
             else:
                 holder[where[-1]] = new
         except LookupError:
-            # This one has nothing there.
+            # Other documents of this kind have this place.
             continue
     return document
 
 
 class World:
-    """One simulator, and for each run a fresh backend and task manager before it."""
+    """A simulator, with a new backend and task manager for each run."""
 
     def __init__(self, globus, laptop, scratch):
         self.globus, self.laptop, self.scratch = globus, laptop, scratch
         self.runs = 0
 
     def begin(self):
-        """Start a run; nothing of the last one is under way."""
+        """Start a run, after ending all tasks of the last one."""
         self.globus.rewrite_answers(None)
         for task in self.globus.tasks.values():
             if task.status in ("ACTIVE", "INACTIVE"):
@@ -121,14 +121,14 @@ class World:
         self.guided = Guided(self.backend, self.globus)
 
     def file(self, name):
-        """Make a file of this run; return its path on the endpoint and on the disk."""
+        """Create a file for this run; return its path on the endpoint and on disk."""
         place = self.laptop / f"r{self.runs}" / name
         place.parent.mkdir(exist_ok=True)
         place.write_text(f"{self.runs} {name}")
         return f"/r{self.runs}/{name}", place
 
     def move(self, name, *, there=True, **ends):
-        """Start a transfer of a file; return it with what has to be true of a success."""
+        """Start a transfer of a file; return it with a check that a success has to pass."""
         path, place = self.file(name)
         if not there:
             place.unlink()
@@ -138,7 +138,7 @@ class World:
         return pending, lambda: there and goal.read_text() == place.read_text()
 
     def delete(self, name, *, there=True):
-        """Start a deletion of a file; return it with what has to be true of a success."""
+        """Start a deletion of a file; return it with a check that a success has to pass."""
         path, place = self.file(name)
         if not there:
             place.unlink()
@@ -148,29 +148,29 @@ class World:
 
 
 def one(world):
-    """Move a file."""
+    """Transfer a file."""
     return [world.move("x")]
 
 
 def many(world):
-    """Move files as one task, of which one is missing."""
+    """Transfer files in one task; one source is missing."""
     return [world.move("x"), world.move("y"), world.move("missing", there=False)]
 
 
 def refused(world):
-    """Move files as one task, of which one may not be written."""
+    """Transfer files in one task; one destination is not writable."""
     world.globus.collection("hpc-scratch").denied = {f"/r{world.runs}/y"}
     pending, _ = world.move("y")
     return [world.move("x"), (pending, lambda: False)]
 
 
 def deleted(world):
-    """Delete files as one task, of which one is missing."""
+    """Delete files in one task; one is missing."""
     return [world.delete("x"), world.delete("y"), world.delete("missing", there=False)]
 
 
 def cancelled(world):
-    """Stop a transfer that would take long."""
+    """Cancel a slow transfer."""
     world.globus.settings.task_latency = 1e6
     pending, _ = world.move("x")
     world.guided.live(seconds=5)
@@ -179,19 +179,19 @@ def cancelled(world):
 
 
 def late(world):
-    """Wait for a transfer that does not end in time."""
+    """Wait for a transfer that does not end before its timeout."""
     world.globus.settings.task_latency = 1e6
     pending, _ = world.move("x")
     return [(pending, lambda: False)]
 
 
 def by_name(world):
-    """Move a file between collections that are searched for."""
+    """Transfer a file between collections that are found by display name."""
     return [world.move("x", src_ep="my-laptop", dst_ep="hpc-scratch")]
 
 
 def listed(world):
-    """List a folder of several pages."""
+    """List a folder whose listing takes several pages."""
     names = {f"f{number}" for number in range(5)}
     for name in names:
         world.file(name)
@@ -203,7 +203,7 @@ def listed(world):
 
 
 def logged_in(world):
-    """Log in as a user, with a consent, and see who that is."""
+    """Log in as a user with a consent, and check the username."""
     site = world.globus.collection("hpc-scratch")
     site.entity_type, site.needs_consent = "GCSv5_mapped_collection", True
     Path(os.environ["CHILTEPIN_TOKENS"]).unlink(missing_ok=True)
@@ -223,14 +223,14 @@ SCENARIOS = [one, many, refused, deleted, cancelled, late, by_name, listed, logg
 
 @pytest.fixture
 def world(globus, laptop, scratch, monkeypatch):
-    """A simulator that does not meter, and no waiting of the SDK's."""
+    """A simulator without rate limiting, and an SDK that retries without delay."""
     globus.settings.request_rate = None
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     return World(globus, laptop, scratch)
 
 
 def ended(world, scenario):
-    """Run a scenario to its end; return how each request ended: a status or an error."""
+    """Run a scenario to its end; return each request's outcome with its check."""
     world.begin()
     try:
         made = scenario(world)
@@ -247,14 +247,14 @@ def ended(world, scenario):
 
 
 def outcome(pending):
-    """Return how a request ended: SUCCEEDED, or its error."""
+    """Return the outcome of a request: SUCCEEDED, or its error."""
     assert pending.future.done(), "it hangs"
     failure = pending.future.exception(0)
     return failure or error_from_status(pending.future.result(0), pending.request) or TaskState.SUCCEEDED
 
 
 def recorded(world, scenario):
-    """Run a scenario in truth; return the documents of each kind that came."""
+    """Run a scenario without mutations; return the received documents by kind."""
     seen = {}
 
     def note(method, path, document):
@@ -271,11 +271,11 @@ def recorded(world, scenario):
 
 
 def cases(seen):
-    """Return what to spoil: a kind of document, places in it that are spoiled together, and how."""
+    """Return the cases: a kind of document, the places to mutate together, and the mutation."""
     found = []
     for kind, documents in sorted(seen.items()):
         wheres = {where for document in documents for where in places(document)}
-        # What our code does not read cannot matter; all of it at once shows that.
+        # Keys that the backend does not read cannot matter; mutating all of them at once proves it.
         read = [where for where in sorted(wheres, key=str) if where[-1] in READ or isinstance(where[-1], int)]
         unread = tuple(sorted(wheres - set(read), key=str))
         found += [(kind, (where,), mutation) for where in read for mutation in MUTATIONS]
@@ -286,10 +286,10 @@ def cases(seen):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_no_spoiled_document_makes_a_wrong_success(world, scenario):
-    """Whatever key of whatever document is spoiled, each request ends: truly done, or with an error of ours."""
+    """Whichever key is mutated, each request truly succeeds or raises a Chiltepin error."""
     tried = cases(recorded(world, scenario))
     if len(tried) > SOME:
-        tried = random.Random(f"{scenario.__name__} {len(READ)}").sample(tried, SOME)  # noqa: S311 - to be repeated
+        tried = random.Random(f"{scenario.__name__} {len(READ)}").sample(tried, SOME)  # noqa: S311 - reproducible
     wrong = []
     for kind, wheres, mutation in tried:
         world.begin()
@@ -306,7 +306,7 @@ def test_no_spoiled_document_makes_a_wrong_success(world, scenario):
                     wrong += [] if true() else [f"{told}: a wrong success"]
                 elif not isinstance(end, ChiltepinError) or not str(end).isprintable():
                     wrong.append(f"{told}: {end!r}")
-        except Exception as err:  # noqa: BLE001 - it is told with what has caused it
+        except Exception as err:  # noqa: BLE001 - reported with the mutation that caused it
             wrong.append(f"{told}: {type(err).__name__}: {err}")
         finally:
             world.begin = begin

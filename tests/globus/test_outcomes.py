@@ -1,4 +1,4 @@
-"""What became of the items of a shared task, where the service tells it badly: no success without proof."""
+"""Outcomes of the items of a shared task when the service reports them badly: no success without proof."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DONE = TaskState.SUCCEEDED
 NUMBERS = range(4)
 MISSING = 2
 
-#: What the service says of the one source that it has left out.
+#: The service's entry for the one source that it skipped.
 ENTRY = {
     "DATA_TYPE": "skipped_error",
     "source_path": f"/{MISSING}",
@@ -28,12 +28,12 @@ ENTRY = {
 
 
 def without(*keys):
-    """The entry without some of its keys."""
+    """Return the entry without some of its keys."""
     return {key: value for key, value in ENTRY.items() if key not in keys}
 
 
 def page(*entries, following=None):
-    """A page of the list of what was left out."""
+    """Return a page of the list of skipped files."""
     return json.dumps({"DATA_TYPE": "skipped_errors", "DATA": entries, "next_marker": following}).encode()
 
 
@@ -57,7 +57,7 @@ PAGES = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_source_that_was_left_out_is_no_success_however_it_is_told(guided, globus, laptop, scratch, name):
-    """One source of four is missing and told badly: its future alone fails, with the reason, after few tasks."""
+    """If one of four sources is missing and reported badly, only its future fails, with the reason, after few tasks."""
     for number in NUMBERS:
         if number != MISSING:
             (laptop / str(number)).write_text(str(number))
@@ -77,7 +77,7 @@ def test_a_source_that_was_left_out_is_no_success_however_it_is_told(guided, glo
 
 
 def test_what_was_left_out_without_being_asked_is_no_success(guided, globus, laptop):
-    """A task of one request that says it has left something out has not done what was asked."""
+    """A task of one request that reports a skipped file fails if skipping was not requested."""
     globus.settings.task_latency = 1
     pending = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/file", dst_path="/copy"))
     guided.live(seconds=0.5)
@@ -92,7 +92,7 @@ def test_what_was_left_out_without_being_asked_is_no_success(guided, globus, lap
 
 @pytest.mark.parametrize("hidden", ["my-laptop", "hpc-scratch"])
 def test_hidden_paths_of_one_side_are_enough(guided, globus, laptop, scratch, hidden):
-    """Where the paths of one side are null, those of the other tell what has moved: nothing is moved twice."""
+    """If Globus hides the paths of one side, those of the other show what has moved, and no file is moved twice."""
     for number in NUMBERS:
         if number != MISSING:
             (laptop / str(number)).write_text(str(number))
@@ -108,7 +108,7 @@ def test_hidden_paths_of_one_side_are_enough(guided, globus, laptop, scratch, hi
 
 @pytest.mark.parametrize("hidden", ["my-laptop", "hpc-scratch"])
 def test_hidden_paths_of_a_failed_task_are_enough(guided, globus, laptop, scratch, hidden):
-    """Of a task that failed for one file, what is listed as moved with one path is done, and is not moved again."""
+    """If a task fails for one file, files that it lists as moved with only one path are done and not moved again."""
     for number in NUMBERS:
         (laptop / str(number)).write_text(str(number))
     globus.collection(hidden).hides_paths = True
@@ -122,7 +122,7 @@ def test_hidden_paths_of_a_failed_task_are_enough(guided, globus, laptop, scratc
 
 @pytest.mark.parametrize("code", ["NO_PHYSICALS", "MPU_NOT_FOUND", "NOT_A_SYMLINK"])
 def test_a_fault_that_does_not_heal_ends_within_the_grace(guided, globus, laptop, code):
-    """A fault that Globus would retry for a day ends the request after its grace, with the code."""
+    """A fault that Globus would retry for a day ends the request after its fault grace, with the fault's code."""
     (laptop / "0").write_text("0")
     globus.collection("hpc-scratch").faulty["/out"] = code
     pending = guided.start(file(0), grace=20, timeout=3600)
@@ -132,7 +132,7 @@ def test_a_fault_that_does_not_heal_ends_within_the_grace(guided, globus, laptop
 
 
 def test_base_paths_are_no_trouble(guided, globus, laptop):
-    """A task with stored base paths, as the web application submits it, is like any other."""
+    """A task with stored base paths, as the web app submits it, is treated like any other."""
     (laptop / "0").write_text("0")
     globus.rewrite_answers(
         lambda _method, _path, document: {**document, "source_base_path": "/", "destination_base_path": None}
@@ -143,7 +143,7 @@ def test_base_paths_are_no_trouble(guided, globus, laptop):
 
 
 def file(number):
-    """A transfer of one file."""
+    """Return a request to transfer one file."""
     return transfer_request(src_ep="a", dst_ep="b", src_path=f"/{number}", dst_path=f"/out/{number}")
 
 
@@ -168,7 +168,7 @@ REQUEST = TransferRequest(
 
 @given(skipped=ENTRIES, moved=ENTRIES, count=st.integers(1, 4))
 def test_nothing_is_done_without_proof(skipped, moved, count):
-    """Whatever the lists hold: an item is done if it is listed as moved, or if all that was left out has its owner."""
+    """An item is done only if it is listed as moved, or if every skipped entry belongs to an item of the request."""
     find = {"a": Collection("a", "1"), "b": Collection("b", "2")}.__getitem__
     whole = items.all_skipped_known(REQUEST, find, skipped, count)
     outcomes = items.outcomes_of(REQUEST, find, whole=whole, skipped=skipped, moved=moved, errors=[])
@@ -186,17 +186,17 @@ def test_nothing_is_done_without_proof(skipped, moved, count):
 
 
 def is_of(item, pair):
-    """Whether an entry with such paths is about an item."""
+    """Return whether an entry with these paths belongs to an item."""
     return item.source == pair[0] or item.destination == pair[1]
 
 
 def pairs(entries):
-    """Source and destination of entries, as they are compared."""
+    """Return the normalized source and destination of each entry."""
     return [tuple(spelled(entry.get(f"{side}_path")) for side in ("source", "destination")) for entry in entries]
 
 
 def spelled(path):
-    """A path as it is compared; None for what is not one."""
+    """Return the normalized path, or None if the value is not a path."""
     if not isinstance(path, str) or not path:
         return None
     return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))

@@ -1,4 +1,4 @@
-"""A process that dies, and the next one: what is in flight is joined, and what was done is not done twice."""
+"""A process that dies and its successor: tasks in flight are joined, and completed work is not repeated."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from chiltepin.transfers.service.manager import TaskManager
 
 
 class Death(BaseException):
-    """What ends the first process."""
+    """Ends the first process."""
 
 
 def move(number=0, **options):
-    """Ask for one file of many."""
+    """Return a request to transfer one file."""
     options = {"src_path": f"/{number}", "dst_path": f"/out/{number}", **options}
     return transfer_request(src_ep="a", dst_ep="b", **options)
 
 
 def delete(number=0, **options):
-    """Ask for the deletion of one file of many."""
+    """Return a request to delete one file."""
     return delete_request(src_ep="b", src_path=f"/old/{number}", **options)
 
 
 @pytest.fixture
 def process(backend, globus, laptop, scratch, tmp_path):
-    """Make another process, of a machine that is gone: a task manager with a separate journal in the same folder."""
+    """Create processes of a lost machine: task managers with separate journals in one folder."""
     (scratch / "old").mkdir(parents=True)
     for number in range(5):
         (laptop / str(number)).write_text(str(number))
@@ -49,7 +49,7 @@ def process(backend, globus, laptop, scratch, tmp_path):
 
 
 def moved(globus):
-    """The destinations that were written, by all tasks together."""
+    """Return the destinations that all tasks have written."""
     transfers = [task for task in globus.tasks.values() if task.document()["type"] == "TRANSFER"]
     return sorted(
         entry["destination_path"] for task in transfers for entry in globus.client().task_successful_transfers(task.id)
@@ -57,12 +57,12 @@ def moved(globus):
 
 
 def files(globus, name):
-    """The sum of a count over all tasks."""
+    """Return the sum of a count over all tasks."""
     return sum(task.document()[name] for task in globus.tasks.values())
 
 
 class Mortal:
-    """Has a process die before or after one of its steps: a line of its journal, or a call of the service."""
+    """Makes a process die before or after one of its steps: a journal entry or a call to the service."""
 
     def __init__(self, patch, guided, *, step, after):
         self.steps, self._step, self._after = [], step, after
@@ -91,7 +91,7 @@ class Mortal:
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkeypatch, count, after):
-    """Killed before or after any step, the next run ends well, and each file is moved once and asked for once."""
+    """If a process dies before or after any step, the next run succeeds, and each file is moved and requested once."""
     globus.settings.task_latency = 3
     for step in itertools.count(1):
         requests = [move(number, dst_path=f"/{step}/{number}") for number in range(count)]
@@ -108,10 +108,10 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
                 first.manager.close()
             except Death:
                 pass
-        # When it lives to its end, all its steps have been seen.
+        # If the process survives, all its steps have been tested.
         if len(mortal.steps) < step:
             break
-        # A process that dies after that has ended cleanly, and is not resumed.
+        # A process that dies after recording its clean end is not resumed.
         if not (mortal.steps[-1] == "record_clean_end" and after):
             second = process(f"journal {step}")
             pending_requests = [second.start(request) for request in requests]
@@ -127,7 +127,7 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
 
 
 def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
-    """What a task that ended while nothing looked has moved is compared, and not moved again."""
+    """Files that a task moved while no process polled it are compared and not moved again."""
     globus.settings.task_latency = 20
     first = process()
     first.start(move())
@@ -142,7 +142,7 @@ def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
 
 
 def test_a_source_that_was_made_anew_since_the_kill_arrives(process, globus, laptop, scratch):
-    """A task of a killed process that had read its source before the call is no answer to that."""
+    """A source that changes after a killed process's task has read it is transferred for the next call."""
     globus.settings.task_latency = 20
     first = process()
     first.start(move())
@@ -158,7 +158,7 @@ def test_a_source_that_was_made_anew_since_the_kill_arrives(process, globus, lap
 
 @pytest.mark.parametrize("how", ["failed", "forgotten"])
 def test_what_did_not_succeed_meanwhile_is_tried_anew(process, globus, how):
-    """The outcome of a task of a dead process is not the outcome of a new request, unless it is success."""
+    """A dead process's task does not decide the outcome of a new request, unless the task has succeeded."""
     globus.settings.task_latency = 20
     first = process()
     pending_requests = [first.start(move(number)) for number in range(3)]
@@ -173,7 +173,7 @@ def test_what_did_not_succeed_meanwhile_is_tried_anew(process, globus, how):
 
 
 def run(process, *requests, settle=False, **options):
-    """Let a process do something; it is killed afterwards, or ends in order."""
+    """Run requests in a process that is killed afterwards, or ends cleanly."""
     guided = process(**options)
     pending_requests = [guided.start(request) for request in requests]
     guided.live()
@@ -183,7 +183,7 @@ def run(process, *requests, settle=False, **options):
 
 
 def test_what_was_done_is_compared_and_not_moved(process, globus):
-    """What a killed process had moved is found in its place, in one task, and not a byte goes over the line again."""
+    """Files that a killed process has moved are compared in one task, and no bytes are sent again."""
     requests = [move(number) for number in range(5)]
     run(process, *requests)
     sent = files(globus, "bytes_transferred")
@@ -194,7 +194,7 @@ def test_what_was_done_is_compared_and_not_moved(process, globus):
 
 
 def test_a_source_that_was_made_anew_is_moved(process, globus, laptop, scratch):
-    """That it was done once does not count where it is not so any more: another content, or no destination."""
+    """A file that a killed process has moved is moved again if its source has changed or its destination is missing."""
     requests = [move(number) for number in range(3)]
     run(process, *requests)
     (laptop / "0").write_text("anew")
@@ -206,7 +206,7 @@ def test_a_source_that_was_made_anew_is_moved(process, globus, laptop, scratch):
 
 
 def test_what_had_not_been_done_is_asked_for_as_ever(process, globus, laptop):
-    """What is new fails for its own reason, beside what was done: a missing source, a missing path."""
+    """New requests with a missing source or path fail, although requests that were done before succeed."""
     run(process, move(0), delete(0))
     (laptop / "1").unlink()
     states = [end.state for end in run(process, move(0), delete(0), move(1), delete(9))]
@@ -214,7 +214,7 @@ def test_what_had_not_been_done_is_asked_for_as_ever(process, globus, laptop):
 
 
 def test_what_is_done_of_a_task_that_failed_is_not_moved_again(process, globus):
-    """One refused destination among five: the four others are compared, and it fails again."""
+    """If one of five destinations is denied, the next run compares the other four, and the denied one fails again."""
     globus.collection("hpc-scratch").denied.add("/out/3")
     for _ in range(2):
         ends = run(process, *(move(number) for number in range(5)))
@@ -223,7 +223,7 @@ def test_what_is_done_of_a_task_that_failed_is_not_moved_again(process, globus):
 
 
 def test_a_deletion_that_was_done_does_not_fail(process, scratch):
-    """What a killed process had deleted is gone, and to ask for it again is no error; what is there anew goes."""
+    """Repeating a killed process's deletion succeeds if the path is gone, and deletes a path that exists again."""
     requests = [delete(number) for number in range(4)]
     run(process, *requests)
     (scratch / "old" / "2").touch()
@@ -232,13 +232,13 @@ def test_a_deletion_that_was_done_does_not_fail(process, scratch):
 
 
 def test_a_deletion_that_failed_fails_again(process):
-    """That nothing was there to be deleted is told as often as it is asked."""
+    """A deletion of a missing path fails again in the next process."""
     assert [run(process, delete(9))[0].code for _ in range(2)] == ["FILE_NOT_FOUND"] * 2
 
 
 @pytest.mark.parametrize("alive", [False, True], ids=["ended in order", "lives"])
 def test_after_an_orderly_end_all_is_done_anew(process, globus, alive):
-    """A journal does not prevent the same transfer every day, nor while another process makes it."""
+    """After a clean end, or while the other process is alive, an equal request is executed again."""
     options = {"owner": ProcessId.current()} if alive else {}
     for count in (1, 2):
         move_end, delete_end = run(process, move(), delete(), settle=not alive, **options)
@@ -248,7 +248,7 @@ def test_after_an_orderly_end_all_is_done_anew(process, globus, alive):
 
 
 def test_a_restart_that_ends_in_order_closes_the_chapter(process, globus):
-    """Killed twice, then ended in order: the run after that has new wishes, each one before it none."""
+    """A restarted process repeats nothing; after a process ends cleanly, the next one moves the file again."""
     for settle, count in [(False, 1), (False, 1), (True, 1), (False, 2)]:
         run(process, move(), settle=settle)
         assert len(moved(globus)) == count
@@ -265,7 +265,7 @@ def test_a_restart_that_ends_in_order_closes_the_chapter(process, globus):
     ],
 )
 def test_what_cannot_be_said_otherwise_is_said_again(process, globus, options, level, count):
-    """A sync level stays the caller's own; so do times, a checksum from outside, and the wish to verify nothing."""
+    """A repeated request keeps the caller's sync level, timestamps, checksum, and choice not to verify."""
     for _ in range(2):
         run(process, move(**options))
     assert [task.document()["sync_level"] for task in globus.tasks.values()] == [level] * 2
@@ -273,7 +273,7 @@ def test_what_cannot_be_said_otherwise_is_said_again(process, globus, options, l
 
 
 def test_the_same_request_in_both_forms_is_one(process, globus):
-    """While something is compared, another call for it waits, and moves nothing either."""
+    """While a request is being compared, an equal request waits and also moves nothing."""
     run(process, move())
     globus.settings.task_latency = 20
     second = process()
@@ -286,7 +286,7 @@ def test_the_same_request_in_both_forms_is_one(process, globus):
 
 
 def test_what_is_long_over_is_not_taken_for_an_answer(process, globus):
-    """After its deadline, a task of a dead process is forgotten."""
+    """A dead process's task is forgotten after its deadline."""
     first = process()
     first.start(move(), timeout=100)
     first.live(seconds=1)
@@ -298,7 +298,7 @@ def test_what_is_long_over_is_not_taken_for_an_answer(process, globus):
 
 
 def test_another_request_waits(process, globus):
-    """Other options for the same paths wait until the task of a killed process has ended; other paths do not."""
+    """A request with other options for the same paths waits for a killed process's task; other paths do not wait."""
     globus.settings.task_latency = 20
     first = process()
     first.start(move(0))
@@ -312,7 +312,7 @@ def test_another_request_waits(process, globus):
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_script_resumes_what_is_in_flight(process, globus, count):
-    """Without its requests being made again, all that a dead process has begun is followed to its end."""
+    """`resume` follows all tasks of a dead process to their end, without repeating its requests."""
     globus.settings.task_latency = 20
     first = process()
     for number in range(count):
@@ -328,7 +328,7 @@ def test_a_script_resumes_what_is_in_flight(process, globus, count):
 
 @pytest.mark.parametrize("together", [False, True])
 def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend, globus, tmp_path, *, together):
-    """If the system has no thread to give, `resume` raises and follows nothing; the next one follows all."""
+    """If the system cannot start a thread, `resume` raises and follows nothing; the next call follows all requests."""
     globus.settings.task_latency = 20
     first = process()
     for number in range(2):
@@ -352,11 +352,11 @@ def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend
     assert len(globus.tasks) == 2 - together
 
 
-# Several workflows in one process, and processes side by side
+# Several workflows in one process, and concurrent processes
 
 
 def ask(guided, *requests, workflow):
-    """Let a workflow of a process ask for something, and see its end."""
+    """Run requests in a workflow of a process; return their final statuses."""
     pending_requests = [guided.start(request, workflow=workflow) for request in requests]
     guided.live()
     return [pending.future.result(0) for pending in pending_requests]
@@ -364,7 +364,7 @@ def ask(guided, *requests, workflow):
 
 @pytest.mark.parametrize("how", ["beside it", "before it", "nested"])
 def test_a_workflow_settles_for_itself_alone(process, globus, how):
-    """What a workflow had done when its process was killed is not settled by another one that had ended in order."""
+    """The clean end of one workflow does not affect the completed requests of another that is killed."""
     first = process()
     if how == "before it":
         ask(first, move(3), workflow="other")
@@ -380,7 +380,7 @@ def test_a_workflow_settles_for_itself_alone(process, globus, how):
 
 
 def test_items_of_one_task_are_settled_by_those_who_asked_for_them(process, globus):
-    """Of a task for two workflows, the items of the one that ended in order are new requests; the others are not."""
+    """In a shared task, only items of a workflow that ended cleanly become new requests."""
     first = process()
     both = [first.start(delete(number), workflow=name) for number, name in [(0, "over"), (1, "killed"), (2, "over")]]
     both.append(first.start(delete(2), workflow="killed"))
@@ -393,7 +393,7 @@ def test_items_of_one_task_are_settled_by_those_who_asked_for_them(process, glob
 
 
 def test_a_workflow_that_ends_by_an_error_is_not_settled_with_its_process(process, globus):
-    """The end of the process settles what no workflow had asked for, and no workflow that was left by an error."""
+    """The clean end of a process covers requests outside any workflow, but no workflow that ended with an error."""
     first = process()
     ask(first, delete(0), workflow="left")
     first.manager.abandon("left")
@@ -403,7 +403,7 @@ def test_a_workflow_that_ends_by_an_error_is_not_settled_with_its_process(proces
 
 
 def test_what_another_process_saw_end_belongs_to_the_one_that_began_it(process, globus):
-    """An item that only the killed process had asked for stays its own, whichever process saw its end."""
+    """An item that only the killed process requested can still be resumed, whichever process saw it end."""
     globus.settings.task_latency = 20
     first = process()
     for number in range(2):
@@ -417,7 +417,7 @@ def test_what_another_process_saw_end_belongs_to_the_one_that_began_it(process, 
 
 @pytest.mark.parametrize("settle", [False, True])
 def test_lines_without_a_workflow_keep_their_meaning(process, globus, tmp_path, settle):
-    """In a journal of an earlier version, the last line speaks for all that its process had done by then."""
+    """In a journal of an earlier version, the clean end covers everything that its process did before."""
     run(process, move(), delete(), settle=settle)
     for file in (tmp_path / "journal").glob("*.jsonl"):
         plain = [json.loads(line) for line in file.read_text().splitlines()]
@@ -431,7 +431,7 @@ def test_lines_without_a_workflow_keep_their_meaning(process, globus, tmp_path, 
 
 
 def test_a_living_process_learns_what_others_begin_and_end(process, globus):
-    """What another process begins after the first look is waited for, and its end is learned."""
+    """A running process waits for a task that another process starts later, and learns how it ends."""
     globus.settings.task_latency = 20
     second = process()
     ask(second, move(4), workflow="early")
@@ -449,7 +449,7 @@ def test_a_living_process_learns_what_others_begin_and_end(process, globus):
 
 
 def test_a_living_process_learns_what_a_killed_one_had_done(process, globus):
-    """What a process that was killed meanwhile had done is asked for in the harmless form."""
+    """In a running process, deleting a path succeeds if a process that was killed meanwhile has deleted it."""
     second = process()
     ask(second, move(4), workflow="early")
     run(process, delete(0))

@@ -1,4 +1,4 @@
-"""The token file: who may read it, and what many writers do to it."""
+"""The token file: its permissions, and concurrent writers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chiltepin.errors import LoginRequiredError
 
 
 def token(server, word="spoken"):
-    """A token for a resource server."""
+    """Return a token for a resource server."""
     return TokenStorageData(
         resource_server=server,
         identity_id="someone",
@@ -36,29 +36,29 @@ def token(server, word="spoken"):
 
 
 def store(file, *servers, word="spoken"):
-    """Keep a token for each of some resource servers."""
+    """Store a token for each of some resource servers."""
     file.store_token_data_by_resource_server({server: token(server, word) for server in servers})
 
 
 def read(file):
-    """The tokens that are kept, by resource server."""
+    """Return the stored tokens, by resource server."""
     return {server: kept.access_token for server, kept in file.get_token_data_by_resource_server().items()}
 
 
 def mode(path):
-    """The permission bits of a path."""
+    """Return the permission bits of a path."""
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the file is going to be."""
+    """The path of the token file, which does not exist yet."""
     return str(tmp_path / "new" / "deeper" / "tokens.json")
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
 def umask(request):
-    """Some umask of a careless or a careful user."""
+    """A umask, from careless to strict."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
@@ -77,7 +77,7 @@ def test_what_was_stored_comes_back_and_goes(path):
 
 
 def test_logins_of_different_services_and_clients_do_not_mix(path):
-    """A namespace sees its own tokens only, and to change them leaves those of others alone."""
+    """A namespace sees only its own tokens, and changing them leaves other namespaces unchanged."""
     real, simulated = FileTokenStorage(path, namespace="real"), FileTokenStorage(path, namespace="simulated")
     store(real, "transfer", word="real")
     assert simulated.get_token_data_by_resource_server() == {}
@@ -87,7 +87,7 @@ def test_logins_of_different_services_and_clients_do_not_mix(path):
 
 
 def test_only_the_owner_may_look(path, tmp_path, umask):
-    """The file is 0600 and the folders that were made for it are 0700, whatever the umask."""
+    """The file has mode 0600 and the folders created for it have 0700, whatever the umask."""
     if umask == 0o777 and os.geteuid() != 0:
         pytest.skip("only root can open a folder without permissions")
     store(FileTokenStorage(path, namespace="a"), "transfer")
@@ -98,7 +98,7 @@ def test_only_the_owner_may_look(path, tmp_path, umask):
 
 
 def test_a_file_that_stood_open_is_closed(path):
-    """A file that others could read is narrowed to its owner as soon as it is read."""
+    """A file that other users can read is restricted to its owner when it is read."""
     file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     os.chmod(path, 0o644)
@@ -107,7 +107,7 @@ def test_a_file_that_stood_open_is_closed(path):
 
 
 def test_our_own_folder_is_closed_and_another_is_left_alone(tmp_path, monkeypatch):
-    """The folder of Chiltepin is narrowed to its owner; one that the user has named keeps its mode."""
+    """Chiltepin's own folder is restricted to its owner; a folder that the user names keeps its mode."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv(tokens.FILE_VARIABLE, raising=False)
     ours, theirs = Path(token_file()).parent, tmp_path / "shared"
@@ -121,7 +121,7 @@ def test_our_own_folder_is_closed_and_another_is_left_alone(tmp_path, monkeypatc
 
 
 def test_the_environment_names_another_file_and_a_link_stays_one(tmp_path, monkeypatch):
-    """CHILTEPIN_TOKENS names the file; where that is a link, the file behind it is written."""
+    """CHILTEPIN_TOKENS names the file; if it is a symbolic link, its target is written."""
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "real.json")
     monkeypatch.setenv(tokens.FILE_VARIABLE, str(link))
@@ -130,7 +130,7 @@ def test_the_environment_names_another_file_and_a_link_stays_one(tmp_path, monke
     assert "transfer" in (tmp_path / "real.json").read_text()
 
 
-#: What the locks of a disk are like: as they should be; refused; of one host only, where each writer is on another.
+#: File locks of a disk: working, unsupported, exhausted, or valid on one host only, with each writer on another.
 LOCKS = {
     "right": "",
     "missing": """
@@ -169,7 +169,7 @@ for number in range(12):
 
 @pytest.mark.parametrize("locks", LOCKS)
 def test_of_eight_processes_that_write_at_once_nothing_is_lost(path, locks):
-    """Eight processes store 12 tokens each at the same time, and every one of the 96 is there at the end."""
+    """Eight processes store 12 tokens each at the same time, and all 96 are stored at the end."""
     code = LOCKS[locks] + WRITER
     writers = [
         subprocess.Popen([sys.executable, "-c", code, path, f"p{number}"], stdin=subprocess.PIPE) for number in range(8)
@@ -184,7 +184,7 @@ def test_of_eight_processes_that_write_at_once_nothing_is_lost(path, locks):
 
 
 def test_of_eight_threads_that_write_at_once_nothing_is_lost_and_readers_see_whole_files(path):
-    """Eight threads store tokens while one reads: all are there at the end, and no read met half a file."""
+    """Eight threads store tokens while one reads: no token is lost, and no read sees a partial file."""
     file = FileTokenStorage(path, namespace="a")
     with ThreadPoolExecutor(8) as pool:
         written = [pool.submit(store, file, f"server-{number}") for number in range(64)]
@@ -197,7 +197,7 @@ def test_of_eight_threads_that_write_at_once_nothing_is_lost_and_readers_see_who
 
 @pytest.mark.parametrize("locks", ["missing", "of one host"])
 def test_what_a_writer_has_stored_stays_though_others_are_killed(path, locks):
-    """Every token that was stored is there at the end, whichever of eight writers were killed, and nothing else."""
+    """Every stored token survives if some of eight writers are killed, and no extra files remain."""
     patience = "from chiltepin.backends.globus import shared_file\nshared_file.PATIENCE = 1\n"
     code = LOCKS[locks] + patience + WRITER + "    print(server, flush=True)\n"
     words = [[sys.executable, "-c", code, path, f"p{number}"] for number in range(8)]
@@ -227,8 +227,8 @@ def test_what_a_writer_has_stored_stays_though_others_are_killed(path, locks):
     ids=["an earlier version", "dead", "an earlier boot", "another host"],
 )
 def test_a_writer_that_was_killed_leaves_nothing_behind(path, writer, monkeypatch):
-    """Half a file of a writer that died, and its lock file, do no harm, and are removed by the next write."""
-    # Only of another host it is not known whether the writer lives.
+    """A dead writer's partial file and lock file do no harm, and the next write removes them."""
+    # Only for a writer on another host, Chiltepin cannot tell whether the process is alive.
     monkeypatch.setattr(shared_file, "PATIENCE", 0.1 if writer.startswith(".000") else 1000)
     file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
@@ -239,7 +239,7 @@ def test_a_writer_that_was_killed_leaves_nothing_behind(path, writer, monkeypatc
 
 
 def test_a_lock_that_is_never_released_is_named(path, monkeypatch):
-    """A writer that waits in vain for another says for which file."""
+    """The error for a lock that is never released names the lock file."""
     monkeypatch.setattr(tokens, "LOCK_TIMEOUT", 0.1)
     store(FileTokenStorage(path, namespace="a"), "transfer")
     with open(f"{path}.lock", "wb") as lock:
@@ -262,7 +262,7 @@ def test_a_lock_that_is_never_released_is_named(path, monkeypatch):
     ],
 )
 def test_a_broken_file_is_told_in_one_sentence_without_what_is_in_it(path, content):
-    """A file that is not what was written names itself and the cure, and shows nothing of what is in it."""
+    """The error for a corrupt file names the file and the fix, and shows none of its contents."""
     os.makedirs(os.path.dirname(path))
     Path(path).write_text(content, encoding="latin-1")
     with pytest.raises(LoginRequiredError) as caught:
@@ -273,7 +273,7 @@ def test_a_broken_file_is_told_in_one_sentence_without_what_is_in_it(path, conte
 
 
 def test_a_file_that_cannot_be_used_says_why(tmp_path):
-    """A folder in the place of the file is an error that names it and what the system said."""
+    """A folder in place of the token file raises an error with its path and the system's message."""
     with pytest.raises(LoginRequiredError, match="Is a directory") as caught:
         FileTokenStorage(str(tmp_path), namespace="a").get_token_data_by_resource_server()
     assert str(tmp_path) in str(caught.value)
@@ -281,14 +281,14 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path):
 
 
 def test_the_file_does_not_travel(path):
-    """Pickling it is a TypeError, for tokens stay where they are."""
+    """Pickling a token storage raises TypeError, because tokens must stay in their process."""
     with pytest.raises(TypeError, match="cannot be sent to another process"):
         pickle.dumps(FileTokenStorage(path, namespace="a"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root can give a file away.")
 def test_a_login_of_another_user_is_refused(path):
-    """A token file that another user has put here is not used: everything would be moved in that user's name."""
+    """Another user's token file is rejected, because all transfers would run as that user."""
     file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     os.chown(path, 65534, 65534)
@@ -299,7 +299,7 @@ def test_a_login_of_another_user_is_refused(path):
 
 
 def test_a_pipe_for_a_token_file_is_refused(path):
-    """A pipe by the name of the token file does not make the login wait for a writer."""
+    """A named pipe in place of the token file is rejected without waiting for a writer."""
     os.makedirs(os.path.dirname(path))
     os.mkfifo(path, 0o600)
     with pytest.raises(LoginRequiredError, match="belongs to user"):
