@@ -94,7 +94,7 @@ def mutated(document, wheres, mutation):
             else:
                 holder[where[-1]] = new
         except LookupError:
-            # Other documents of this kind have this place.
+            # Not every document of a kind has every key.
             continue
     return document
 

@@ -228,7 +228,7 @@ def test_what_a_writer_has_stored_stays_though_others_are_killed(path, locks):
 )
 def test_a_writer_that_was_killed_leaves_nothing_behind(path, writer, monkeypatch):
     """A dead writer's partial file and lock file do no harm, and the next write removes them."""
-    # Only for a writer on another host, Chiltepin cannot tell whether the process is alive.
+    # Chiltepin cannot tell whether a writer on another host is still alive.
     monkeypatch.setattr(shared_file, "PATIENCE", 0.1 if writer.startswith(".000") else 1000)
     file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")

@@ -1,4 +1,4 @@
-"""The real ``globus`` command, with a separate home folder, against a simulated Globus."""
+"""The real ``globus`` command, with a separate home directory, against a simulated Globus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 from browser_login import run_login
 from warm import warm_command
 
-#: Nothing of the person who runs the tests reaches the command.
+#: Variables with these prefixes must not reach the command from the user who runs the tests.
 _OURS = ("GLOBUS_", "CHILTEPIN_", "PS1", "SSH_")
 
 
@@ -29,7 +29,7 @@ class Shell:
         self.environment = {**kept, **given, "HOME": str(home), "GLOBUS_CLI_INTERACTIVE": "0"}
 
     def run(self, *words, code=0, stdin=""):
-        """Run ``globus`` with these words; it has to end with this exit code."""
+        """Run ``globus`` with these arguments; check its exit code."""
         done = subprocess.run(
             [warm_command("globus"), *words],
             env=self.environment,
@@ -43,26 +43,26 @@ class Shell:
         return done
 
     def told(self, *words, code=0, stdin=""):
-        """The document that ``globus -F json`` prints."""
+        """Return the document that ``globus -F json`` prints."""
         return json.loads(self.run(*words, "-F", "json", code=code, stdin=stdin).stdout)
 
     def submitted(self, *words, stdin=""):
-        """The id of the task that ``globus transfer`` or ``delete`` makes."""
+        """Return the id of the task that ``globus transfer`` or ``delete`` submits."""
         return self.told(*words, stdin=stdin)["task_id"]
 
     def ended(self, task_id, code=0):
-        """The document of a task for which ``globus task wait`` has waited."""
+        """Wait for a task with ``globus task wait``; return its document."""
         self.run("task", "wait", task_id, "--timeout", "60", "--polling-interval", "1", code=code)
         return self.told("task", "show", task_id)
 
     def moved(self, *words, code=0, stdin=""):
-        """Submit, and wait until ``globus task wait`` ends with this exit code; return the id."""
+        """Submit a task and wait until ``globus task wait`` ends with this exit code; return its id."""
         task_id = self.submitted(*words, stdin=stdin)
         self.run("task", "wait", task_id, "--timeout", "60", "--polling-interval", "1", code=code)
         return task_id
 
     def through_the_browser(self, *words):
-        """Run a command that prints a link; open it, and enter the code that the page shows."""
+        """Run a command that prints a link; open the link, and enter the code that the page shows."""
         environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
         ended = run_login([warm_command("globus"), *words, "--no-local-server"], env=environment)
         assert ended.returncode == 0, ended.stdout
@@ -70,5 +70,5 @@ class Shell:
 
 
 def advised(text):
-    """The words of the ``globus session`` command that an error message tells to type."""
+    """Return the arguments of the ``globus session`` command that an error message names."""
     return shlex.split(re.search(r"globus (session .+)", text).group(1))

@@ -1,4 +1,4 @@
-"""A simulated Globus of two collections, whose clock stands still until a test moves it."""
+"""A simulated Globus with two collections and a manual clock."""
 
 import pytest
 from simulated import World
@@ -8,7 +8,7 @@ from chiltepin.testing.simulator import ManualClock, Simulator
 
 @pytest.fixture
 def clock():
-    """The clock of the simulated world."""
+    """The manual clock of the simulator."""
     return ManualClock()
 
 
@@ -22,5 +22,5 @@ def globus(tmp_path, clock):
 
 @pytest.fixture
 def world(globus):
-    """The same, with what tests do to it all the time."""
+    """The simulated Globus with helpers for the tests."""
     return World(globus)

@@ -1,4 +1,4 @@
-"""What the tests of the simulator do all the time, through the real SDK."""
+"""Helpers for the tests of the simulator, which use the real SDK."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import pytest
 
 
 class World:
-    """A simulator, a client of it, and its folders."""
+    """A simulator, its client, and its folders."""
 
     def __init__(self, globus):
         self.globus, self.clock, self.client = globus, globus.clock, globus.client()
         self.laptop, self.scratch = globus.collection("my-laptop"), globus.collection("hpc-scratch")
 
     def put(self, path, content=b"data", collection=None):
-        """Write a file behind the service's back; return where it is."""
+        """Write a file directly to a collection's folder; return its path on disk."""
         place = Path((collection or self.laptop).folder, path.strip("/"))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
         return place
 
     def at(self, path, collection=None):
-        """Where a path of the destination really is."""
+        """Return the path on disk of a path on the destination."""
         return Path((collection or self.scratch).folder, path.strip("/"))
 
     def files(self, collection=None):
-        """All files and links of the destination, leftovers included."""
+        """Return all files and links of the destination, including leftovers."""
         root = Path((collection or self.scratch).folder)
         return {f"/{path.relative_to(root)}" for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
 
     def transfer_data(self, *pairs, item=None, **options):
-        """A transfer of these (source, destination) pairs."""
+        """Return a transfer of these (source, destination) pairs."""
         data = globus_sdk.TransferData(self.laptop.id, self.scratch.id, **options)
         for source, destination in pairs:
             data.add_item(source, destination, **(item or {}))
@@ -50,29 +50,29 @@ class World:
         return self.client.submit_delete(data)["task_id"]
 
     def task(self, task_id):
-        """The task document."""
+        """Return the task document."""
         return self.client.get_task(task_id).data
 
     def ended(self, task_id, seconds=60):
-        """The task document after some time."""
+        """Advance the clock by some seconds; return the task document."""
         self.clock.advance(seconds)
         return self.task(task_id)
 
     def moved(self, *pairs, item=None, **options):
-        """Submit a transfer and give it time; return its document."""
+        """Submit a transfer and advance the clock; return its document."""
         return self.ended(self.transfer(*pairs, item=item, **options))
 
     def removed(self, *paths, **options):
-        """Submit a delete and give it time; return its document."""
+        """Submit a delete and advance the clock; return its document."""
         return self.ended(self.delete(*paths, **options))
 
     def codes(self, task_id, **options):
-        """The codes of the events of a task, the newest first."""
+        """Return the codes of a task's events, newest first."""
         return [event["code"] for event in self.client.task_event_list(task_id, **options)]
 
 
 def refused(call, *args, **options):
-    """The error that the SDK raises for a call."""
+    """Return the error that the SDK raises for a call."""
     with pytest.raises(globus_sdk.TransferAPIError) as caught:
         call(*args, **options)
     return caught.value

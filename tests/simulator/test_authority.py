@@ -1,4 +1,4 @@
-"""The Globus Auth of the simulator: what the real SDK and the real ``globus`` command make of it."""
+"""The simulator's Globus Auth, tested with the real SDK and the real ``globus`` command."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ TRANSFER = TransferScopes.resource_server
 
 @pytest.fixture
 def auth(globus, monkeypatch):
-    """The SDK, pointed at the simulator."""
+    """The simulator's Globus Auth, with the SDK pointed at it."""
     for name, value in globus.environment().items():
         monkeypatch.setenv(name, value)
     return globus.authority
 
 
 def fast():
-    """Never try again."""
+    """Return a configuration without retries."""
     return RetryConfig(max_retries=0)
 
 
 def native(client_id=NATIVE):
-    """A native app."""
+    """Return the client of a native app."""
     return globus_sdk.NativeAppAuthClient(client_id, retry_config=fast())
 
 
 def service(authority, secret=None):
-    """The client of the service credentials."""
+    """Return the client of the service credentials."""
     return globus_sdk.ConfidentialAppAuthClient(
         authority.client_id, secret or authority.client_secret, retry_config=fast()
     )
@@ -58,14 +58,14 @@ def code_of(url):
 
 
 def log_in(*scopes, refresh_tokens=True):
-    """Log the user in to a native app; return it and the answer with the tokens."""
+    """Log the user in to a native app; return the app and the token response."""
     client = native()
     client.oauth2_start_flow(list(scopes) or [TransferScopes.all, "openid", "profile"], refresh_tokens=refresh_tokens)
     return client, client.oauth2_exchange_code_for_tokens(code_of(client.oauth2_get_authorize_url()))
 
 
 def refused(call, status, error):
-    """Check that a call is refused with a status and OAuth's word."""
+    """Check that a call fails with a status and an OAuth error; return the exception."""
     with pytest.raises(globus_sdk.AuthAPIError) as caught:
         call()
     assert caught.value.http_status == status
@@ -74,7 +74,7 @@ def refused(call, status, error):
 
 
 def test_a_login_gives_tokens_and_a_signed_id(auth):
-    """A code is exchanged for a token per service, and an id token that the SDK can verify."""
+    """A code is exchanged for a token for each service, and an id token that the SDK can verify."""
     _, tokens = log_in()
     assert set(tokens.by_resource_server) == {TRANSFER, "auth.globus.org"}
     assert tokens.by_resource_server[TRANSFER]["scope"] == str(TransferScopes.all)
@@ -84,7 +84,7 @@ def test_a_login_gives_tokens_and_a_signed_id(auth):
 
 
 def test_a_forged_id_is_found_out(auth):
-    """The key that is published is the one that signs: with another one the SDK refuses the id token."""
+    """The published key is the signing key: with another key, the SDK rejects the id token."""
     client, tokens = log_in()
     other = type(auth.signing)()
     with pytest.raises(jwt.InvalidSignatureError):
@@ -93,7 +93,7 @@ def test_a_forged_id_is_found_out(auth):
 
 @pytest.mark.parametrize("spoil", ["verifier", "redirect", "client", "twice", "late"])
 def test_a_code_is_good_once_and_for_its_client(auth, clock, spoil):
-    """A code fails with a wrong PKCE verifier, redirect or client, when it is used again, and after ten minutes."""
+    """A code is rejected with a wrong PKCE verifier, redirect or client, on a second use, and after ten minutes."""
     client = native()
     flow = client.oauth2_start_flow([TransferScopes.all])
     code = code_of(client.oauth2_get_authorize_url())
@@ -111,7 +111,7 @@ def test_a_code_is_good_once_and_for_its_client(auth, clock, spoil):
 
 
 def test_a_user_who_says_no(auth):
-    """A refusal comes back as an error of OAuth, on the page as well."""
+    """If the user denies access, the login page returns OAuth's access_denied error."""
     auth.approves = False
     client = native()
     client.oauth2_start_flow([TransferScopes.all])
@@ -119,7 +119,7 @@ def test_a_user_who_says_no(auth):
 
 
 def test_tokens_end_with_the_clock(auth, clock):
-    """An access token lasts 48 hours; a refresh token gives new ones until half a year after its last use."""
+    """An access token lasts 48 hours; a refresh token works until half a year after its last use."""
     client, tokens = log_in(TransferScopes.all)
     entry = tokens.by_resource_server[TRANSFER]
     clock.advance(seconds=172799)
@@ -136,7 +136,7 @@ def test_tokens_end_with_the_clock(auth, clock):
 
 
 def test_revoking_a_refresh_token_ends_what_came_of_it(auth):
-    """Access tokens end with their refresh token, an access token ends alone, and an unknown one is no error."""
+    """Revoking a refresh token ends its access tokens, an access token ends alone, and an unknown token is no error."""
     client, tokens = log_in()
     transfer, other = (tokens.by_resource_server[name] for name in (TRANSFER, "auth.globus.org"))
     client.oauth2_revoke_token(other["access_token"])
@@ -149,7 +149,7 @@ def test_revoking_a_refresh_token_ends_what_came_of_it(auth):
 
 
 def test_a_refresh_token_belongs_to_its_client_and_opens_no_service(auth):
-    """Another client cannot use it, and it is no access token itself."""
+    """Another client cannot use a refresh token, and it is not valid as an access token."""
     _, tokens = log_in(TransferScopes.all)
     refresh_token = tokens.by_resource_server[TRANSFER]["refresh_token"]
     stranger = native("11111111-2222-4333-8444-555555555555")
@@ -158,13 +158,13 @@ def test_a_refresh_token_belongs_to_its_client_and_opens_no_service(auth):
 
 
 def test_without_offline_access_there_is_no_refresh_token(auth):
-    """A login that does not ask for refresh tokens gets none."""
+    """A login that does not request refresh tokens gets none."""
     _, tokens = log_in(TransferScopes.all, refresh_tokens=False)
     assert tokens.by_resource_server[TRANSFER]["refresh_token"] is None
 
 
 def test_credentials_of_a_service(auth):
-    """The secret gives tokens for the client itself; a wrong one, or none, does not."""
+    """The secret gives tokens for the client itself; a wrong or missing secret is rejected."""
     tokens = service(auth).oauth2_client_credentials_tokens([TransferScopes.all])
     grant = auth.check(tokens["access_token"])
     assert (grant.identity_id, grant.username) == (auth.client_id, f"{auth.client_id}@clients.auth.globus.org")
@@ -175,7 +175,7 @@ def test_credentials_of_a_service(auth):
 
 
 def test_consents_add_up_for_each_client(auth, globus):
-    """What was consented to is in the grant of every token of that client, in the SDK's forest, and nowhere else."""
+    """A user's consents add up in all tokens of one client, and do not apply to other clients."""
     scopes = []
     for name in ("one", "two"):
         collection = globus.add_collection(name, globus.collection("my-laptop").folder, needs_consent=True)
@@ -195,7 +195,7 @@ def test_consents_add_up_for_each_client(auth, globus):
 
 
 def test_an_unknown_scope_is_refused_and_not_recorded(auth, globus):
-    """A collection without data access has no such scope: Globus Auth refuses it, and records no consent."""
+    """A data access scope of a collection that has none is refused, and no consent is recorded."""
     unknown = GCSCollectionScopes(globus.collection("my-laptop").id).data_access
     scope = TransferScopes.all.with_dependency(unknown)
     failure = refused(lambda: service(auth).oauth2_client_credentials_tokens(scope), 400, "unknown_scope")
@@ -205,7 +205,7 @@ def test_an_unknown_scope_is_refused_and_not_recorded(auth, globus):
 
 
 def test_the_bearer_is_told_who_he_is(auth):
-    """Userinfo and identities answer a token for Globus Auth, and no other."""
+    """Userinfo and identities accept only a token for Globus Auth."""
     _, tokens = log_in()
     good, wrong = (tokens.by_resource_server[name]["access_token"] for name in ("auth.globus.org", TRANSFER))
     with globus_sdk.AuthClient(authorizer=globus_sdk.AccessTokenAuthorizer(good), retry_config=fast()) as client:
@@ -221,7 +221,7 @@ def test_the_bearer_is_told_who_he_is(auth):
 
 
 def test_documents_have_the_keys_of_those_that_the_sdk_ships(auth):
-    """Token, consent, introspection and error documents have every key of globus_sdk.testing's, and its types."""
+    """Token, consent, introspection and error documents have the keys and types of those in globus_sdk.testing."""
     client, tokens = log_in()
     transfer, other = (tokens.by_resource_server[name]["access_token"] for name in (TRANSFER, "auth.globus.org"))
     given = {
@@ -241,7 +241,7 @@ def test_documents_have_the_keys_of_those_that_the_sdk_ships(auth):
 
 
 def check_keys(wanted, given, where):
-    """Check that a document has the keys of another one, all the way down."""
+    """Check recursively that a document has the keys and types of another."""
     if isinstance(wanted, dict):
         assert set(wanted) <= set(given), where
         for key, value in wanted.items():
@@ -253,7 +253,7 @@ def check_keys(wanted, given, where):
 
 
 def test_the_real_globus_login(auth, globus, tmp_path):
-    """``globus login``, ``whoami``, ``session show`` and ``logout`` run against it from beginning to end."""
+    """``globus login``, ``whoami``, ``session show`` and ``logout`` work with the simulator from start to finish."""
     names = ("GLOBUS_CLI_CLIENT_ID", "GLOBUS_CLI_CLIENT_SECRET")
     environment = {"PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path), **globus.environment()}
     for name in names:

@@ -1,4 +1,4 @@
-"""The clocks of the simulated world."""
+"""The simulator's clocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chiltepin.testing.simulator import ManualClock, RunningClock
 
 
 def test_a_manual_clock_stands_still():
-    """A manual clock shows its start, in UTC, until it is moved."""
+    """A manual clock shows its start time, in UTC, until it is advanced."""
     start = datetime(2030, 5, 6, tzinfo=timezone.utc)
     clock = ManualClock(start)
     assert clock.now() == start
@@ -19,7 +19,7 @@ def test_a_manual_clock_stands_still():
 
 
 def test_a_clock_never_goes_back():
-    """Neither a negative step nor a speed that is not positive is taken."""
+    """A negative step and a speed that is not positive are rejected."""
     with pytest.raises(ValueError, match="cannot go back"):
         ManualClock().advance(-1)
     with pytest.raises(ValueError, match="positive number"):
@@ -27,7 +27,7 @@ def test_a_clock_never_goes_back():
 
 
 def test_a_running_clock_runs():
-    """A running clock starts at the real time and passes at its speed."""
+    """A running clock starts at the real time and advances at its own speed."""
     before = datetime.now(tz=timezone.utc)
     clock = RunningClock(speed=1e6)
     first, second = clock.time(), clock.time()
@@ -36,7 +36,7 @@ def test_a_running_clock_runs():
 
 
 def test_advancing_does_what_is_due(world):
-    """Work is done at its own instant, not at the end of the step that the clock takes."""
+    """Work is done at its due time, not at the end of the clock's step."""
     world.globus.settings.latency = 30
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
@@ -45,7 +45,7 @@ def test_advancing_does_what_is_due(world):
 
 
 def test_no_time_does_what_is_due_now(world):
-    """A step of no length does the work that takes no time."""
+    """A step of zero seconds does the work that is due now."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     assert world.ended(task_id, 0)["status"] == "SUCCEEDED"

@@ -1,4 +1,4 @@
-"""A login for Globus Compute, Groups and a service of its own, as programs of the upstream package make it."""
+"""A login for Globus Compute, Groups and a custom service, as programs of the upstream package request it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from chiltepin.testing.simulator import Simulator
 
-#: The scopes of upstream's three apps (chiltepin 0.1.7, ``endpoint.py``), and that of Groups.
+#: The scopes of upstream's three apps (chiltepin 0.1.7, ``endpoint.py``), and the scope of Groups.
 SCOPES = {
     "funcx_service": "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all",
     "auth.globus.org": "urn:globus:auth:scope:auth.globus.org:manage_projects",
@@ -21,7 +21,7 @@ SCOPES = {
 
 @pytest.fixture
 def simulator(tmp_path, monkeypatch):
-    """A service that the environment points to."""
+    """A simulator that the environment points to."""
     with Simulator({"here": tmp_path / "here"}) as simulator:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)

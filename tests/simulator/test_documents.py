@@ -1,6 +1,6 @@
-"""The simulator's documents, key by key, against those that Globus ships with its SDK.
+"""The simulator's documents, key by key, against the examples that Globus ships with its SDK.
 
-`chiltepin.testing.simulator.differences` says where they differ and why; here it is proved that nothing else differs.
+`chiltepin.testing.simulator.differences` explains each difference; these tests prove that there are no others.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from chiltepin.testing.simulator.differences import DIFFERENCES
 
 
 def shipped(name, case="default"):
-    """A document that globus_sdk.testing ships."""
+    """Return a document that globus_sdk.testing ships."""
     document = get_response_set(f"transfer.{name}").lookup(case).json
     return document["DATA"][0] if name == "task_list" and case == "default" else document
 
 
 def asked(name, world):
-    """The same document of the simulator."""
+    """Return the simulator's version of the same document."""
     client, here = world.client, world.laptop.id
     world.put("/f")
     if name == "get_endpoint":
@@ -58,31 +58,31 @@ NAMES = [
     "operation_stat permission_denied",
 ]
 
-#: Values that are words of the service, and not those of one example.
+#: Keys whose values are fixed words of the service rather than examples.
 WORDS = {"DATA_TYPE", "code", "rel", "type", "title", "command", "recursive_symlinks", "status"}
 
 
 def delete_body(world):
-    """A delete as the SDK sends it."""
+    """Return a delete document as the SDK sends it."""
     submission_id = world.client.get_submission_id()["value"]
     items = [{"DATA_TYPE": "delete_item", "path": "/x"}]
     return {"DATA_TYPE": "delete", "endpoint": world.scratch.id, "submission_id": submission_id, "DATA": items}
 
 
 def refusal(call, *args):
-    """The document of an error."""
+    """Return the document of an error."""
     return json.loads(refused(call, *args).text)
 
 
 def alike(key, theirs, ours):
-    """Whether two values are of one kind, and equal if they are words of the service; null is of any kind."""
+    """Return whether two values have the same type, and are equal if they are fixed words; null matches any type."""
     if None in (theirs, ours):
         return True
     return type(theirs) is type(ours) and (key not in WORDS or theirs == ours)
 
 
 def differences(theirs, ours, above=""):
-    """All keys in which two documents differ: there or not, and of what kind their values are."""
+    """Return all keys that only one document has, or whose values do not match."""
     found = set()
     for key in theirs.keys() | ours.keys():
         name = f"{above}{key}"
@@ -99,14 +99,14 @@ def differences(theirs, ours, above=""):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_document_differs_only_where_it_is_said(name, world):
-    """Keys, kinds of values and the service's words are those of the SDK's examples, but for the listed ones."""
+    """Keys, value types and fixed words match the SDK's examples, except for the listed differences."""
     expected = set(DIFFERENCES.get(name, {}))
     assert differences(shipped(*name.split()), asked(name, world)) == expected
 
 
 @pytest.mark.parametrize(("case", "status"), [("not_found", 404), ("permission_denied", 403), ("default", 200)])
 def test_a_status_is_that_of_the_example(world, case, status):
-    """The HTTP status of stat is that of the SDK's example."""
+    """The HTTP status of stat matches the SDK's example."""
     path = {"not_found": "/nothing", "permission_denied": "/../f", "default": "/"}[case]
     call = world.client.operation_stat
     answer = call(world.laptop.id, path) if case == "default" else refused(call, world.laptop.id, path)
@@ -114,6 +114,6 @@ def test_a_status_is_that_of_the_example(world, case, status):
 
 
 def test_every_shipped_document_of_its_routes_is_compared():
-    """Each difference belongs to a document that is compared, and has a reason."""
+    """Each listed difference belongs to a compared document and has a reason."""
     assert set(DIFFERENCES) <= set(NAMES)
     assert all(reason.endswith(".") for keys in DIFFERENCES.values() for reason in keys.values())

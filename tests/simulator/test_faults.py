@@ -1,4 +1,4 @@
-"""What goes wrong on demand: answers, connections, tokens, too many requests."""
+"""Faults that a test can inject: responses, connections, tokens, rate limiting."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from chiltepin.testing.simulator import RunningClock, Simulator
 
 
 def patient(world):
-    """A client that retries, as the SDK does unless told otherwise, but without waiting."""
+    """Return a client that retries like the SDK by default, but without delay."""
     return world.globus.client(retry_config=RetryConfig(backoff=lambda _: 0.0))
 
 
 def statuses(world):
-    """The statuses of all requests."""
+    """Return the statuses of all requests."""
     return [served.status for served in world.globus.requests]
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_an_answer_can_fail(world, status):
-    """The next answers have the status, code and headers that were asked for, and then all is well."""
+    """The next responses have the requested status, code and headers; later ones succeed."""
     world.globus.fail_next(2, status, "Broken", headers={"Retry-After": "7"})
     for _ in range(2):
         error = refused(world.client.task_list)
@@ -31,7 +31,7 @@ def test_an_answer_can_fail(world, status):
 
 
 def test_the_sdk_retries_what_it_should(world):
-    """The SDK's own retries see five failures through, and not a failure of the endpoint."""
+    """The SDK retries through five server errors, but does not retry an endpoint error."""
     world.globus.fail_next(5, 503)
     assert patient(world).task_list()["total"] == 0
     assert statuses(world) == [503] * 5 + [200]
@@ -42,7 +42,7 @@ def test_the_sdk_retries_what_it_should(world):
 
 
 def test_only_what_matches_fails(world):
-    """A failure for one method and path leaves other requests alone."""
+    """A fault for one method and path does not affect other requests."""
     world.globus.fail_next(1, 500, method="POST", path="/transfer")
     world.put("/in")
     assert world.client.task_list()["total"] == 0
@@ -51,7 +51,7 @@ def test_only_what_matches_fails(world):
 
 
 def test_a_connection_can_be_dropped(world):
-    """A dropped connection is a GlobusConnectionError; the request was not done."""
+    """A dropped connection raises GlobusConnectionError, and the request is not executed."""
     world.put("/in")
     world.globus.fail_next(path="/transfer", drop=True)
     with pytest.raises(globus_sdk.GlobusConnectionError):
@@ -62,7 +62,7 @@ def test_a_connection_can_be_dropped(world):
 
 @pytest.mark.parametrize("how", [{"drop": True}, {"status": 500, "code": "InternalError"}])
 def test_a_reply_can_be_lost(world, how):
-    """A lost reply leaves the task there, and the SDK's own retry finds it by its submission id."""
+    """If the response is lost, the task exists, and the SDK's retry finds it by its submission id."""
     world.put("/in")
     world.globus.fail_next(path="/transfer", after=True, **how)
     answer = patient(world).submit_transfer(world.transfer_data(("/in", "/out")))
@@ -70,13 +70,13 @@ def test_a_reply_can_be_lost(world, how):
 
 
 def test_an_answer_can_be_garbage(world):
-    """A body that is cut short reaches the client as it is."""
+    """A truncated body reaches the client unchanged."""
     world.globus.fail_next(1, 200, body=b'{"DATA": [')
     assert world.client.task_list().text == '{"DATA": ['
 
 
 def test_an_answer_can_be_cut(world):
-    """A body that ends before its length is a lost connection to the client."""
+    """A body that is shorter than its Content-Length raises a network error in the client."""
     world.globus.fail_next(1, 200, body=b"{}", headers={"Content-Length": "99", "Connection": "close"})
     with pytest.raises(globus_sdk.NetworkError):
         world.client.task_list()
@@ -84,7 +84,7 @@ def test_an_answer_can_be_cut(world):
 
 
 def test_an_answer_can_be_late(world):
-    """What was asked is done before the time goes by, and told after it."""
+    """A slow request is executed before the delay, and its response is sent after it."""
     world.put("/in")
     world.globus.slow_next(40, path="/transfer")
     before = world.clock.time()
@@ -94,7 +94,7 @@ def test_an_answer_can_be_late(world):
 
 
 def test_a_running_clock_is_late_by_its_own_seconds(tmp_path):
-    """A clock that runs fast is waited for as many of its seconds."""
+    """A delay on a running clock lasts that many of the clock's seconds."""
     with Simulator({"a": tmp_path / "a"}, clock=RunningClock(speed=1000)) as globus:
         globus.slow_next(20)
         before = globus.clock.time()
@@ -103,7 +103,7 @@ def test_a_running_clock_is_late_by_its_own_seconds(tmp_path):
 
 
 def test_connections_can_be_refused(world):
-    """While it is unplugged no request gets through; then everything is as before, at the same address."""
+    """While the simulator is unplugged, every request fails; afterward, the same address works again."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     for _ in range(2):
@@ -118,7 +118,7 @@ def test_connections_can_be_refused(world):
 
 
 def test_a_token_can_be_revoked(world):
-    """Revoked, expired and unknown tokens, and none at all, are 401 AuthenticationFailed."""
+    """Revoked, expired, unknown and missing tokens get 401 AuthenticationFailed."""
     assert world.client.task_list()["total"] == 0
     world.globus.revoke_tokens()
     clients = [
@@ -136,7 +136,7 @@ def test_a_token_can_be_revoked(world):
 
 
 def test_requests_are_metered(world):
-    """The request after 200 in ten seconds is 429 with Retry-After, and let in when that time has passed."""
+    """The request after 200 in ten seconds gets 429 with Retry-After, and succeeds after that time."""
     for _ in range(200):
         world.client.get_submission_id()
     error = refused(world.client.get_submission_id)
@@ -146,7 +146,7 @@ def test_requests_are_metered(world):
 
 
 def test_metering_can_be_switched_off(world):
-    """Without a request rate no request is delayed."""
+    """Without a request rate, no request is rejected."""
     world.globus.settings.request_rate = None
     for _ in range(250):
         world.client.get_submission_id()
@@ -154,7 +154,7 @@ def test_metering_can_be_switched_off(world):
 
 
 def test_requests_are_noted(world):
-    """The list of requests tells method, path, query and status, and holds no token."""
+    """The list of requests records method, path, query and status, and contains no token."""
     world.client.task_list(limit=5)
     (served,) = world.globus.requests
     assert (served.method, served.path, served.query, served.status) == ("GET", "/v0.10/task_list", "limit=5", 200)

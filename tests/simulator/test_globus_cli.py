@@ -1,4 +1,4 @@
-"""The real ``globus`` command takes the simulator for Globus: what it does, says and ends with."""
+"""The real ``globus`` command works with the simulator: its actions, output and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chiltepin.testing.simulator import ManualClock, Simulator
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A simulated Globus for all tests here; each has separate folders."""
+    """A simulated Globus for all tests of this module; each test uses separate folders."""
     root = tmp_path_factory.mktemp("globus")
     with Simulator({name: root / name for name in ("my-laptop", "hpc-scratch")}) as simulator:
         yield World(simulator)
@@ -23,13 +23,13 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shell(world, tmp_path_factory):
-    """The shell of a service, whose credentials are in the environment."""
+    """A shell with service credentials in its environment."""
     return Shell(world.globus, tmp_path_factory.mktemp("service"))
 
 
 @pytest.fixture(scope="module")
 def person(world, tmp_path_factory):
-    """The shell of a user who has logged in."""
+    """A shell of a user who has logged in."""
     shell = Shell(world.globus, tmp_path_factory.mktemp("person"), user=True)
     shell.through_the_browser("login")
     return shell
@@ -37,29 +37,29 @@ def person(world, tmp_path_factory):
 
 @pytest.fixture
 def laptop(world):
-    """The start of a path of the laptop, as the command wants it."""
+    """The prefix of paths on the laptop, as the command expects it."""
     return f"{world.laptop.id}:"
 
 
 @pytest.fixture
 def scratch(world):
-    """The start of a path of the scratch file system."""
+    """The prefix of paths on the scratch file system."""
     return f"{world.scratch.id}:"
 
 
 def done(world, shell, *words, status="SUCCEEDED", stdin=""):
-    """Submit with the command, and wait without it until the task has ended so; return its id."""
+    """Submit with the command, wait with the SDK, and check the final status; return the task id."""
     task_id = shell.submitted(*words, stdin=stdin)
     world.client.task_wait(task_id, timeout=60, polling_interval=1)
     assert world.task(task_id)["status"] == status
     return task_id
 
 
-# Looking.
+# Listings.
 
 
 def test_ls_lists_a_folder(world, shell, laptop):
-    """``ls`` names what is in a folder, hidden files only if asked; ``-l`` tells more, ``--filter`` shows less."""
+    """``ls`` lists a folder; ``-a`` adds hidden files, ``-l`` adds details, and ``--filter`` selects."""
     for path in ("/ls/b.txt", "/ls/.hidden", "/ls/in/c.dat"):
         world.put(path)
     assert shell.run("ls", f"{laptop}/ls").stdout == "b.txt\nin/\n"
@@ -71,7 +71,7 @@ def test_ls_lists_a_folder(world, shell, laptop):
 
 
 def test_ls_recursive(world, shell, laptop):
-    """``ls -r`` goes into every folder, and a filter shows only the files that it fits."""
+    """``ls -r`` lists all subfolders, and a filter shows only matching files."""
     for path in ("/lsr/b.txt", "/lsr/in/c.dat", "/lsr/in/deep/d.txt"):
         world.put(path)
     listed = shell.run("ls", "-r", f"{laptop}/lsr").stdout.split()
@@ -81,7 +81,7 @@ def test_ls_recursive(world, shell, laptop):
 
 
 def test_what_cannot_be_listed(world, shell, laptop):
-    """A missing folder, a file and a collection that is not there end with 1; an HTTP status can be given another."""
+    """Listing a missing folder, a file or an unknown collection exits with 1, or a code mapped from the HTTP status."""
     world.put("/file.txt")
     missing = shell.run("ls", f"{laptop}/missing", code=1).stderr
     assert "404" in missing
@@ -92,13 +92,13 @@ def test_what_cannot_be_listed(world, shell, laptop):
 
 
 def test_a_wrong_word_is_a_usage_error(shell, laptop):
-    """What the command line itself refuses ends with 2."""
+    """An invalid command line exits with 2."""
     shell.run("ls", "no-uuid:/", code=2)
     shell.run("transfer", f"{laptop}/a", code=2)
 
 
 def test_stat_tells_one_path(world, shell, laptop):
-    """``stat`` tells kind and size; of what is missing it says so, which is no failure."""
+    """``stat`` reports type and size, or that the path is missing, which is not an error."""
     world.put("/stat/a.txt", b"12345")
     told = shell.told("stat", f"{laptop}/stat/a.txt")
     assert (told["type"], told["size"]) == ("file", 5)
@@ -107,7 +107,7 @@ def test_stat_tells_one_path(world, shell, laptop):
 
 
 def test_a_personal_endpoint_that_is_off(world, shell, laptop):
-    """While Globus Connect Personal is off a listing ends with 1 and the service's code."""
+    """While Globus Connect Personal is off, a listing exits with 1 and shows the service's code."""
     world.laptop.connected = False
     try:
         assert "ExternalError.DirListingFailed.GCDisconnected" in shell.run("ls", f"{laptop}/", code=1).stderr
@@ -116,7 +116,7 @@ def test_a_personal_endpoint_that_is_off(world, shell, laptop):
 
 
 def test_endpoint_search_and_show(world, shell):
-    """Collections are found by words, by owner and by scope, and shown."""
+    """Collections can be searched by text and by scope, and shown."""
     found = shell.told("endpoint", "search", "my-laptop")["DATA"]
     assert [one["id"] for one in found] == [world.laptop.id]
     mine = shell.told("endpoint", "search", "--filter-scope", "my-endpoints")["DATA"]
@@ -128,16 +128,16 @@ def test_endpoint_search_and_show(world, shell):
 
 
 def test_a_collection_of_the_wrong_kind(world, shell, tmp_path):
-    """``endpoint show`` of a collection of Connect Server ends with 3, and names the command that shows it."""
+    """``endpoint show`` of a Connect Server collection exits with 3 and names the command that shows it."""
     lab = world.globus.add_collection("lab", tmp_path / "lab", entity_type="GCSv5_mapped_collection")
     assert f"globus gcs collection show {lab.id}" in shell.run("endpoint", "show", lab.id, code=3).stderr
 
 
-# Changing at once.
+# Immediate changes.
 
 
 def test_mkdir_makes_one_folder(world, shell, laptop):
-    """``mkdir`` makes a folder once, and none whose parent is missing."""
+    """``mkdir`` creates a folder once, and fails if the parent is missing."""
     assert "created successfully" in shell.run("mkdir", f"{laptop}/made").stdout
     assert world.at("/made", world.laptop).is_dir()
     assert "ExternalError.MkdirFailed.Exists" in shell.run("mkdir", f"{laptop}/made", code=1).stderr
@@ -146,7 +146,7 @@ def test_mkdir_makes_one_folder(world, shell, laptop):
 
 
 def test_rename_moves_one_path(world, shell):
-    """``rename`` gives a path another name; what is there already stays, and what is missing is an error."""
+    """``rename`` changes a path, does not overwrite an existing one, and fails if the source is missing."""
     world.put("/rename/a", b"a")
     shell.run("rename", world.laptop.id, "/rename/a", "/rename/b")
     assert world.at("/rename/b", world.laptop).read_bytes() == b"a"
@@ -160,7 +160,7 @@ def test_rename_moves_one_path(world, shell):
 
 
 def test_transfer_of_a_file(world, shell, laptop, scratch):
-    """A file arrives under its new path; the task tells its label, its deadline and what was moved."""
+    """A file is transferred to its new path; the task reports its label, deadline and transferred files."""
     world.put("/one.txt", b"one")
     options = ("--label", "first light", "--deadline", "2031-01-01", "--preserve-timestamp")
     task_id = shell.submitted("transfer", f"{laptop}/one.txt", f"{scratch}/single/uno.txt", *options)
@@ -175,7 +175,7 @@ def test_transfer_of_a_file(world, shell, laptop, scratch):
 
 
 def test_transfer_of_a_folder(world, shell, laptop, scratch):
-    """A folder arrives with all that is in it, also when the command leaves it to the service to look what it is."""
+    """A folder is transferred with its contents, also if the command leaves the type of the path to the service."""
     for path in ("/tree/a.txt", "/tree/in/b.txt"):
         world.put(path, path.encode())
     done(world, shell, "transfer", "-r", f"{laptop}/tree", f"{scratch}/tree")
@@ -188,7 +188,7 @@ def test_transfer_of_a_folder(world, shell, laptop, scratch):
 
 @pytest.mark.parametrize("origin", ["file", "stdin"])
 def test_transfer_of_a_batch(origin, world, shell, laptop, scratch, tmp_path):
-    """A batch names pairs of paths, one in a line, below two folders; comments and quotes count as in a shell."""
+    """A batch has one pair of paths per line, relative to two folders, with comments and quotes as in a shell."""
     for path in ("/batch/a.txt", "/batch/with space.txt", "/batch/in/b.txt"):
         world.put(path, path.encode())
     lines = "# what to move\na.txt a\n'with space.txt' 'with space'\n-r in inner\n"
@@ -210,7 +210,7 @@ def test_transfer_of_a_batch(origin, world, shell, laptop, scratch, tmp_path):
     ],
 )
 def test_transfer_with_a_sync_level(level, replaced, world, shell, laptop, scratch):
-    """Each sync level leaves alone what it takes for the same."""
+    """Each sync level skips files that it considers unchanged."""
     source, goal = f"/{level}/from", f"/{level}/to"
     files = {"new": b"new", "longer": b"longer", "newer": b"newer", "changed": b"CHANGED", "same": b"same"}
     there = {"longer": b"long", "newer": b"older", "changed": b"changed", "same": b"same"}
@@ -226,7 +226,7 @@ def test_transfer_with_a_sync_level(level, replaced, world, shell, laptop, scrat
 
 
 def test_transfer_of_some_files(world, shell, laptop, scratch):
-    """``--include`` and ``--exclude`` count in the order in which they are typed, and for files."""
+    """``--include`` and ``--exclude`` rules apply to files, in the given order."""
     for path in ("/some/a.txt", "/some/b.log", "/some/in/c.txt", "/some/in/keep.log"):
         world.put(path)
     rules = ("--include", "keep.*", "--exclude", "*.log")
@@ -239,7 +239,7 @@ def test_transfer_of_some_files(world, shell, laptop, scratch):
 
 
 def test_transfer_with_a_checksum_of_the_users_own(world, shell, laptop, scratch):
-    """A file that has the given checksum arrives; one that has another fails the task and does not."""
+    """A file with the given checksum is transferred; a file with another one fails the task and is not written."""
     world.put("/sum.txt", b"sum")
     right = hashlib.sha256(b"sum").hexdigest()
     words = ("transfer", "--checksum-algorithm", "sha256", "--external-checksum")
@@ -251,7 +251,7 @@ def test_transfer_with_a_checksum_of_the_users_own(world, shell, laptop, scratch
 
 
 def test_a_dry_run_asks_for_nothing(world, shell, laptop, scratch):
-    """``--dry-run`` shows what would be submitted, and no request is made."""
+    """``--dry-run`` shows the document and sends no request."""
     before = len(world.globus.requests)
     shown = shell.told("transfer", "--dry-run", "-r", f"{laptop}/a", f"{scratch}/b")
     assert (shown["source_endpoint"], shown["DATA"][0]["destination_path"]) == (world.laptop.id, "/b")
@@ -259,7 +259,7 @@ def test_a_dry_run_asks_for_nothing(world, shell, laptop, scratch):
 
 
 def test_a_submission_id_makes_one_task(world, shell, laptop, scratch):
-    """The same submission id gives the same task; the same paths without it are refused while they are in flight."""
+    """The same submission id returns the same task; without it, identical paths in flight are refused."""
     submission_id = shell.run("task", "generate-submission-id").stdout.strip()
     words = ("transfer", f"{laptop}/never", f"{scratch}/never")
     first = shell.told(*words, "--submission-id", submission_id)
@@ -274,7 +274,7 @@ def test_a_submission_id_makes_one_task(world, shell, laptop, scratch):
 
 
 def test_delete_of_a_folder(world, shell, scratch):
-    """A folder goes with ``-r`` only."""
+    """A folder is deleted only with ``-r``."""
     world.put("/gone/in/a.txt", collection=world.scratch)
     refused = shell.moved("delete", f"{scratch}/gone", code=1)
     assert world.task(refused)["fatal_error"]["code"] == "IS_A_DIRECTORY"
@@ -284,14 +284,14 @@ def test_delete_of_a_folder(world, shell, scratch):
 
 
 def test_delete_of_what_is_missing(world, shell, scratch):
-    """A path that is not there fails the task, unless it may be missing."""
+    """A missing path fails the task, except with ``--ignore-missing``."""
     failed = shell.moved("delete", f"{scratch}/missing", code=1)
     assert world.task(failed)["fatal_error"]["code"] == "FILE_NOT_FOUND"
     shell.moved("delete", "--ignore-missing", f"{scratch}/missing")
 
 
 def test_delete_of_a_batch_and_of_a_pattern(world, shell, scratch):
-    """A batch names paths, one in a line; with ``--enable-globs`` the last name may be a pattern."""
+    """A batch has one path per line; with ``--enable-globs``, the last name of a path may be a pattern."""
     for name in ("a.txt", "b.txt", "c.log", "d.log"):
         world.put(f"/many/{name}", collection=world.scratch)
     done(world, shell, "delete", "--batch", "-", f"{scratch}/many", stdin="a.txt\nc.log\n")
@@ -301,7 +301,7 @@ def test_delete_of_a_batch_and_of_a_pattern(world, shell, scratch):
 
 
 def test_rm_waits_for_the_end(world, shell, scratch):
-    """``rm`` ends when the file is gone; with a missing one it ends with 1, and with 0 if it may be missing."""
+    """``rm`` waits for the deletion; a missing file exits with 1, or with 0 if ``--ignore-missing`` is given."""
     world.put("/rm.txt", collection=world.scratch)
     shell.run("rm", f"{scratch}/rm.txt")
     assert not world.at("/rm.txt").exists()
@@ -314,21 +314,21 @@ def test_rm_waits_for_the_end(world, shell, scratch):
 
 @pytest.fixture
 def stuck(world):
-    """A task that waits for a file that is not there."""
+    """A task that waits for a missing file."""
     task_id = world.transfer((f"/{uuid.uuid4()}", "/stuck"), label="stuck")
     yield task_id
     world.client.cancel_task(task_id)
 
 
 def test_waiting_has_an_end(shell, stuck):
-    """``task wait`` gives up after its timeout with 1, or with the exit code that was asked for."""
+    """``task wait`` exits with 1 after its timeout, or with the requested exit code."""
     timed_out = shell.run("task", "wait", "--timeout", "1", stuck, code=1)
     assert "Task has yet to complete after 1 seconds" in timed_out.stderr
     shell.run("task", "wait", "--timeout", "1", "--timeout-exit-code", "55", stuck, code=55)
 
 
 def test_a_task_says_what_holds_it_up(world, shell, stuck):
-    """A missing source leaves the task active; its events, its faults and its status say why."""
+    """A missing source leaves the task active; its events, faults and status state the reason."""
     shell.run("task", "wait", "--timeout", "1", stuck, code=1)
     task = shell.told("task", "show", stuck)
     assert (task["status"], task["nice_status"], task["is_ok"]) == ("ACTIVE", "FILE_NOT_FOUND", False)
@@ -341,7 +341,7 @@ def test_a_task_says_what_holds_it_up(world, shell, stuck):
 
 
 def test_a_task_can_be_changed_while_it_runs(shell, stuck):
-    """``task update`` sets label and deadline of a task; of one that is over it ends with 1."""
+    """``task update`` changes the label and deadline of a task; for a task that has ended it exits with 1."""
     shell.run("task", "update", stuck, "--label", "still stuck", "--deadline", "2031-02-03")
     task = shell.told("task", "show", stuck)
     assert (task["label"], task["deadline"][:10]) == ("still stuck", "2031-02-03")
@@ -350,7 +350,7 @@ def test_a_task_can_be_changed_while_it_runs(shell, stuck):
 
 
 def test_a_task_can_be_canceled(shell, stuck):
-    """A task that is cancelled has failed; cancelling it again says that it is over, which is no failure."""
+    """A cancelled task has failed; cancelling it again reports that it has ended, which is not an error."""
     assert "cancelled successfully" in shell.run("task", "cancel", stuck).stdout
     task = shell.ended(stuck, code=1)
     assert (task["status"], task["fatal_error"]["code"]) == ("FAILED", "CANCELED")
@@ -359,13 +359,13 @@ def test_a_task_can_be_canceled(shell, stuck):
 
 
 def test_all_tasks_can_be_canceled(world, shell, stuck):
-    """``task cancel --all`` ends what is in flight."""
+    """``task cancel --all`` cancels all tasks in flight."""
     shell.run("task", "cancel", "--all")
     assert world.globus.task(stuck).status == "FAILED"
 
 
 def test_a_paused_collection_pauses_its_tasks(world, shell, stuck):
-    """``task pause-info`` tells by which rule a task is paused."""
+    """``task pause-info`` names the rule that pauses a task."""
     assert "is not paused" in shell.run("task", "pause-info", stuck).stdout
     world.scratch.paused = True
     try:
@@ -376,7 +376,7 @@ def test_a_paused_collection_pauses_its_tasks(world, shell, stuck):
 
 
 def test_tasks_are_listed(world, shell, laptop, scratch):
-    """``task list`` shows the newest first, of both kinds, and can be told which."""
+    """``task list`` shows transfers and deletes, newest first, and can be filtered."""
     world.put("/listed.txt")
     moved = done(world, shell, "transfer", f"{laptop}/listed.txt", f"{scratch}/listed.txt", "--label", "listed one")
     gone = done(world, shell, "delete", f"{scratch}/listed.txt", "--label", "listed two")
@@ -391,7 +391,7 @@ def test_tasks_are_listed(world, shell, laptop, scratch):
 
 
 def test_errors_can_be_skipped(world, shell, laptop, scratch):
-    """With ``--skip-source-errors`` a missing file is skipped, listed, and holds nothing up."""
+    """With ``--skip-source-errors``, a missing file is skipped and listed, and the task succeeds."""
     world.put("/skip/a.txt")
     lines = "a.txt a.txt\nmissing.txt missing.txt\n"
     words = ("transfer", "--skip-source-errors", "--batch", "-", f"{laptop}/skip", f"{scratch}/skip")
@@ -401,7 +401,7 @@ def test_errors_can_be_skipped(world, shell, laptop, scratch):
 
 
 def test_a_deadline_that_passes_fails_the_task(tmp_path):
-    """When its deadline has passed a task has failed with EXPIRED, and waiting for it ends with 1."""
+    """After its deadline, a task has failed with EXPIRED, and waiting for it exits with 1."""
     clock = ManualClock()
     with Simulator({name: tmp_path / name for name in ("a", "b")}, clock=clock) as simulator:
         shell = Shell(simulator, tmp_path)
@@ -417,7 +417,7 @@ def test_a_deadline_that_passes_fails_the_task(tmp_path):
 
 
 def test_a_service_says_who_it_is(world, shell):
-    """With service credentials ``whoami`` names the client, and there is nothing to log in to."""
+    """With service credentials, ``whoami`` names the client, and ``login`` is refused."""
     client_id = world.globus.authority.client_id
     assert shell.run("whoami").stdout == f"{client_id}@clients.auth.globus.org\n"
     assert client_id in shell.run("session", "show").stdout
@@ -425,14 +425,14 @@ def test_a_service_says_who_it_is(world, shell):
 
 
 def test_identities_are_found_by_name_and_by_id(world, shell):
-    """``get-identities`` turns a username into an id and back."""
+    """``get-identities`` converts a username to an id and back."""
     user = world.globus.authority.user
     assert shell.run("get-identities", user.username).stdout == f"{user.identity_id}\n"
     assert shell.run("get-identities", user.identity_id).stdout == f"{user.username}\n"
 
 
 def test_a_service_consents_for_itself(world, shell, tmp_path):
-    """A collection that wants consent is reached with service credentials; the command fetches the token by itself."""
+    """With service credentials, the command gets the consent for a collection by itself."""
     vault = world.globus.add_collection(
         "service-vault", tmp_path / "vault", entity_type="GCSv5_mapped_collection", needs_consent=True
     )
@@ -441,7 +441,7 @@ def test_a_service_consents_for_itself(world, shell, tmp_path):
 
 
 def test_what_is_refused_once_is_tried_again(world, shell, laptop):
-    """A token that is good no more and a service that is down for a moment are healed by the command itself."""
+    """The command recovers by itself from an expired token and from a short outage."""
 
     def answers():
         return [served.status for served in world.globus.requests if served.path.endswith("/ls")]
@@ -457,7 +457,7 @@ def test_what_is_refused_once_is_tried_again(world, shell, laptop):
 
 
 def test_a_whole_login(world, tmp_path, laptop, scratch):
-    """Login, whoami, transfer and logout; before and after, every command asks for a login, with exit code 4."""
+    """Login, whoami, transfer and logout work; before and after, commands require a login and exit with 4."""
     shell = Shell(world.globus, tmp_path, user=True)
     assert "globus login" in shell.run("ls", f"{laptop}/", code=4).stderr
     assert "You have successfully logged in to the Globus CLI!" in shell.through_the_browser("login")
@@ -473,18 +473,18 @@ def test_a_whole_login(world, tmp_path, laptop, scratch):
 
 
 def test_a_second_login_finds_the_first(person):
-    """Who is logged in is told so, and no link is shown."""
+    """A second ``login`` reports the existing login and shows no link."""
     assert "You are already logged in!" in person.run("login", "--no-local-server").stdout
 
 
 def test_tasks_are_their_owners(person, shell, stuck):
-    """Another identity neither sees nor stops a task."""
+    """Another identity can neither see nor cancel a task."""
     assert "ClientError.NotFound" in person.run("task", "show", stuck, code=1).stderr
     assert "ClientError.NotFound" in person.run("task", "cancel", stuck, code=1).stderr
 
 
 def test_a_user_is_told_how_to_consent(world, person, tmp_path):
-    """A collection that wants consent ends with 4 and the command to type; typing it helps."""
+    """For a missing consent, ``ls`` exits with 4 and names the command that adds it."""
     vault = world.globus.add_collection(
         "vault", tmp_path / "vault", entity_type="GCSv5_mapped_collection", needs_consent=True
     )
@@ -498,7 +498,7 @@ def test_a_user_is_told_how_to_consent(world, person, tmp_path):
 
 
 def test_a_user_is_told_how_to_renew_the_session(world, person, tmp_path):
-    """A collection that wants a newer login ends with 4 and the command to type; typing it helps."""
+    """For a session that is too old, ``ls`` exits with 4 and names the command that renews it."""
     lab = world.globus.add_collection("strict", tmp_path / "strict", session_policy="lab.example.org")
     world.put("/kept.txt", collection=lab)
     refused = person.run("ls", f"{lab.id}:/", code=4)

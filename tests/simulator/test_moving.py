@@ -1,4 +1,4 @@
-"""What transfers and deletes do to files."""
+"""Effects of transfers and deletes on files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simulated import refused
 
 
 def test_a_tree_is_moved_whole(world):
-    """A recursive transfer brings all files and folders, empty ones and hidden ones too, and counts them."""
+    """A recursive transfer copies and counts all files and folders, including empty and hidden ones."""
     for name in ("a", "b/c", "b/d/e", ".hidden"):
         world.put(f"/tree/{name}", name.encode())
     (world.at("/tree/empty", world.laptop)).mkdir()
@@ -23,7 +23,7 @@ def test_a_tree_is_moved_whole(world):
 
 @pytest.mark.parametrize(("source", "expected"), [("/in", "/out"), ("/tree", "/out/f")])
 def test_recursive_is_found_out(world, source, expected):
-    """Without ``recursive`` the service looks whether the source is a file or a folder."""
+    """Without ``recursive``, the service determines whether the source is a file or a folder."""
     world.put("/in")
     world.put("/tree/f")
     assert world.moved((source, "/out"))["status"] == "SUCCEEDED"
@@ -34,7 +34,7 @@ def test_recursive_is_found_out(world, source, expected):
     ("source", "recursive", "code"), [("/in", True, "NOT_A_DIRECTORY"), ("/tree", False, "IS_A_DIRECTORY")]
 )
 def test_the_wrong_recursive_fails(world, source, recursive, code):
-    """``recursive`` on a file, and its absence on a folder, end the task at once."""
+    """``recursive`` set for a file, or unset for a folder, fails the task at once."""
     world.put("/in")
     world.put("/tree/f")
     task = world.moved((source, "/out"), item={"recursive": recursive})
@@ -43,7 +43,7 @@ def test_the_wrong_recursive_fails(world, source, recursive, code):
 
 
 def test_a_file_needs_its_whole_path(world):
-    """A file is never put into a folder by the folder's name: a slash is refused, a folder fails the task."""
+    """A file cannot be transferred to a folder: a trailing slash is refused, and an existing folder fails the task."""
     world.put("/in")
     world.at("/dir").mkdir()
     error = refused(world.transfer, ("/in", "/dir/"), item={"recursive": False})
@@ -64,7 +64,7 @@ def test_a_file_needs_its_whole_path(world):
     ],
 )
 def test_sync_levels(world, level, copied):
-    """Each sync level leaves alone what it should, and copies new files."""
+    """Each sync level skips unchanged files and copies new ones."""
     for name, source, destination, age in (
         ("same", b"same", b"same", 0),
         ("older", b"same", b"same", 100),
@@ -83,7 +83,7 @@ def test_sync_levels(world, level, copied):
 
 
 def test_filter_rules(world):
-    """The first rule that matches decides, for files and for folders; without a match all is let in."""
+    """The first matching rule decides, for files and folders; without a match, the entry is included."""
     for name in ("a.nc", "a.tmp", "keep.tmp", "logs/x.nc", "data/b.nc", "data/logs"):
         world.put(f"/tree/{name}")
     data = world.transfer_data(("/tree", "/tree"))
@@ -96,7 +96,7 @@ def test_filter_rules(world):
 
 
 def test_external_checksums(world):
-    """A file with the right external checksum arrives; a wrong one fails the task, and nothing arrives."""
+    """A file with the right external checksum is transferred; a wrong checksum fails the task and writes no file."""
     world.put("/in", b"hello")
     good = {"external_checksum": "5d41402abc4b2a76b9719d911017c592"}
     assert world.moved(("/in", "/md5"), item=good)["status"] == "SUCCEEDED"
@@ -108,7 +108,7 @@ def test_external_checksums(world):
 
 
 def test_timestamps_are_kept_if_wanted(world):
-    """With preserve_timestamp the destination has the time of its source, else that of its writing."""
+    """With preserve_timestamp, the destination has the source's time; otherwise, the time of the transfer."""
     os.utime(world.put("/in"), (1_000_000, 1_000_000))
     world.moved(("/in", "/kept"), preserve_timestamp=True)
     world.moved(("/in", "/new"))
@@ -117,14 +117,14 @@ def test_timestamps_are_kept_if_wanted(world):
 
 
 def test_verification_is_counted(world):
-    """With verify_checksum the bytes of the destination are read back and counted."""
+    """With verify_checksum, the destination is read back and its bytes are counted."""
     world.put("/in", b"12345")
     assert world.moved(("/in", "/a"), verify_checksum=True)["bytes_checksummed"] == 5
     assert world.moved(("/in", "/b"))["bytes_checksummed"] == 0
 
 
 def test_extra_files_are_deleted_if_wanted(world):
-    """delete_destination_extra removes what the source does not have, and only below the destination."""
+    """delete_destination_extra removes files that the source lacks, only below the destination."""
     world.put("/tree/a/f")
     for name in ("/tree/a/old", "/tree/gone/x", "/beside"):
         world.put(name, collection=world.scratch)
@@ -133,7 +133,7 @@ def test_extra_files_are_deleted_if_wanted(world):
 
 
 def test_extra_files_stay_if_the_source_was_not_read_whole(world):
-    """After skipped source errors nothing extra is deleted, and an event says so."""
+    """After skipped source errors, no extra file is deleted, and an event reports this."""
     world.put("/tree/secret")
     world.put("/tree/old", collection=world.scratch)
     world.laptop.denied.add("/tree/secret")
@@ -144,7 +144,7 @@ def test_extra_files_stay_if_the_source_was_not_read_whole(world):
 
 
 def test_links_are_followed_at_the_top_only(world):
-    """A link that is named is followed; one inside a tree is neither followed nor made."""
+    """A link given as a source is followed; a link inside a folder is neither followed nor copied."""
     world.put("/real/f", b"real")
     root = world.laptop.folder
     os.symlink("real/f", f"{root}/link")
@@ -158,7 +158,7 @@ def test_links_are_followed_at_the_top_only(world):
 
 
 def test_a_link_at_the_destination_is_replaced(world, tmp_path):
-    """A destination that is a link becomes a file; what it pointed to is untouched."""
+    """A link at the destination is replaced by a file; the link's target is unchanged."""
     (tmp_path / "outside").write_bytes(b"mine")
     world.put("/in", b"new")
     os.symlink(tmp_path / "outside", world.at("/out"))
@@ -169,7 +169,7 @@ def test_a_link_at_the_destination_is_replaced(world, tmp_path):
 
 @pytest.mark.parametrize("way", ["/../outside", "/out/secret", "/~/../../outside", "/a/../../outside"])
 def test_nothing_outside_is_read(world, tmp_path, way):
-    """Neither ``..`` nor a link leads out of a collection, for tasks and for listings."""
+    """Neither ``..`` nor a link lets a task or a listing read outside a collection."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret").write_bytes(b"secret")
     os.symlink(tmp_path / "outside", f"{world.laptop.folder}/out")
@@ -182,7 +182,7 @@ def test_nothing_outside_is_read(world, tmp_path, way):
 
 @pytest.mark.parametrize("way", ["/../outside/f", "/out/f"])
 def test_nothing_outside_is_written_or_removed(world, tmp_path, way):
-    """Neither ``..`` nor a link lets a transfer, a delete, mkdir or rename reach out of a collection."""
+    """Neither ``..`` nor a link lets a transfer, a delete, mkdir or rename change files outside a collection."""
     (tmp_path / "outside").mkdir()
     victim = tmp_path / "outside" / "f"
     victim.write_bytes(b"mine")
@@ -199,7 +199,7 @@ def test_nothing_outside_is_written_or_removed(world, tmp_path, way):
 
 
 def test_a_tree_is_not_copied_into_itself(globus, world):
-    """A transfer into a folder inside its source fails instead of never ending."""
+    """A transfer into a folder inside its source fails instead of recursing forever."""
     world.put("/tree/f")
     data = globus_sdk.TransferData(world.laptop.id, world.laptop.id)
     data.add_item("/tree", "/tree/copy")
@@ -208,7 +208,7 @@ def test_a_tree_is_not_copied_into_itself(globus, world):
 
 
 def test_a_file_that_changes_is_moved_again(world):
-    """A source that changes while it is read is a fault; the next round brings its new content whole."""
+    """A source that changes while it is read causes a fault; the retry copies the new content."""
     world.globus.settings.bandwidth = 1 << 20
     source = world.put("/in", b"a" * (2 << 20))
     task_id = world.transfer(("/in", "/out"))
@@ -220,7 +220,7 @@ def test_a_file_that_changes_is_moved_again(world):
 
 
 def test_home_is_the_default_directory(world):
-    """``~`` and relative paths count from the default directory."""
+    """``~`` and relative paths start at the default directory."""
     world.laptop.default_directory = "/users/me"
     world.put("/users/me/in", b"mine")
     assert world.moved(("/~/in", "/a"), ("~/in", "/b"), ("in", "/c"))["files_transferred"] == 3
@@ -228,7 +228,7 @@ def test_home_is_the_default_directory(world):
 
 
 def test_delete_needs_recursive_for_a_folder(world):
-    """A folder goes only with ``recursive``; a file goes without."""
+    """A folder is deleted only with ``recursive``; a file needs no option."""
     for name in ("/f", "/tree/a/b"):
         world.put(name, collection=world.scratch)
     task = world.removed("/tree")
@@ -247,7 +247,7 @@ def test_deleting_what_is_missing_fails(world):
 
 
 def test_globs_are_interpreted_if_wanted(world):
-    """With interpret_globs the last name of a path is a pattern; without, it is a name."""
+    """With interpret_globs, the last name of a path is a pattern; otherwise, it is a literal name."""
     for name in ("a.nc", "b.nc", "*.nc", "c.txt"):
         world.put(f"/{name}", collection=world.scratch)
     assert world.removed("/*.nc")["status"] == "SUCCEEDED"
@@ -257,7 +257,7 @@ def test_globs_are_interpreted_if_wanted(world):
 
 
 def test_a_deleted_link_goes_alone(world):
-    """Deleting a link leaves what it points to; so does deleting a tree with links in it."""
+    """Deleting a link, or a folder that contains links, keeps the links' targets."""
     world.put("/real/f", collection=world.scratch)
     os.symlink("real", world.at("/link"))
     world.at("/tree").mkdir()
@@ -268,7 +268,7 @@ def test_a_deleted_link_goes_alone(world):
 
 @pytest.mark.parametrize("path", ["/", "/~/", "/a/..", "~"])
 def test_the_root_is_never_deleted(world, path):
-    """The root of a collection is refused, however it is written."""
+    """Deleting the root of a collection is refused, in any spelling."""
     world.put("/f", collection=world.scratch)
     task = world.removed(path, recursive=True)
     assert (task["status"], task["fatal_error"]["code"]) == ("FAILED", "PERMISSION_DENIED")

@@ -1,4 +1,4 @@
-"""The pytest plugin that gives a test-suite a simulated Globus."""
+"""The pytest plugin that provides a simulated Globus to a test suite."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import globus_sdk
 from chiltepin.testing.plugin import chiltepin_globus  # noqa: F401 - the fixture under test
 
 
-def test_the_fixture_is_a_globus(chiltepin_globus, tmp_path):  # noqa: F811 - that is how pytest asks for it
-    """The fixture has two collections in tmp_path, and the environment leads the SDK to it."""
+def test_the_fixture_is_a_globus(chiltepin_globus, tmp_path):  # noqa: F811 - pytest requests fixtures by argument name
+    """The fixture has two collections in tmp_path, and its environment points the SDK to them."""
     (tmp_path / "my-laptop" / "in").write_bytes(b"data")
     assert os.environ["GLOBUS_SDK_SERVICE_URL_TRANSFER"] == chiltepin_globus.url
     token = globus_sdk.AccessTokenAuthorizer(chiltepin_globus.token)
@@ -22,7 +22,7 @@ def test_the_fixture_is_a_globus(chiltepin_globus, tmp_path):  # noqa: F811 - th
 
 
 def test_the_environment_is_complete(globus, monkeypatch):
-    """The environment adds the loopback to NO_PROXY, and has credentials that give a token here."""
+    """The environment adds the loopback to NO_PROXY, and its credentials get a token from the simulator."""
     monkeypatch.setenv("NO_PROXY", "example.org")
     environment = globus.environment()
     assert environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
@@ -38,7 +38,7 @@ def test_the_environment_is_complete(globus, monkeypatch):
 
 
 def test_the_plugin_is_light():
-    """Loading the plugin loads neither the simulator nor the sandbox, nor what they need."""
+    """Loading the plugin loads neither the simulator nor the sandbox, nor their dependencies."""
     heavy = "{'flask', 'globus_sdk', 'jwt', 'parsl', 'pydantic', 'yaml', 'fsspec', 'chiltepin.testing.simulator'}"
     probe = f"import sys, chiltepin.testing.plugin; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""``chiltepin transfer`` and ``delete`` submit the documents that ``globus`` submits for the same words."""
+"""``chiltepin transfer`` and ``delete`` submit the same documents as ``globus`` for the same arguments."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from simulated import World
 from chiltepin.cli import main
 from chiltepin.testing.simulator import Simulator
 
-#: Stand for a deadline before the timeout of a command, which is a day, and for an id that was not used: each test has
-#: its own.
+#: Placeholders for a deadline before the timeout of a command, which is a day, and for an unused id: each test has its
+#: own values.
 SOON, SOON_APART, NEW_ID = "SOON", "SOON APART", "NEW-ID"
 
 TRANSFERS = [
@@ -38,7 +38,7 @@ TRANSFERS = [
     ("--submission-id", NEW_ID),
 ]
 
-#: What globus leaves out because it is the service's default (SDK documentation, ``TransferData``).
+#: Keys that globus omits because they have the service's default (SDK documentation, ``TransferData``).
 DEFAULTS = {f"notify_on_{event}": True for event in ("succeeded", "failed", "inactive")}
 
 DELETIONS = [
@@ -55,7 +55,7 @@ DELETIONS = [
 
 @pytest.fixture
 def words(request):
-    """The words of one command line, with the time and the id of this test."""
+    """The arguments of one command line, with this test's time and id."""
     soon = f"{datetime.now(timezone.utc) + timedelta(hours=2):%Y-%m-%dT%H:%M:%S}"
     own = {SOON: soon, SOON_APART: soon.replace("T", " "), NEW_ID: str(uuid.uuid4())}
     return tuple(own.get(word, word) for word in request.param)
@@ -71,7 +71,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shell(world, tmp_path_factory):
-    """The shell of a service, whose credentials are in the environment."""
+    """A shell with service credentials in its environment."""
     return Shell(world.globus, tmp_path_factory.mktemp("service"))
 
 
@@ -96,7 +96,7 @@ def ours(world, tmp_path, monkeypatch):
 
 
 def aligned(our, theirs, words):
-    """Return both documents without what chiltepin adds on purpose: a mark, a deadline, an id, and no e-mails."""
+    """Return both documents without the mark, deadline, id and notifications that chiltepin sets on purpose."""
     our, theirs = dict(our), {**DEFAULTS, **theirs}
     label = our.pop("label").rpartition("chiltepin-")[0].strip()
     if "--label" in words:
@@ -111,19 +111,19 @@ def aligned(our, theirs, words):
 
 
 def quiet(words):
-    """Return the words with e-mails off, unless they say something about them."""
+    """Return the arguments with notifications off, unless they set notifications."""
     return words if "--notify" in words else (*words, "--notify", "off")
 
 
 @pytest.mark.parametrize("words", TRANSFERS, ids=" ".join, indirect=True)
 def test_a_transfer_is_the_document_of_globus(world, shell, ours, words):
-    """The document of a transfer has the keys and values of that of ``globus transfer --dry-run``."""
+    """The document of a transfer equals the one of ``globus transfer --dry-run``."""
     folder = str(uuid.uuid4())
     world.put(f"/{folder}/f/a.nc" if {"-r", "--recursive"} & {*words} else f"/{folder}/f")
     pair = (f"{world.laptop.id}:/{folder}/f", f"{world.scratch.id}:/{folder}/f")
     theirs = shell.told("transfer", *pair, "--dry-run", *quiet(words))
     our = ours("transfer", *pair, *words, "--detach")
-    # Without --recursive, globus leaves it to the service what a path is.
+    # Without --recursive, globus leaves the type of a path to the service.
     theirs["DATA"][0].setdefault("recursive", False)
     our, theirs = aligned(our, theirs, words)
     assert our == theirs
@@ -131,7 +131,7 @@ def test_a_transfer_is_the_document_of_globus(world, shell, ours, words):
 
 @pytest.mark.parametrize("words", DELETIONS, ids=" ".join, indirect=True)
 def test_a_deletion_is_the_document_of_globus(world, shell, ours, words):
-    """The document of a deletion has the keys and values of that of ``globus delete --dry-run``."""
+    """The document of a deletion equals the one of ``globus delete --dry-run``."""
     path = f"/{uuid.uuid4()}"
     world.put(path)
     place = f"{world.laptop.id}:{path}"

@@ -1,4 +1,4 @@
-"""The life of a task: submitted once, queued, worked on, in trouble, over."""
+"""The life of a task: submitted once, queued, active, faulty, ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = 3600
 
 
 def test_a_task_moves_its_file_and_succeeds(world):
-    """A submitted transfer is ACTIVE until time passes, and then SUCCEEDED with its file whole."""
+    """A submitted transfer is ACTIVE until time passes, and then SUCCEEDED with its complete file."""
     world.put("/a/in.dat", b"12345")
     task_id = world.transfer(("/a/in.dat", "/b/c/out.dat"), label="first")
     assert world.task(task_id)["status"] == "ACTIVE"
@@ -30,7 +30,7 @@ def test_a_task_moves_its_file_and_succeeds(world):
 
 
 def test_a_submission_id_makes_one_task(world):
-    """The first use of a submission id is 202 Accepted, each further one 200 Duplicate with the same task."""
+    """The first use of a submission id gets 202 Accepted; each further use gets 200 Duplicate with the same task."""
     world.put("/in")
     data = world.transfer_data(("/in", "/out"))
     first, again = world.client.submit_transfer(data), world.client.submit_transfer(data)
@@ -40,7 +40,7 @@ def test_a_submission_id_makes_one_task(world):
 
 
 def test_a_duplicate_is_known_after_its_task_is_over(world):
-    """A submission is recognized even when its deadline has passed and its task is over."""
+    """A submission id is recognized even after its task has ended and its deadline has passed."""
     world.put("/in")
     deadline = world.clock.now() + timedelta(minutes=1)
     data = world.transfer_data(("/in", "/out"), deadline=deadline)
@@ -50,7 +50,7 @@ def test_a_duplicate_is_known_after_its_task_is_over(world):
 
 
 def test_equal_submissions_at_once_make_one_task(world):
-    """Many threads that submit one submission id at the same moment get one task."""
+    """Threads that submit the same submission id at the same time get one task."""
     world.put("/in")
     submission_id = world.client.get_submission_id()["value"]
     clients = [world.globus.client() for _ in range(8)]
@@ -64,7 +64,7 @@ def test_equal_submissions_at_once_make_one_task(world):
 
 
 def test_identical_paths_conflict_until_the_task_is_over(world):
-    """Another transfer of the same paths is 409 Conflict as long as the first is in flight."""
+    """Another transfer of the same paths gets 409 Conflict while the first is in flight."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     error = refused(world.transfer, ("/in", "/out"))
@@ -75,7 +75,7 @@ def test_identical_paths_conflict_until_the_task_is_over(world):
 
 
 def test_three_transfers_and_three_deletes_are_worked_on(world):
-    """Of five transfers and five deletes three each are worked on; the others are Queued, and follow in order."""
+    """Three transfers and three deletes are active at a time; further tasks are Queued and follow in order."""
     world.globus.settings.latency = 10
     for number in range(5):
         world.put(f"/{number}")
@@ -91,7 +91,7 @@ def test_three_transfers_and_three_deletes_are_worked_on(world):
 
 
 def test_a_hundred_tasks_may_be_pending(world):
-    """The task after the hundredth is refused, and accepted as soon as one is over."""
+    """A task beyond 100 pending ones is refused, and accepted as soon as one has ended."""
     world.globus.settings.request_rate = None
     world.globus.settings.latency = 10
     for number in range(101):
@@ -105,7 +105,7 @@ def test_a_hundred_tasks_may_be_pending(world):
 
 
 def test_a_missing_source_stays_active_and_heals(world):
-    """A missing file is a fault that is retried: ACTIVE, FILE_NOT_FOUND, events; it heals when the file appears."""
+    """A missing file causes a fault that is retried: the task stays ACTIVE and succeeds once the file appears."""
     task_id = world.transfer(("/late", "/out"))
     world.clock.advance(60)
     task = world.task(task_id)
@@ -124,7 +124,7 @@ def test_a_missing_source_stays_active_and_heals(world):
 
 
 def test_a_bad_item_does_not_keep_the_others(world):
-    """One missing file of a task leaves the task ACTIVE, but all its other files arrive."""
+    """A missing file leaves the task ACTIVE, but all its other files are transferred."""
     world.put("/a")
     world.put("/c")
     task_id = world.transfer(("/a", "/a"), ("/b", "/b"), ("/c", "/c"))
@@ -134,7 +134,7 @@ def test_a_bad_item_does_not_keep_the_others(world):
 
 
 def test_a_task_in_trouble_lets_others_work(world):
-    """A task that backs off from an error holds no slot."""
+    """A task that backs off after an error occupies no slot."""
     world.put("/good")
     bad = [world.transfer((f"/missing{number}", f"/{number}")) for number in range(3)]
     good = world.transfer(("/good", "/good"))
@@ -144,7 +144,7 @@ def test_a_task_in_trouble_lets_others_work(world):
 
 
 def test_a_day_of_faults_ends_at_the_deadline(world):
-    """Without a deadline of the user a hopeless transfer expires after 24 hours."""
+    """Without a deadline from the user, a transfer that cannot succeed expires after 24 hours."""
     task_id = world.transfer(("/never", "/out"))
     assert world.ended(task_id, 24 * HOUR - 1)["status"] == "ACTIVE"
     task = world.ended(task_id, 1)
@@ -153,7 +153,7 @@ def test_a_day_of_faults_ends_at_the_deadline(world):
 
 
 def test_the_users_deadline_is_kept(world):
-    """A task ends as EXPIRED at the deadline that the user gave, in the middle of a file, and leaves nothing behind."""
+    """A task ends as EXPIRED at the user's deadline, even in the middle of a file, and leaves no file behind."""
     world.globus.settings.bandwidth = 1
     world.put("/in", b"x" * 1000)
     task_id = world.transfer(("/in", "/out"), deadline=world.clock.now() + timedelta(seconds=90))
@@ -165,7 +165,7 @@ def test_the_users_deadline_is_kept(world):
 
 
 def test_progress_moves_the_deadline(world):
-    """A transfer that makes progress gets 72 hours from its last file, if the user gave no deadline."""
+    """Without a deadline from the user, the deadline is 72 hours after the last transferred file."""
     world.globus.settings.latency = 20 * HOUR
     for name in "abcd":
         world.put(f"/{name}")
@@ -175,7 +175,7 @@ def test_progress_moves_the_deadline(world):
 
 
 def test_a_queued_transfer_does_not_expire(world):
-    """A transfer that waits for a slot without an error gets more time; one with a deadline of its user does not."""
+    """A transfer that is queued without an error gets more time, unless the user set a deadline."""
     world.globus.settings.latency = 30 * HOUR
     for name in "abcde":
         world.put(f"/{name}")
@@ -189,7 +189,7 @@ def test_a_queued_transfer_does_not_expire(world):
 
 @pytest.mark.parametrize("seconds", [0, 5])
 def test_cancel_ends_a_task(world, seconds):
-    """A cancelled task is FAILED with CANCELED, whether it was queued or at work; nothing half written stays."""
+    """A cancelled task, queued or active, is FAILED with CANCELED and leaves no partial file."""
     world.globus.settings.bandwidth = 1
     world.put("/in", b"x" * 100)
     task_id = world.transfer(("/in", "/out"))
@@ -206,7 +206,7 @@ def test_cancel_ends_a_task(world, seconds):
 
 
 def test_cancel_of_a_finished_task_changes_nothing(world):
-    """Cancelling a task that is over says so and leaves it as it is."""
+    """Cancelling a task that has ended returns TaskComplete and does not change it."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     assert world.ended(task_id)["status"] == "SUCCEEDED"
@@ -215,7 +215,7 @@ def test_cancel_of_a_finished_task_changes_nothing(world):
 
 
 def test_a_task_can_be_inactive(world):
-    """A suspended task is INACTIVE, goes on only when it is resumed, and task_wait takes it for done."""
+    """A suspended task is INACTIVE until it is resumed, and task_wait treats it as done."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     world.globus.task(task_id).set_inactive()
@@ -227,7 +227,7 @@ def test_a_task_can_be_inactive(world):
 
 
 def test_a_task_can_be_paused(world):
-    """A paused task is ACTIVE with is_paused, and has 90 days; unpaused, it goes on."""
+    """A paused task is ACTIVE with is_paused for up to 90 days, and continues when it is resumed."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     world.globus.task(task_id).pause()
@@ -241,7 +241,7 @@ def test_a_task_can_be_paused(world):
 
 
 def test_a_pause_rule_pauses_tasks_and_operations(world):
-    """A rule of a collection pauses its tasks, is told by pause_info, refuses operations, and ends."""
+    """A collection's pause rule pauses its tasks, appears in pause_info and blocks operations until it is removed."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     world.scratch.paused = True
@@ -255,7 +255,7 @@ def test_a_pause_rule_pauses_tasks_and_operations(world):
 
 
 def test_a_laptop_that_is_off_stops_its_tasks(world):
-    """With Globus Connect Personal off, tasks wait with GC_NOT_CONNECTED, and go on when it is back."""
+    """While Globus Connect Personal is off, tasks wait with GC_NOT_CONNECTED, and continue when it is back."""
     world.put("/in")
     world.laptop.connected = False
     task_id = world.transfer(("/in", "/out"))
@@ -265,7 +265,7 @@ def test_a_laptop_that_is_off_stops_its_tasks(world):
 
 
 def test_a_task_can_fail_or_be_forgotten(world):
-    """A task that the test ends is FAILED with the test's code; a forgotten one is 404."""
+    """A task that the test fails is FAILED with the test's code; a forgotten task gets 404."""
     task_id = world.transfer(("/in", "/out"))
     world.globus.task(task_id).fail("ENDPOINT_ERROR", "the disk is on fire")
     assert world.task(task_id)["fatal_error"] == {"code": "ENDPOINT_ERROR", "description": "the disk is on fire"}
@@ -276,7 +276,7 @@ def test_a_task_can_fail_or_be_forgotten(world):
 
 
 def test_quota_waits_or_fails(world):
-    """A full disk is a fault that heals; with fail_on_quota_errors it ends the task."""
+    """A full disk causes a fault that can recover; with fail_on_quota_errors, it fails the task."""
     world.put("/in", b"12345")
     world.scratch.quota = 4
     task_id = world.transfer(("/in", "/out"))
@@ -290,7 +290,7 @@ def test_quota_waits_or_fails(world):
 
 @pytest.mark.parametrize(("collection", "path"), [("my-laptop", "/in"), ("hpc-scratch", "/dir")])
 def test_permission_is_a_fault(world, collection, path):
-    """A path that may not be read or written is retried with PERMISSION_DENIED until it may."""
+    """A path without read or write permission is retried with PERMISSION_DENIED until it is permitted."""
     world.put("/in")
     world.globus.collection(collection).denied.add(path)
     task_id = world.transfer(("/in", "/dir/out"))
@@ -300,7 +300,7 @@ def test_permission_is_a_fault(world, collection, path):
 
 
 def test_source_errors_can_be_skipped(world):
-    """With skip_source_errors missing and forbidden sources are skipped, counted and listed."""
+    """With skip_source_errors, missing and forbidden sources are skipped, counted and listed."""
     for name in ("a", "b/c", "secret"):
         world.put(f"/tree/{name}")
     world.laptop.denied.add("/tree/secret")
@@ -317,7 +317,7 @@ def test_source_errors_can_be_skipped(world):
 
 
 def test_successful_transfers_are_told_at_the_end(world):
-    """The list of moved files is 400 while the task is ACTIVE; then it has paths, size and checksum, in pages."""
+    """Listing transferred files gets 400 while the task is ACTIVE, then pages with paths, size and checksum."""
     world.globus.settings.page_size = 2
     for name in "abc":
         world.put(f"/tree/{name}", name.encode())
@@ -335,7 +335,7 @@ def test_successful_transfers_are_told_at_the_end(world):
 
 
 def test_events_are_paged_and_filtered(world):
-    """Events come newest first, in pages with a total; a filter leaves only errors."""
+    """Events are listed newest first, in pages with a total; a filter selects errors."""
     task_id = world.transfer(("/missing", "/out"))
     world.clock.advance(25)
     every = list(world.client.paginated.task_event_list(task_id).items())
@@ -348,7 +348,7 @@ def test_events_are_paged_and_filtered(world):
 
 
 def test_the_task_list_shows_transfers_unless_told_otherwise(world):
-    """Without a type in its filter task_list leaves deletes out."""
+    """Without a type filter, task_list omits deletes."""
     world.put("/in")
     move, remove = world.transfer(("/in", "/out")), world.delete("/old")
     assert [task["task_id"] for task in world.client.task_list()] == [move]
@@ -357,7 +357,7 @@ def test_the_task_list_shows_transfers_unless_told_otherwise(world):
 
 
 def test_the_task_list_is_filtered_and_paged(world):
-    """task_list filters by ids, status and label, sorts, cuts out fields and pages with a total."""
+    """task_list filters by ids, status, label and time, sorts, selects fields, and pages with a total."""
     for number in range(12):
         world.put(f"/{number}")
     tasks = []
@@ -380,7 +380,7 @@ def test_the_task_list_is_filtered_and_paged(world):
 
 
 def test_a_living_task_can_be_updated(world):
-    """The label and the deadline of a task can be changed until it is over."""
+    """The label and deadline of a task can be changed until it ends."""
     task_id = world.transfer(("/missing", "/out"), label="old")
     deadline = (world.clock.now() + timedelta(hours=1)).isoformat()
     update = world.client.update_task(task_id, {"DATA_TYPE": "task", "label": "new", "deadline": deadline})
@@ -405,7 +405,7 @@ def test_a_living_task_can_be_updated(world):
     ],
 )
 def test_a_wrong_submission_is_refused(world, change):
-    """A submission that makes no sense is 400, and makes no task."""
+    """An invalid submission gets 400 and creates no task."""
     body = dict(world.transfer_data(("/in", "/out"), submission_id=uuid.uuid4())) | change
     error = refused(world.client.post, "/v0.10/transfer", data=body)
     assert error.http_status == 400
@@ -414,13 +414,13 @@ def test_a_wrong_submission_is_refused(world, change):
 
 
 def test_nothing_to_transfer_has_a_code_of_its_own(world):
-    """A transfer without items is ClientError.BadRequest.NoTransferItems."""
+    """A transfer without items gets ClientError.BadRequest.NoTransferItems."""
     error = refused(world.client.submit_transfer, world.transfer_data())
     assert error.code == "ClientError.BadRequest.NoTransferItems"
 
 
 def test_an_unknown_collection_is_404(world):
-    """A transfer to an unknown collection is EndpointNotFound."""
+    """A transfer to an unknown collection gets EndpointNotFound."""
     data = globus_sdk.TransferData(world.laptop.id, str(uuid.uuid4()))
     data.add_item("/in", "/out")
     error = refused(world.client.submit_transfer, data)
@@ -428,7 +428,7 @@ def test_an_unknown_collection_is_404(world):
 
 
 def test_time_passes_while_bytes_move(world):
-    """With a bandwidth and a latency a transfer takes its time, and tells its progress."""
+    """With a bandwidth and a latency, a transfer takes time and reports its progress."""
     world.globus.settings.bandwidth, world.globus.settings.latency = 1 << 20, 5
     world.put("/in", b"x" * (3 << 20))
     task_id = world.transfer(("/in", "/out"))
@@ -439,7 +439,7 @@ def test_time_passes_while_bytes_move(world):
 
 
 def test_a_running_clock_moves_tasks_without_requests(tmp_path):
-    """With a running clock, bytes move without any request."""
+    """With a running clock, tasks make progress without any request."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "in").write_bytes(b"data")
     with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, clock=RunningClock(speed=1000)) as globus:
@@ -456,7 +456,7 @@ def test_a_running_clock_moves_tasks_without_requests(tmp_path):
 
 
 def test_tasks_of_another_user_are_hidden(world):
-    """A user sees and cancels only tasks of their own."""
+    """Users see only their own tasks."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     token = world.globus.authority.issue("urn:globus:auth:scope:transfer.api.globus.org:all")
@@ -466,7 +466,7 @@ def test_tasks_of_another_user_are_hidden(world):
 
 
 def test_a_closed_simulator_is_gone(tmp_path):
-    """After its end a simulator answers no request, leaves no temporary file, and its clock can be advanced."""
+    """A closed simulator accepts no request and leaves no temporary file, and its clock can still be advanced."""
     clock = ManualClock()
     with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, clock=clock, bandwidth=1) as globus:
         (tmp_path / "a" / "in").write_bytes(b"x" * 100)
@@ -483,14 +483,14 @@ def test_a_closed_simulator_is_gone(tmp_path):
 
 
 def test_a_port_that_is_taken_is_an_error(globus, tmp_path):
-    """A second simulator on the same port is refused with an OSError, which a program survives."""
+    """A second simulator on the same port raises OSError instead of exiting the program."""
     port = int(globus.url.rstrip("/").rsplit(":", 1)[1])
     with pytest.raises(OSError, match="in use"):
         Simulator({"other": tmp_path / "other"}, port=port)
 
 
 def test_only_what_lives_can_be_stopped(world):
-    """A task that is over can be neither paused nor failed, and one that is at work cannot be resumed."""
+    """A task that has ended can be neither paused nor failed, and an active task cannot be resumed."""
     task = world.globus.task(world.transfer(("/in", "/out")))
     with pytest.raises(ValueError, match="neither paused nor inactive"):
         task.resume()
@@ -501,7 +501,7 @@ def test_only_what_lives_can_be_stopped(world):
 
 
 def test_base_paths_are_stored_if_asked_for(world):
-    """With store_base_path_info the task document has the folders that hold all items; else it does not."""
+    """With store_base_path_info, the task document has the common folders of all items; otherwise, it does not."""
     for name in ("a/1", "a/b/2"):
         world.put(f"/{name}")
     pairs = [(f"/{name}", f"/out/{name}") for name in ("a/1", "a/b/2")]
@@ -512,7 +512,7 @@ def test_base_paths_are_stored_if_asked_for(world):
 
 
 def test_paths_of_a_side_without_a_role_are_null(world):
-    """The lists of what was moved and skipped hide the paths of a collection on which the user has no role."""
+    """Lists of transferred and skipped files hide the paths of a collection on which the user has no role."""
     world.put("/here")
     world.laptop.hides_paths = True
     try:

@@ -1,4 +1,4 @@
-"""The routes beside tasks: finding collections, and looking at their files."""
+"""The routes other than tasks: searching collections and accessing their files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simulated import refused
 
 
 def names(listing):
-    """The names of a listing."""
+    """Return the names of a listing's entries."""
     return [entry["name"] for entry in listing]
 
 
 def test_a_listing_tells_files_and_folders(world):
-    """Ls tells name, kind, size, permissions and time of each entry, and where the folder is."""
+    """A listing has the name, type, size, permissions and time of each entry, and the folder's path."""
     place = world.put("/d/f", b"12345")
     os.chmod(place, 0o640)
     os.utime(place, (0, 1_700_000_000))
@@ -30,7 +30,7 @@ def test_a_listing_tells_files_and_folders(world):
 
 
 def test_a_listing_is_hidden_ordered_and_paged(world):
-    """Ls hides dot files if asked to, sorts by several fields, and pages."""
+    """A listing can hide dot files, sort by several fields, and be paged."""
     for name, size in (("b", 1), ("a", 2), (".dot", 3), ("c", 1)):
         world.put(f"/{name}", b"x" * size)
     world.at("/z", world.laptop).mkdir()
@@ -57,7 +57,7 @@ def test_a_listing_is_hidden_ordered_and_paged(world):
     ],
 )
 def test_a_listing_is_filtered(world, wanted, found):
-    """Clauses of one filter must all hold, of several filters one; patterns, negation and ranges are understood."""
+    """All clauses of one filter must match, but only one of several filters; patterns, negation and ranges work."""
     for name, size in (("a.nc", 1), ("B.nc", 1), ("c.txt", 9)):
         world.put(f"/{name}", b"x" * size)
     world.at("/dir", world.laptop).mkdir()
@@ -66,7 +66,7 @@ def test_a_listing_is_filtered(world, wanted, found):
 
 
 def test_links_are_told(world):
-    """A link in a listing is told as what it leads to, with its target; a bad one is an invalid_symlink."""
+    """A listing shows a link with its target and the target's type; a broken link is an invalid_symlink."""
     world.put("/real", b"12345")
     os.symlink("real", f"{world.laptop.folder}/good")
     os.symlink("nowhere", f"{world.laptop.folder}/bad")
@@ -77,7 +77,7 @@ def test_links_are_told(world):
 
 
 def test_listing_and_stat_have_their_own_codes(world):
-    """What is missing is ClientError.NotFound for ls and NotFound for stat; a file is no folder."""
+    """For a missing path, ls returns ClientError.NotFound and stat NotFound; ls of a file is an error."""
     world.put("/f", b"12345")
     error = refused(world.client.operation_ls, world.laptop.id, "/nothing")
     assert (error.http_status, error.code) == (404, "ClientError.NotFound")
@@ -90,7 +90,7 @@ def test_listing_and_stat_have_their_own_codes(world):
 
 
 def test_what_is_denied_is_refused(world):
-    """A path that may not be read is refused by ls, stat and mkdir, each with its code."""
+    """For a denied path, ls, stat and mkdir each return their own code."""
     world.put("/d/f")
     world.laptop.denied.add("/d")
     assert refused(world.client.operation_ls, world.laptop.id, "/d").code.endswith("DirListingFailed.PermissionDenied")
@@ -100,7 +100,7 @@ def test_what_is_denied_is_refused(world):
 
 
 def test_mkdir_makes_one_folder(world):
-    """Mkdir makes a folder, and refuses one that is there or has no parent, without being repeated."""
+    """Mkdir creates a folder, and fails if the folder exists or has no parent."""
     made = world.client.operation_mkdir(world.scratch.id, "/new")
     assert made["code"] == "DirectoryCreated"
     assert world.at("/new").is_dir()
@@ -111,7 +111,7 @@ def test_mkdir_makes_one_folder(world):
 
 
 def test_rename_moves_without_overwriting(world):
-    """Rename gives a file another path, and leaves what is there already."""
+    """Rename gives a file another path and never overwrites an existing file."""
     for name in ("a", "b"):
         world.put(f"/{name}", name.encode(), world.scratch)
     assert world.client.operation_rename(world.scratch.id, "/a", "/c")["code"] == "FileRenamed"
@@ -122,7 +122,7 @@ def test_rename_moves_without_overwriting(world):
 
 
 def test_a_laptop_that_is_off_cannot_be_looked_at(world):
-    """With Globus Connect Personal off, operations are 502 GCDisconnected, and the collection says so."""
+    """While Globus Connect Personal is off, operations get 502 GCDisconnected, and the collection document shows it."""
     world.laptop.connected = False
     for call in (world.client.operation_ls, world.client.operation_stat):
         error = refused(call, world.laptop.id, "/")
@@ -132,7 +132,7 @@ def test_a_laptop_that_is_off_cannot_be_looked_at(world):
 
 
 def test_consent_is_asked_for(world):
-    """A collection that needs consent is 403 with the scope; a token with that scope gets through."""
+    """A collection that requires consent returns 403 with the scope; a token with that scope is accepted."""
     world.laptop.entity_type, world.laptop.needs_consent = "GCSv5_mapped_collection", True
     world.put("/in")
     for call in (lambda: world.client.operation_ls(world.laptop.id, "/"), lambda: world.transfer(("/in", "/out"))):
@@ -146,7 +146,7 @@ def test_consent_is_asked_for(world):
 
 
 def test_a_session_is_asked_for(world):
-    """A session policy is a 502 with authorization_parameters, and a fault of tasks."""
+    """A session policy causes a 502 with authorization_parameters, and a fault in tasks."""
     world.put("/in")
     world.laptop.session_policy = "example.org"
     error = refused(world.client.operation_ls, world.laptop.id, "/")
@@ -159,7 +159,7 @@ def test_a_session_is_asked_for(world):
 
 
 def test_collections_are_found_by_their_words(world):
-    """A search finds collections by parts of their names in any case; two may have one name."""
+    """A search finds collections by parts of their names in any case; two collections may share a name."""
     world.globus.add_collection("twin", f"{world.scratch.folder}-twin", display_name="hpc-scratch", owner="bob@x.org")
     search = world.client.endpoint_search
     assert {one["id"] for one in search("HPC-scratch")} == {world.scratch.id, world.globus.collection("twin").id}
@@ -171,12 +171,12 @@ def test_collections_are_found_by_their_words(world):
 
 
 def names_of(found):
-    """The display names of a search."""
+    """Return the display names of a search's results."""
     return [one["display_name"] for one in found]
 
 
 def test_collections_are_found_by_scope(world):
-    """The scopes of a search tell own, shared, used and busy collections apart."""
+    """The scopes of a search select own, shared, recently used and busy collections."""
     folder = world.scratch.folder
     guest = world.globus.add_collection("guest", folder, entity_type="GCSv5_guest_collection", owner="bob@x.org")
     search = world.client.endpoint_search
@@ -196,7 +196,7 @@ def test_collections_are_found_by_scope(world):
 
 
 def test_a_search_is_paged(world, tmp_path):
-    """A search comes in pages that say whether there are more."""
+    """Search results are paged, and each page says whether more follow."""
     for number in range(120):
         world.globus.add_collection(f"many{number}", tmp_path / "many")
     first = world.client.endpoint_search("many", limit=100)
@@ -205,7 +205,7 @@ def test_a_search_is_paged(world, tmp_path):
 
 
 def test_a_collection_is_told(world):
-    """get_endpoint tells kind, owner and state; an unknown id is EndpointNotFound."""
+    """get_endpoint returns type, owner and state; an unknown id gets EndpointNotFound."""
     told = world.client.get_endpoint(world.laptop.id)
     assert (told["display_name"], told["entity_type"], told["gcp_connected"]) == (
         "my-laptop",
@@ -218,7 +218,7 @@ def test_a_collection_is_told(world):
 
 
 def test_ids_come_from_names(world, tmp_path):
-    """A collection has the same id on every machine."""
+    """A collection's id depends only on its name, which must be unique."""
     assert world.laptop.id == "d66270fe-78c4-5cd3-9538-f6adc2e8160f"
     with pytest.raises(ValueError, match="take another name"):
         world.globus.add_collection("my-laptop", tmp_path)
@@ -227,7 +227,7 @@ def test_ids_come_from_names(world, tmp_path):
 
 
 def test_every_error_is_json(world):
-    """Whatever is asked, the answer is a JSON document with code, message and request id."""
+    """Every error response is a JSON document with code, message and request id."""
     for path in ("/v0.10/nonsense", "/v0.10/task/nonsense", "/nonsense"):
         error = refused(world.client.get, path)
         assert error.http_status == 404
