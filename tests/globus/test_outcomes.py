@@ -92,7 +92,7 @@ def test_what_was_left_out_without_being_asked_is_no_success(guided, globus, lap
 
 @pytest.mark.parametrize("hidden", ["my-laptop", "hpc-scratch"])
 def test_hidden_paths_of_one_side_are_enough(guided, globus, laptop, scratch, hidden):
-    """If Globus hides the paths of one side, those of the other show what has moved, and no file is moved twice."""
+    """If Globus hides the paths of one side, the other side identifies the moved files, and none is moved twice."""
     for number in NUMBERS:
         if number != MISSING:
             (laptop / str(number)).write_text(str(number))
