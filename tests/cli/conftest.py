@@ -1,4 +1,4 @@
-"""Two endpoints on each of the three backends, and the command before them."""
+"""Two endpoints on each of the three backends, and a runner of the command."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ BACKENDS = ("local", "filesystem", "globus")
 
 
 class World:
-    """A user with two endpoints, ``a`` and ``b``, whose files are folders here.
+    """A user with two endpoints, ``a`` and ``b``, which are local folders.
 
     Attributes
     ----------
     a, b : Path
-        The folders.
+        The folders of the endpoints.
     simulator : Simulator or None
-        The service, for the backend ``globus``.
+        The simulated Globus, for the backend ``globus``.
     """
 
     def __init__(self, backend, folder, monkeypatch, capsys, simulator=None):
@@ -42,12 +42,12 @@ class World:
         return place
 
     def write(self, **data):
-        """Write the settings, with these keys of the data section changed."""
+        """Update these keys of the data section, and write the settings."""
         self.data |= data
         (self.folder / "chiltepin.yaml").write_text(yaml.safe_dump({"data": self.data}))
 
     def run(self, *words, stdin=""):
-        """Run the command in this process; return its exit code and what it printed."""
+        """Run the command in this process; return its exit code and output."""
         self._monkeypatch.setattr(sys, "argv", ["chiltepin", *map(str, words)])
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         self._capsys.readouterr()
@@ -60,7 +60,7 @@ class World:
         return SimpleNamespace(code=code, out=out, err=err)
 
     def json(self, *words, **options):
-        """Run the command with ``-F json``; it has to do well."""
+        """Run the command with ``-F json``, check that it succeeds, and return the parsed output."""
         ended = self.run(*words, "-F", "json", **options)
         assert ended.code == 0, ended.err
         return json.loads(ended.out)
@@ -76,7 +76,7 @@ class World:
 
 @pytest.fixture
 def user(tmp_path, monkeypatch):
-    """A working folder, without settings of the user who runs the tests."""
+    """A working folder without the settings of the user who runs the tests."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GLOBUS_", "CHILTEPIN_C", "CHILTEPIN_B"))]:
         monkeypatch.delenv(name)
@@ -89,7 +89,7 @@ def user(tmp_path, monkeypatch):
 
 @pytest.fixture
 def simulator(user, monkeypatch):
-    """A simulated Globus with the two folders, which the environment points to."""
+    """A simulated Globus with the two folders; the environment points to it."""
     from chiltepin.testing.simulator import Simulator
 
     folders = {name: user / "sandbox" / name for name in "ab"}
@@ -101,7 +101,7 @@ def simulator(user, monkeypatch):
 
 @pytest.fixture(params=BACKENDS)
 def world(request, user, monkeypatch, capsys):
-    """Two endpoints on one of the backends."""
+    """Two endpoints on each backend in turn."""
     simulator = request.getfixturevalue("simulator") if request.param == "globus" else None
     return World(request.param, user, monkeypatch, capsys, simulator)
 

@@ -1,4 +1,4 @@
-"""The command on a pseudo-terminal: what it shows is read, and keys are typed."""
+"""Run the command on a pseudo-terminal: read its screen and type keys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import time
 
 import psutil
 
-#: The terminal becomes the one that controls the process, so that it turns a typed Ctrl-C into a signal, and that
-#: signal does what it does in a shell, whatever the environment of the tests has made of it.
+#: The pseudo-terminal controls the process, so that a typed Ctrl-C becomes SIGINT; the handler is the one that Python
+#: installs in a shell, even if the tests' environment ignores the signal.
 BEGIN = """
 import fcntl, signal, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -30,14 +30,14 @@ CTRL_C = b"\x03"
 
 
 class Terminal:
-    """A terminal of some columns in which the command runs.
+    """A pseudo-terminal of a given width, on which the command runs.
 
     Attributes
     ----------
     raw : str
-        All that was written to it so far.
+        All output so far.
     shown : str
-        The same without the escapes that colour it and move the cursor.
+        The same output without escape sequences.
     """
 
     def __init__(self, world, *words, columns=80, before=""):
@@ -67,11 +67,11 @@ class Terminal:
 
     @property
     def shown(self):
-        """What was read so far, plain."""
+        """The output so far, without escape sequences."""
         return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.raw)
 
     def type(self, keys):
-        """Type some keys, when the command waits: a signal just before Python begins to read would wait for a key."""
+        """Type keys once the command waits: Python handles a signal that arrives just before a read only after that read."""
         end = time.monotonic() + 5
         while psutil.Process(self._process.pid).status() == psutil.STATUS_RUNNING and time.monotonic() < end:
             time.sleep(0.01)
@@ -79,19 +79,19 @@ class Terminal:
         self._typed = keys
 
     def until(self, pattern, limit=60):
-        """Read until what was shown matches; return the match."""
+        """Read until the output matches the pattern; return the match."""
         end = time.monotonic() + limit
         while not (match := re.search(pattern, self.shown)):
             assert self._read(end - time.monotonic()), f"{pattern!r} was not shown in {limit} s: {self.shown!r}"
         return match
 
     def ended(self, limit=60):
-        """Read to the end; return the exit code."""
+        """Read to the end of the output; return the exit code."""
         end = time.monotonic() + limit
         while self._read(min(30, end - time.monotonic()) if self._typed == CTRL_C else end - time.monotonic()):
             pass
         if self._typed == CTRL_C and self._process.poll() is None:
-            # Python may miss the first, between its look for signals and its read: a person types it again.
+            # Python can miss the first Ctrl-C between its check for signals and its read; a user would press it again.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self._process.wait(timeout=15)
             os.write(self._master, CTRL_C)
@@ -105,7 +105,7 @@ class Terminal:
         try:
             read = os.read(self._master, 65536)
         except OSError:
-            # What Linux says when the other side of a terminal is closed.
+            # Linux reports an error when the other side of a terminal is closed.
             return False
         self.raw += read.decode(errors="replace")
         return bool(read)

@@ -16,7 +16,7 @@ from chiltepin.cli.params import Since
 
 @pytest.fixture
 def busy(world):
-    """A world in which a file was moved, and another was not there."""
+    """A world with one completed transfer and one of a missing file."""
     (world.a / "x.csv").write_bytes(b"12345")
     assert world.run("transfer", "a:/x.csv", "b:/y.csv", "--label", "mine").code == 0
     assert world.run("transfer", "a:/none.csv", "b:/z.csv").code == 1
@@ -24,12 +24,12 @@ def busy(world):
 
 
 def lines(text):
-    """The JSON documents in the lines of a text."""
+    """Parse a text with one JSON document per line."""
     return [json.loads(line) for line in text.splitlines()]
 
 
 def test_what_moved_and_what_failed_is_shown_on_every_backend(busy):
-    """Each task is one line with state, endpoints, files and bytes; then each failure in words, and all in one line."""
+    """Each task is one line with its state, endpoints, files and bytes; failures have a message, and a summary follows."""
     ended = busy.run("activity")
     assert ended.code == 0
     head, moved, failed, why, last = ended.out.splitlines()
@@ -42,7 +42,7 @@ def test_what_moved_and_what_failed_is_shown_on_every_backend(busy):
 
 
 def test_json_is_one_line_for_each_task(busy):
-    """-F json has a document a line, with times in UTC and all counts, on every backend."""
+    """-F json prints one document per line, with times in UTC and all counts, on every backend."""
     moved, failed = lines(busy.run("activity", "-F", "json").out)
     assert (moved["backend"], moved["state"], moved["bytes_done"], moved["files_done"]) == (
         busy.backend,
@@ -58,7 +58,7 @@ def test_json_is_one_line_for_each_task(busy):
 
 
 def test_options_choose_tasks(busy):
-    """Each option leaves out what it does not ask for."""
+    """Each option selects the tasks that match it."""
 
     def chosen(*words):
         return [task["label"] or task["state"] for task in lines(busy.run("activity", "-F", "json", *words).out)]
@@ -77,7 +77,7 @@ def test_deletions_are_activity_too(busy):
 
 
 def test_a_service_that_refuses_is_shown(service):
-    """A submission that the service refuses is a failed task with the service's words."""
+    """A submission that the service rejects is shown as a failed task with the service's reason."""
     (service.a / "x").touch()
     service.simulator.collection("b").denied = {"/"}
     service.run("transfer", "a:/x", "b:/x")
@@ -86,19 +86,19 @@ def test_a_service_that_refuses_is_shown(service):
 
 
 def test_nothing_to_show_is_a_sentence(local):
-    """Without activity it says so, in words; for programs it is nothing."""
+    """Without activity the command says so; with -F json it prints nothing."""
     assert "No activity" in local.run("activity").out
     assert local.run("activity", "-F", "json").out == ""
 
 
 def test_it_needs_no_settings(local):
-    """Without a settings file the user's own journal is shown."""
+    """Without a settings file the command shows the user's journal."""
     (local.folder / "chiltepin.yaml").unlink()
     assert local.run("activity").code == 0
 
 
 def test_settings_without_a_journal_are_told(local):
-    """``journal: false`` ends with 2 and a sentence that says what to do."""
+    """With ``journal: false`` the command exits with 2 and names the setting."""
     local.write(journal=False)
     ended = local.run("activity")
     assert (ended.code, ended.out) == (2, "")
@@ -107,7 +107,7 @@ def test_settings_without_a_journal_are_told(local):
 
 @pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", "5", "-2h", "9999-01-01", "1e9d", "٣h", ""])
 def test_a_wrong_since_is_a_sentence(local, wrong):
-    """What is no time, or is still to come, ends with 2 and examples of what to write."""
+    """An invalid or future --since exits with 2 and examples of valid values."""
     ended = local.run("activity", f"--since={wrong}")
     assert ended.code == 2
     assert re.search(r"write a period, such as 30m, 2h or 7d|write a time in the past", ended.err)
@@ -128,24 +128,24 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
     ],
 )
 def test_since_is_a_moment(text, moment):
-    """Durations count back from now; a time may name its zone."""
+    """A duration counts back from now; a time can include a UTC offset."""
     assert Since(lambda: NOW).convert(text, None, None) == moment
 
 
 def test_a_day_is_a_local_one():
-    """A day without a zone begins at midnight here."""
+    """A date without a UTC offset starts at midnight in local time."""
     day = Since(lambda: NOW).convert("2026-11-20", None, None)
     assert day.astimezone().replace(tzinfo=None) == datetime(2026, 11, 20)  # noqa: DTZ001 - a local one
 
 
 def test_since_leaves_out_what_is_older(busy):
-    """What was not heard of since is not shown."""
+    """--since omits the tasks that have not changed since that time."""
     assert busy.run("activity", "--since", "0s", "-F", "json").out == ""
     assert len(lines(busy.run("activity", "--since", "1h", "-F", "json").out)) == 2
 
 
 def test_a_hostile_name_does_not_reach_the_terminal(local):
-    """Escapes in names are shown, not obeyed, in tables and messages; JSON has the name as it is."""
+    """Escape sequences in names are printed escaped in tables and messages; JSON has the name unchanged."""
     hostile = "\x1b[31mred\n\u202etxt"
     (local.a / hostile).touch()
     assert local.run("transfer", f"a:/{hostile}", "b:/z").code == 0
@@ -157,7 +157,7 @@ def test_a_hostile_name_does_not_reach_the_terminal(local):
 
 
 def test_on_a_terminal_failures_stand_out_and_follow_ends_quietly(local):
-    """--follow shows what comes, as it comes; Ctrl-C ends it with 0 and without a word."""
+    """--follow shows tasks as they end; Ctrl-C exits with 0 and without a message."""
     (local.a / "x").write_bytes(b"1")
     local.run("transfer", "a:/x", "b:/before")
     with Terminal(local, "activity", "--follow", "--since", "1h", columns=120) as terminal:
@@ -172,7 +172,7 @@ def test_on_a_terminal_failures_stand_out_and_follow_ends_quietly(local):
 
 
 def test_a_narrow_terminal_breaks_no_word_but_paths(local):
-    """On 80 columns the times, states and endpoints of the table are whole; on 40, the table becomes a list."""
+    """On 80 columns the times, states and endpoints are not broken; on 40 the table becomes a list."""
     folder = local.a / "observations-of-a-long-campaign"
     folder.mkdir()
     (folder / "station-one.csv").write_bytes(b"1")
@@ -190,12 +190,12 @@ def test_a_narrow_terminal_breaks_no_word_but_paths(local):
 
 
 def test_follow_gives_lines_of_json_as_they_come(local):
-    """--follow -F json gives each news of a task as a line, at once; what was over before is not told."""
+    """--follow -F json prints each update of a task as one line at once; earlier tasks are not printed."""
     (local.a / "x").write_bytes(b"1")
     local.run("transfer", "a:/x", "b:/before")
     process = local.process("activity", "--follow", "-F", "json", stdout=subprocess.PIPE, text=True)
     try:
-        # Until its first look, it takes what comes for what was before.
+        # The command counts tasks that end before its first poll as earlier ones.
         while not select.select([process.stdout], [], [], 0.3)[0]:
             local.run("transfer", "a:/x", "b:/during")
         [task] = lines(process.stdout.readline())
@@ -207,7 +207,7 @@ def test_follow_gives_lines_of_json_as_they_come(local):
 
 
 def test_a_page_is_written(busy):
-    """--html writes a page, over an old one, and says how much is in it."""
+    """--html writes a page, replaces an existing one, and prints the number of tasks and its size."""
     (busy.folder / "page.html").write_text("old")
     ended = busy.run("activity", "--html", "page.html")
     assert (ended.code, ended.err) == (0, "")
@@ -217,7 +217,7 @@ def test_a_page_is_written(busy):
 
 
 def test_a_page_that_cannot_be_written_is_a_sentence(local):
-    """A folder that is not there ends with 1 and one line."""
+    """A page in a missing folder exits with 1 and a one-line message."""
     ended = local.run("activity", "--html", "nowhere/page.html")
     assert ended.code == 1
     assert re.fullmatch(r"chiltepin: Could not write the page to 'nowhere/page.html': No such .*\n", ended.err)
@@ -225,5 +225,5 @@ def test_a_page_that_cannot_be_written_is_a_sentence(local):
 
 @pytest.mark.parametrize("other", [("--follow",), ("-F", "json")])
 def test_a_page_is_no_stream(local, other):
-    """--html goes with neither --follow nor -F json."""
+    """--html cannot be combined with --follow or -F json."""
     assert local.run("activity", "--html", "page.html", *other).code == 2

@@ -16,7 +16,7 @@ TASKS = 250
 
 
 def task(number):
-    """A task that begins so many seconds after noon; every tenth has failed, and one is still under way."""
+    """A task that begins ``number`` seconds after noon; every tenth has failed, and one is active."""
     begun = NOW + timedelta(seconds=number)
     bad = number % 10 == 3
     state = "failed" if bad else "active" if number == 7 else "succeeded"
@@ -45,7 +45,7 @@ def task(number):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium that tells what it asked for."""
+    """A headless Chromium that logs its requests."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("needs a browser: apt-get install chromium chromium-driver")
@@ -62,7 +62,7 @@ def browser():
 
 @pytest.fixture
 def shown(browser, tmp_path):
-    """The browser, with the page of 250 tasks before it."""
+    """The browser, showing the page of 250 tasks."""
     file = tmp_path / "page.html"
     write(str(file), [task(number) for number in range(TASKS)], since=NOW, now=NOW + timedelta(hours=1))
     browser.get_log("performance")
@@ -71,19 +71,19 @@ def shown(browser, tmp_path):
 
 
 def column(browser, number):
-    """The texts of a column."""
+    """The text of each cell of a column."""
     return browser.execute_script(
         "return [...document.querySelectorAll('#rows tr')].map(row => row.children[arguments[0]].textContent)", number
     )
 
 
 def said(browser):
-    """What the page says about how many tasks it shows."""
+    """The page's count of the tasks that it shows."""
     return browser.find_element("id", "count").text
 
 
 def test_errors_come_first(shown):
-    """The table begins with all that failed, then what is under way; pages have the rest."""
+    """The table lists failed tasks first, then active ones, then the rest, over several pages."""
     states = column(shown, 0)
     assert states == ["failed"] * 25 + ["active"] + ["succeeded"] * 74
     assert said(shown) == "250 tasks, errors first"
@@ -94,7 +94,7 @@ def test_errors_come_first(shown):
 
 
 def test_columns_sort_both_ways(shown):
-    """The head of a column sorts by what it means, not by how it is written; again, it turns around."""
+    """A click on a column's heading sorts by value, not by text; a second click reverses the order."""
     heads = shown.find_elements("css selector", "#head th")
     bytes_ = [head.text for head in heads].index("Bytes")
     button = heads[bytes_].find_element("tag name", "button")
@@ -107,7 +107,7 @@ def test_columns_sort_both_ways(shown):
 
 
 def test_words_are_searched_everywhere(shown):
-    """All words have to be somewhere in a task: its state, paths, endpoints, reason or code."""
+    """A search finds the tasks that contain all of its words in their state, paths, endpoints, reason or code."""
     field = shown.find_element("id", "find")
     field.send_keys("quota LAPTOP 013")
     assert [text[:12] for text in column(shown, 3)] == ["/data/013.nc"]
@@ -118,7 +118,7 @@ def test_words_are_searched_everywhere(shown):
 
 
 def test_it_is_used_by_keyboard(shown):
-    """A stroke goes to the search; the time line, in its turn of Tab, is looked at closer, and the table follows."""
+    """The slash key focuses the search; the timeline is reached with Tab and zoomed with keys, and the table follows."""
     from selenium.webdriver import ActionChains, Keys
 
     def type_(*keys):
@@ -147,7 +147,7 @@ def test_it_is_used_by_keyboard(shown):
 
 
 def test_nothing_is_asked_of_a_network_and_nothing_of_others_runs(shown):
-    """The page is the one thing that is loaded; names are text, and nothing is complained of."""
+    """The page loads nothing else, shows names as text, and logs no errors in the browser."""
     events = [json.loads(entry["message"])["message"] for entry in shown.get_log("performance")]
     asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert asked == {shown.current_url}
@@ -159,7 +159,7 @@ def test_nothing_is_asked_of_a_network_and_nothing_of_others_runs(shown):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_plots_are_drawn_in_the_colours_of_the_scheme(shown, scheme):
-    """Both schemes have their own paper, and each plot has drawn with the scheme's own blue."""
+    """Both color schemes have their own background, and each plot is drawn in the scheme's blue."""
     shown.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
@@ -182,7 +182,7 @@ def test_the_plots_are_drawn_in_the_colours_of_the_scheme(shown, scheme):
 
 
 def test_a_phone_does_not_scroll_sideways(shown):
-    """On a narrow screen all fits in its width."""
+    """On a narrow screen the page fits the width."""
     shown.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
     )

@@ -1,4 +1,4 @@
-"""A transfer on a terminal: the bar, and what Ctrl-C does; with a real process on a pseudo-terminal."""
+"""A transfer on a terminal: the progress bar and Ctrl-C, with a real process on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import pytest
 from terminals import CTRL_C, Terminal
 
-#: A store whose files take a while to read: every block waits for something that does not come, but not for long.
+#: A store whose files are slow to read: each block waits briefly for an event that is never set.
 SLOW = """
 import fsspec, threading
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
@@ -82,7 +82,7 @@ Slow._open = _open
 
 
 class Slowly:
-    """A transfer that takes long, on a backend of each kind."""
+    """A slow transfer, on a backend of each kind."""
 
     def __init__(self, world):
         self.world, self.before, self.words = world, "", ("transfer", "a:/big", "b:/big")
@@ -95,7 +95,7 @@ class Slowly:
             world.write(backend="filesystem", endpoints=endpoints)
 
     def begin(self, *words, columns=80):
-        """Start it on a terminal, and wait until its bar tells how far it is, and how far it has to go."""
+        """Start the transfer on a terminal, and wait until its bar shows the bytes done and the total."""
         terminal = Terminal(self.world, *self.words, *words, columns=columns, before=self.before)
         terminal.until(r"0/1 file [1-9][\d.]* MB/100\.0 MB")
         return terminal
@@ -103,34 +103,34 @@ class Slowly:
 
 @pytest.fixture(params=["filesystem", "globus"])
 def slowly(request):
-    """A long transfer."""
+    """A slow transfer."""
     return Slowly(request.getfixturevalue("service" if request.param == "globus" else "local"))
 
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_bar_has_files_bytes_speed_and_time_left(slowly, columns):
-    """The bar is one line of files, bytes, speed and time left, and leaves room for the ^C of a terminal."""
+    """The bar is one line of files, bytes, speed and time left, with room for the ^C that a terminal echoes."""
     with slowly.begin(columns=columns) as terminal:
         shown = terminal.until(r"Moving [^\r\n]*0/1 file [\d.]+ MB/100\.0 MB [\d.]+ [kM]B/s \d\d:\d\d").group()
     assert len(shown) <= columns - len("^C")
 
 
 def test_a_narrow_terminal_has_one_line_without_the_speed(slowly):
-    """On 40 columns the bar is one line, too; the speed gives way."""
+    """On 40 columns the bar is still one line, without the speed."""
     with slowly.begin(columns=40) as terminal:
         shown = terminal.until(r"[━╸╺]+ 0/1 file [\d.]+ MB/100\.0 MB  ?\d\d:\d\d").group()
     assert len(shown) <= 40 - len("^C")
 
 
 def test_the_cursor_stays_where_it_can_be_seen(slowly):
-    """A command may be killed while its bar is shown: the cursor is there all the time."""
+    """The bar never hides the cursor, which a killed command could not restore."""
     with slowly.begin() as terminal:
         assert terminal.raw.count("\x1b[?25l") <= terminal.raw.count("\x1b[?25l\x1b[?25h")
 
 
 @pytest.mark.parametrize(("sent", "state"), [(0, "succeeded"), (signal.SIGTERM, "canceled")])
 def test_a_terminal_that_is_gone_changes_nothing_for_a_transfer(local, sent, state):
-    """If the terminal of the bar is gone, the transfer goes on, can be stopped, and tells its end in JSON."""
+    """If the bar's terminal is gone, the transfer continues, can be cancelled, and reports its end in JSON."""
     slowly = Slowly(local)
     (local.folder / "run.py").write_text(f"{SLOW}\n{HURRIED}\nfrom chiltepin.cli.main import main\nmain()\n")
     inside, outside = pty.openpty()
@@ -156,7 +156,7 @@ def test_a_terminal_that_is_gone_changes_nothing_for_a_transfer(local, sent, sta
 
 
 def test_ctrl_c_stops_in_an_orderly_way(slowly):
-    """One Ctrl-C cancels the task where it runs, says what was moved, leaves nothing half there, and ends with 130."""
+    """One Ctrl-C cancels the task, reports what was transferred, leaves no partial file, and exits with 130."""
     with slowly.begin() as terminal:
         terminal.type(CTRL_C)
         assert terminal.ended() == 130
@@ -170,7 +170,7 @@ def test_ctrl_c_stops_in_an_orderly_way(slowly):
 
 
 def test_a_second_ctrl_c_leaves_at_once(local):
-    """Where a store does not let go, the second Ctrl-C does not wait for it; the exit code is the same."""
+    """If a store does not respond, a second Ctrl-C exits at once with the same code."""
     slowly = Slowly(local)
     slowly.before = f"{SLOW}\n{STUCK}"
     with slowly.begin() as terminal:
@@ -182,7 +182,7 @@ def test_a_second_ctrl_c_leaves_at_once(local):
 
 
 def test_the_end_that_a_batch_system_sends_is_orderly_too(local):
-    """SIGTERM, to a process without a terminal, cancels as well; JSON tells the state."""
+    """SIGTERM to a process without a terminal cancels the task as well, and JSON contains the state."""
     slowly = Slowly(local)
     (local.folder / "run.py").write_text(f"{SLOW}\n{TELLING}\nfrom chiltepin.cli.main import main\nmain()\n")
     with subprocess.Popen(

@@ -10,12 +10,12 @@ from terminals import Terminal
 
 
 def rows(out):
-    """The words of the table's lines, by endpoint."""
+    """The cells of the table, by endpoint."""
     return {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:] if len(line.split()) > 2}
 
 
 def test_all_is_well(world):
-    """Each stage of each endpoint is ok; a backend without logins has no such stage."""
+    """Each stage of each endpoint is ok; a backend without logins has no login stage."""
     ended = world.run("check")
     assert (ended.code, ended.err) == (0, "")
     login = "ok" if world.simulator else "-"
@@ -23,7 +23,7 @@ def test_all_is_well(world):
 
 
 def test_write_moves_a_file_and_leaves_nothing(world):
-    """--write brings a small file to each endpoint and takes it away again; what was there stays."""
+    """--write copies a small file to each endpoint and deletes it; existing files are kept."""
     (world.a / "mine").write_bytes(b"1")
     found = world.json("check", "--write")
     assert [("write" in one["passed"], one["ok"]) for one in found] == [(True, True)] * 2
@@ -33,14 +33,14 @@ def test_write_moves_a_file_and_leaves_nothing(world):
 
 
 def test_write_where_there_is_nothing_to_copy(service):
-    """Where there is no small file to copy, the message says so, and nothing is made."""
+    """If there is no small file to copy, the message says so, and nothing is created."""
     ended = service.run("check", "--write", "a")
     assert ended.code == 1
     assert "put a file of less than a megabyte" in ended.out
 
 
 def test_a_new_sandbox_is_well(local):
-    """A folder of the sandbox that does not exist yet is well, because the first transfer creates it."""
+    """A sandbox folder that does not exist yet is ok, because the first transfer creates it."""
     local.a.rmdir()
     local.b.rmdir()
     ended = local.run("check")
@@ -51,7 +51,7 @@ def test_a_new_sandbox_is_well(local):
 
 @pytest.mark.parametrize("settled", [True, False], ids=["below a root", "a root"])
 def test_the_cure_of_a_missing_folder_cures(world, settled):
-    """What check says of a missing folder is so: a transfer makes one below a root, and never a root."""
+    """The check is right about whether the first transfer creates a missing folder."""
     if world.backend == "globus":
         pytest.skip("there the folders are not ours")
     (world.a / "x").write_bytes(b"1")
@@ -67,7 +67,7 @@ def test_the_cure_of_a_missing_folder_cures(world, settled):
 
 
 def test_a_missing_bucket_has_one_cure(local, bucket, monkeypatch):
-    """A bucket that does not exist fails the listing, and the cure is about the bucket and not about folders."""
+    """A bucket that does not exist fails the listing, with advice about the bucket and not about folders."""
     for name in ("key", "secret"):
         monkeypatch.setenv(name.upper(), bucket.login[name])
     bucket.name = "no-such-bucket"
@@ -80,7 +80,7 @@ def test_a_missing_bucket_has_one_cure(local, bucket, monkeypatch):
 
 
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
-    """Without a login that stage fails, its command is printed, and the exit code is 4."""
+    """Without a login the login stage fails, the message gives the command to run, and the exit code is 4."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
     monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
     ended = service.run("check", "a")
@@ -93,7 +93,7 @@ SCOPE = "urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.
 
 
 def test_a_consent_that_is_missing_is_exit_code_4(service):
-    """A collection that wants one more consent: the login is fine, the consent is not, and its command is told."""
+    """A missing consent fails a stage after the login, the message gives the command, and the exit code is 4."""
     wanted = service.simulator.collection("a").id
     answer = {"code": "ConsentRequired", "message": "Missing consent", "required_scopes": [SCOPE.format(wanted)]}
     service.simulator.fail_next(status=403, path="/ls", body=json.dumps(answer).encode())
@@ -115,7 +115,7 @@ def test_a_consent_that_is_missing_is_exit_code_4(service):
     ids=str,
 )
 def test_a_trouble_of_a_collection_fails_its_stage(service, trouble, stage, code):
-    """What is wrong with one collection fails the stage that it is about, and leaves the other endpoint alone."""
+    """A problem with one collection fails the stage that it concerns and does not affect the other endpoint."""
     collection = service.simulator.collection("a")
     for name, value in trouble.items():
         setattr(collection, name, value)
@@ -125,7 +125,7 @@ def test_a_trouble_of_a_collection_fails_its_stage(service, trouble, stage, code
 
 
 def test_a_hostile_message_does_not_reach_the_terminal(service):
-    """What a service says is shown on one line, with its escapes escaped."""
+    """A message of the service is shown on one line with its escape sequences escaped."""
     answer = {"code": "ExternalError.DirListingFailed", "message": "\x1b[2Jgone\nb: ok"}
     service.simulator.fail_next(status=502, path="/ls", body=json.dumps(answer).encode())
     ended = service.run("check", "a")
@@ -135,14 +135,14 @@ def test_a_hostile_message_does_not_reach_the_terminal(service):
 
 
 def test_a_collection_that_nobody_knows_is_a_matter_of_the_settings(service):
-    """A UUID that Globus does not know fails at the settings."""
+    """A UUID that Globus does not know fails the settings stage."""
     service.write(endpoints={"a": {"globus": "12345678-1234-1234-1234-123456789abc"}})
     [found] = json.loads(service.run("check", "-F", "json").out)
     assert (found["failed"], found["ok"]) == ("settings", False)
 
 
 def test_an_endpoint_of_another_backend_is_no_failure(local):
-    """An endpoint without a place on the backend is told, and the exit code is 0 unless it was named."""
+    """An endpoint that is not configured for the backend is reported; the exit code is 0 unless it was named."""
     ended = local.run("check", "--backend", "globus")
     assert ended.code == 0
     assert "a: it is not configured for backend 'globus'; to use it there, add 'globus:' below it." in ended.out
@@ -151,14 +151,14 @@ def test_an_endpoint_of_another_backend_is_no_failure(local):
 
 @pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "known: a, b"), (("--backend", "no"), 2, "no")])
 def test_what_nobody_knows_is_named(local, words, code, said):
-    """An unknown endpoint is a failed check, an unknown backend an error of usage."""
+    """An unknown endpoint fails the check; an unknown backend is a usage error."""
     ended = local.run("check", *words)
     assert (ended.code, said in ended.out + ended.err) == (code, True)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_table_on_a_terminal(local, columns):
-    """On a terminal the table has a frame, fits it, and the cure is below."""
+    """On a terminal the table has a frame that fits the width, and the advice is below it."""
     local.b.rmdir()
     local.write(backend="filesystem")
     with Terminal(local, "check", "--write", columns=columns) as terminal:

@@ -11,7 +11,7 @@ FILES = {"same.csv": b"same", "deep/x.nc": b"x", "changed.csv": b"one", "older.c
 
 @pytest.fixture
 def filled(world):
-    """Two folders with the same files, of the same times."""
+    """Two folders with the same files and times."""
     for folder in (world.a / "x", world.b / "y"):
         for name, content in FILES.items():
             path = folder / name
@@ -22,14 +22,14 @@ def filled(world):
 
 
 def test_equal_folders_are_exit_code_0(filled):
-    """Without a difference the one line says what was compared."""
+    """Without a difference, one line says what was compared, and the exit code is 0."""
     shown = filled.run("compare", "a:/x", "b:/y")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out == "Compared 4 files and 1 folder by name, kind and size: no differences.\n"
 
 
 def test_each_difference_is_told(filled):
-    """Names at one place only, kinds and sizes are told, with exit code 1."""
+    """Missing names and differing kinds and sizes are reported, with exit code 1."""
     (filled.a / "x" / "new").mkdir()
     (filled.a / "x" / "new" / "file").touch()
     (filled.b / "y" / "extra").touch()
@@ -48,7 +48,7 @@ def test_each_difference_is_told(filled):
 
 
 def test_the_sync_level_says_what_is_the_same(filled):
-    """Times count with mtime, contents with checksum, and only names with exists."""
+    """mtime compares times, checksum compares contents, and exists compares only names."""
     os.utime(filled.b / "y" / "older.csv", (1_600_000_000, 1_600_000_000))
     (filled.b / "y" / "changed.csv").write_bytes(b"two")
     os.utime(filled.b / "y" / "changed.csv", (1_700_000_000, 1_700_000_000))
@@ -67,7 +67,7 @@ def test_the_sync_level_says_what_is_the_same(filled):
 
 
 def test_two_files(filled):
-    """Two files are compared like two of a folder; a file and a folder differ in their kind."""
+    """Two files are compared like two files of a folder; a file and a folder differ in their kind."""
     assert filled.run("compare", "a:/x/same.csv", "b:/y/same.csv").code == 0
     shown = filled.run("compare", "a:/x/same.csv", "b:/y/changed.csv")
     assert (shown.code, shown.out.splitlines()[0]) == (1, ".: size differs: 4, 3")
@@ -76,7 +76,7 @@ def test_two_files(filled):
 
 
 def test_what_is_missing_is_an_error(filled):
-    """A path that is not there ends with 1 and a sentence, not with differences."""
+    """A missing path exits with 1 and a message, without differences."""
     shown = filled.run("compare", "a:/x", "b:/not")
     assert (shown.code, shown.out) == (1, "")
     assert "b:/not does not exist" in shown.err
@@ -92,7 +92,7 @@ def test_links_are_not_followed(filled):
 
 
 def test_a_transfer_makes_them_equal(filled):
-    """After a transfer that removes what is extra, nothing differs, and a dry run moves nothing."""
+    """After a transfer with --delete-destination-extra, compare finds no difference."""
     (filled.a / "x" / "new.csv").write_bytes(b"new")
     (filled.b / "y" / "extra.csv").write_bytes(b"extra")
     assert filled.run("compare", "a:/x", "b:/y").code == 1

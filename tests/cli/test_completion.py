@@ -20,14 +20,14 @@ COMMAND = Path(sys.executable).with_name("chiltepin")
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_its_script(local, shell):
-    """What is printed defines the completion of the command."""
+    """The printed script defines the completion of the command."""
     ended = local.run("completion", shell)
     assert ended.code == 0
     assert "_CHILTEPIN_COMPLETE" in ended.out
 
 
 def completed(world, *words):
-    """What bash would offer for the last word."""
+    """The completions that bash would offer for the last word."""
     environment = {
         **os.environ,
         "_CHILTEPIN_COMPLETE": "bash_complete",
@@ -47,7 +47,7 @@ def completed(world, *words):
 
 
 def test_commands_options_and_endpoints_are_completed(local):
-    """Commands, options, values of options and the endpoints of the settings are offered."""
+    """Commands, options, values of options and the endpoints of the settings are completed."""
     assert completed(local, "tr") == ["transfer"]
     assert "--detach" in completed(local, "transfer", "--de")
     assert completed(local, "transfer", "--sync-level", "") == ["exists", "size", "mtime", "checksum"]
@@ -56,14 +56,14 @@ def test_commands_options_and_endpoints_are_completed(local):
 
 
 def test_broken_settings_complete_nothing(local):
-    """Where the settings are wrong nothing is offered, and nothing is said."""
+    """With invalid settings nothing is offered, and no error is shown."""
     (local.folder / "chiltepin.yaml").write_text("data: [")
     assert completed(local, "ls", "") == []
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
 def test_bash_takes_the_script(local):
-    """A real bash evaluates the script and knows the command."""
+    """A real bash evaluates the script and registers the completion."""
     script = 'eval "$(chiltepin completion bash)" && complete -p chiltepin'
     path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -73,7 +73,7 @@ def test_bash_takes_the_script(local):
 
 
 def test_help_has_one_line_for_each_shell(local):
-    """What goes into the file of a shell is shown as it is typed."""
+    """The help shows the line to add to each shell's startup file."""
     lines = local.run("completion", "--help").out.splitlines()
     assert [line.split()[0] for line in lines if "chiltepin completion" in line and "Usage" not in line] == [
         *("bash:", "zsh:", "fish:"),
@@ -91,7 +91,7 @@ def with_command():
     [("chiltepin tr", ["transfer"]), ("chiltepin ls ", ["a:", "b:"]), ("chiltepin transfer a:/x b", ["b:"])],
 )
 def test_fish_offers_commands_and_endpoints(local, typed, offered):
-    """A real fish takes the script, and offers what the command tells it."""
+    """A real fish loads the script, and offers commands and endpoints."""
     script = f"chiltepin completion fish | source; complete -C '{typed}'"
     done = subprocess.run(
         ["fish", "--no-config", "-c", script],
@@ -106,7 +106,7 @@ def test_fish_offers_commands_and_endpoints(local, typed, offered):
 
 
 class Zsh:
-    """A real zsh on a terminal, with only the lines of our page as settings."""
+    """A real zsh on a terminal, without the user's settings."""
 
     def __init__(self, folder):
         self._master, slave = pty.openpty()
@@ -131,12 +131,12 @@ class Zsh:
         os.close(self._master)
 
     def type(self, keys):
-        """Type some keys, and forget what was shown before them."""
+        """Type keys, and discard the earlier output."""
         self._said = ""
         os.write(self._master, keys.encode())
 
     def until(self, pattern, limit=60):
-        """Read until what is shown since the last keys matches, without colours and cursors."""
+        """Read until the output since the last keys matches, without escape sequences."""
         end = time.monotonic() + limit
         while not re.search(pattern, re.sub(r"\x1b\[[\d;?]*[A-Za-z]|[\r\x07\x08]", "", self._said)):
             assert select.select([self._master], [], [], max(end - time.monotonic(), 0))[0], self._said
@@ -145,7 +145,7 @@ class Zsh:
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
 def test_zsh_completes_what_is_typed(local):
-    """A real zsh, with the lines of the page, completes a command and lists endpoints when Tab is pressed."""
+    """A real zsh with the documented line completes a command, and lists endpoints when Tab is pressed."""
     page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     [line] = re.findall(r"^\| zsh \| [^|]+ \| `(.+)` \|$", page, re.MULTILINE)
     with Zsh(local.folder) as zsh:

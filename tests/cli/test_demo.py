@@ -1,4 +1,4 @@
-"""``chiltepin demo``: the main job, offline."""
+"""``chiltepin demo``: a complete pipeline, offline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 COMMAND = str(Path(sys.executable).with_name("chiltepin"))
 
-# Runs the command with a witness: Python tells an audit hook of every connection and every look-up of a name.
+# Runs the command under an audit hook, which reports every connection and every name lookup.
 WITNESSED = """
 import sys
 def witness(event, args):
@@ -28,7 +28,7 @@ main()
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """A demo that has ended, in a separate folder."""
+    """A finished demo, in a separate folder."""
     folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "CHILTEPIN_BACKEND": "globus", "COLUMNS": "80"}
     run = subprocess.run(
@@ -45,7 +45,7 @@ def ended(tmp_path_factory):
 
 
 def test_the_pipeline_runs_and_shows_each_step(ended):
-    """The demo succeeds; it tells each step with its files and bytes, and where to look, in lines that fit a screen."""
+    """The demo succeeds and prints each step with its files and bytes, and its settings, in lines of at most 80 columns."""
     assert ended.returncode == 0, ended.stderr
     for line in (
         r"Stage observations to hpc-scratch: 24 files, \d\.\d MB in .* \(.*/s\)",
@@ -60,12 +60,12 @@ def test_the_pipeline_runs_and_shows_each_step(ended):
 
 
 def test_it_is_offline(ended):
-    """Not one connection is made and not one name looked up, whatever backend the environment names."""
+    """The demo opens no connection and looks up no name, even if the environment selects another backend."""
     assert "witness" not in ended.stderr
 
 
 def test_the_bytes_are_where_it_says(ended):
-    """The summary is on the laptop and is right, scratch is cleaned up, and no leftovers are anywhere."""
+    """The summary on the laptop is correct, scratch is empty, and no temporary files are left."""
     with open(ended.folder / "sandbox" / "my-laptop" / "results" / "summary.csv", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert len(rows) == 24
@@ -79,7 +79,7 @@ def test_the_bytes_are_where_it_says(ended):
 
 
 def test_the_pipeline_it_leaves_runs_by_itself(ended):
-    """The script in the folder runs again with python alone, and after a swap of the backend in chiltepin.yaml."""
+    """The script in the folder runs again under plain Python, also after a change of backend in chiltepin.yaml."""
     (ended.folder / "chiltepin.yaml").write_text(
         (ended.folder / "chiltepin.yaml")
         .read_text()
@@ -95,7 +95,7 @@ def test_the_pipeline_it_leaves_runs_by_itself(ended):
 
 
 def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path):
-    """The demo refuses a folder with other things in it, and changes nothing there."""
+    """The demo refuses a folder with other files, and changes nothing there."""
     (tmp_path / "mine").write_text("precious")
     ended = subprocess.run(
         [COMMAND, "demo", "--folder", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60

@@ -1,4 +1,4 @@
-"""``--dry-run``: what it lists is what the command then does."""
+"""``--dry-run`` lists what the command then does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def tree(folder):
-    """All files below a folder, with their content; folders end with a slash."""
+    """The files below a folder with their contents; the names of folders end with a slash."""
     return {
         f"/{path.relative_to(folder)}{'/' if path.is_dir() else ''}": path.read_bytes() if path.is_file() else b""
         for path in folder.rglob("*")
@@ -17,7 +17,7 @@ def tree(folder):
 
 
 def write(folder, names):
-    """Make files, each with its name as its content unless another one is given, and a time in the past."""
+    """Write files with these contents and a modification time in the past."""
     for name, content in names.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ OPTIONS = [
 
 @pytest.fixture
 def filled(world):
-    """A source and a destination that differ in each way."""
+    """A source and a destination with every kind of difference."""
     write(world.a, SOURCE)
     write(world.b, DESTINATION)
     return world
@@ -69,11 +69,11 @@ def filled(world):
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda words: "_".join(words) or "plain")
 @pytest.mark.parametrize("extra", [False, True], ids=["", "extra"])
 def test_what_is_listed_is_what_happens(filled, options, extra):
-    """The files that a dry run lists are those that the transfer then moves, and the paths those that it removes."""
+    """A dry run lists the files that the transfer then moves and the paths that it deletes."""
     if extra and filled.simulator and any(word.startswith("--exclude") for word in options):
         pytest.skip("refused on Globus")
     if not extra or "--exclude" in options or filled.simulator:
-        # A folder in the place of a file, which is not removed, or not whole, fails the transfer.
+        # A folder in the place of a file fails the transfer unless all of the folder is removed.
         shutil.rmtree(filled.b / "in" / "is_file")
         (filled.b / "in" / "is_folder").unlink()
     words = ("transfer", "-r", "a:/data", "b:/in", *options, *(["--delete-destination-extra"] if extra else []))
@@ -98,7 +98,7 @@ def test_what_is_listed_is_what_happens(filled, options, extra):
 
 
 def test_the_lists_for_people(filled):
-    """Files and what would be deleted are listed by path, with how many there are."""
+    """The text output lists the files to move and the paths to delete, with their counts."""
     words = ("transfer", "-r", "a:/data", "b:/in", "-s", "checksum", "--include", "*.csv", "--exclude", "*")
     (filled.b / "in" / "is_folder").unlink()
     shown = filled.run(*words, "--delete-destination-extra", "--dry-run")
@@ -121,14 +121,14 @@ def test_the_lists_for_people(filled):
 
 
 def test_a_folder_in_the_place_of_a_file_is_a_problem(filled):
-    """What would make the transfer fail is told, with the path."""
+    """A conflict that would fail the transfer is reported with its path."""
     [shown] = filled.json("transfer", "-r", "a:/data", "b:/in", "--dry-run")
     assert [one.partition(" is a ")[0] for one in shown["problems"]] == ["b:/in/is_file", "b:/in/is_folder"]
     assert filled.run("transfer", "-r", "a:/data", "b:/in").code == 1
 
 
 def test_what_is_missing_is_told_and_nothing_is_to_be_deleted(filled):
-    """A source that is not there is a problem; then a transfer deletes nothing, so that nothing is listed."""
+    """A missing source is reported, and no deletions are listed, because the transfer would delete nothing."""
     [shown] = filled.json("transfer", "-r", "a:/not", "b:/in", "--delete-destination-extra", "--dry-run")
     assert shown["would_move"] == shown["would_delete"] == []
     assert len(shown["problems"]) == 1
@@ -137,7 +137,7 @@ def test_what_is_missing_is_told_and_nothing_is_to_be_deleted(filled):
 
 
 def test_files_one_by_one(filled):
-    """Single files, in a batch too, are looked up at both ends, with as many listings as there are folders."""
+    """Single files, also in a batch, are looked up at both ends, with one listing per folder."""
     lines = "new.csv new.csv\nsame.csv same.csv\nlonger.csv longer.csv\nnot.csv not.csv\n"
     words = ("transfer", "a:/data", "b:/in", "--batch", "-", "-s", "size", "--dry-run")
     [shown] = filled.json(*words, stdin=lines)
@@ -149,7 +149,7 @@ def test_files_one_by_one(filled):
 
 
 def test_a_deletion_lists_what_goes(filled):
-    """The dry run of a deletion lists exactly what then is gone."""
+    """The dry run of a deletion lists exactly the paths that are then deleted."""
     before = tree(filled.b)
     [shown] = filled.json("delete", "-r", "b:/in", "--dry-run")
     assert tree(filled.b) == before
@@ -164,6 +164,6 @@ def test_a_deletion_lists_what_goes(filled):
 
 @pytest.mark.parametrize("options", [(), ("-r",)])
 def test_a_missing_source_is_foreseen_as_skipped(world, options):
-    """With --skip-source-errors a missing source would be skipped, and is no problem."""
+    """With --skip-source-errors a missing source counts as skipped and not as a problem."""
     foreseen = world.json("transfer", "a:/none", "b:/none", *options, "--skip-source-errors", "--dry-run")[0]
     assert (foreseen["would_skip"], foreseen["would_move"], foreseen["problems"]) == (1, [], [])

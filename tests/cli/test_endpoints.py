@@ -6,7 +6,7 @@ import pytest
 
 
 def test_it_shows_where_each_endpoint_is(world):
-    """Each endpoint is a line, with its place on the backend that moves the bytes."""
+    """Each endpoint is one line, with its location on the backend in use."""
     ended = world.run("endpoints")
     head, first, _ = ended.out.splitlines()
     assert head.split()[:3] == ["Endpoint", "On", world.backend]
@@ -19,7 +19,7 @@ def test_it_shows_where_each_endpoint_is(world):
 
 
 def test_json_has_every_backend_and_the_mount(world):
-    """-F json tells all backends of an endpoint, and where its files are seen on the one in use."""
+    """-F json lists all backends of an endpoint, and its mount on the backend in use."""
     shown = world.json("endpoints")
     assert shown["backend"] == world.backend
     [a, _] = shown["endpoints"]
@@ -28,7 +28,7 @@ def test_json_has_every_backend_and_the_mount(world):
 
 
 def test_the_backend_is_swapped_by_an_option_and_by_the_environment(local, monkeypatch):
-    """--backend wins over $CHILTEPIN_BACKEND, and that over the settings."""
+    """--backend takes precedence over $CHILTEPIN_BACKEND, and both over the settings."""
     assert local.json("endpoints")["backend"] == "local"
     monkeypatch.setenv("CHILTEPIN_BACKEND", "filesystem")
     assert local.json("endpoints")["backend"] == "filesystem"
@@ -36,14 +36,14 @@ def test_the_backend_is_swapped_by_an_option_and_by_the_environment(local, monke
 
 
 def test_an_endpoint_without_a_place_is_said_to_be_elsewhere(local):
-    """An endpoint that the backend does not serve is there, and says so."""
+    """An endpoint that the backend does not serve is listed as such."""
     shown = local.run("endpoints", "--backend", "globus")
     assert shown.out.count("not on this backend") == 2
     assert [one["served"] for one in local.json("endpoints", "--backend", "globus")["endpoints"]] == [False, False]
 
 
 def test_the_settings_are_found_in_four_places(local, monkeypatch, user):
-    """--config, then $CHILTEPIN_CONFIG, then ./chiltepin.yaml, then the user's folder."""
+    """The settings come from --config, $CHILTEPIN_CONFIG, ./chiltepin.yaml or the user's folder, in this order."""
     for name in ("named", "exported"):
         (user / f"{name}.yaml").write_text(f"data: {{backend: local, endpoints: {{{name}: }}}}\n")
     (user / "config" / "chiltepin").mkdir(parents=True)
@@ -67,6 +67,6 @@ def test_the_settings_are_found_in_four_places(local, monkeypatch, user):
 
 @pytest.mark.parametrize("words", [("--config", "none.yaml"), ("--backend", "nope")])
 def test_what_is_not_there_is_an_error_of_usage(local, words):
-    """A settings file or a backend that does not exist ends with 2 and its name."""
+    """A settings file or backend that does not exist exits with 2, and the message names it."""
     ended = local.run("endpoints", *words)
     assert (ended.code, words[1] in ended.err) == (2, True)

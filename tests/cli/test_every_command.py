@@ -1,4 +1,4 @@
-"""Each command, with settings of each backend; what it does in detail is tested beside its name."""
+"""Each command runs with each backend; its details are tested in a separate file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from chiltepin.cli import main
 
-#: The commands. The demo has separate settings, always `local`, and its test runs it under another backend.
+#: The arguments of each command. The demo always uses `local`, and its test runs it under another backend.
 TYPED = {
     "activity": (),
     "check": ("--write",),
@@ -29,18 +29,18 @@ TYPED = {
     "whoami": (),
 }
 
-#: How the commands about a login end without a login and without service credentials.
+#: The exit codes of the commands about a login, without a login and service credentials.
 WITHOUT_LOGIN = {"login": 4, "whoami": 4}
 
 
 def test_every_command_is_typed():
-    """A new command gets a line here."""
+    """Every command is listed here."""
     assert {*TYPED, "demo"} == set(main.COMMANDS)
 
 
 @pytest.mark.parametrize("command", TYPED)
 def test_each_command_ends_as_it_should_on_each_backend(world, command):
-    """A command does well on every backend; those about a login say where one is missing, whatever moves the bytes."""
+    """Each command succeeds on each backend, except that those about a login report that it is missing."""
     (world.a / "x").write_bytes(b"1")
     ended = world.run(command, *TYPED[command])
     expected = 0 if world.simulator else WITHOUT_LOGIN.get(command, 0)

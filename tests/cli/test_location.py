@@ -1,4 +1,4 @@
-"""``EP:PATH``, odd ones too."""
+"""``EP:PATH`` arguments, including unusual ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chiltepin.cli.location import parse_location
 
 UUID = "12345678-1234-1234-1234-123456789abc"
 
-#: Names of endpoints that the settings declare.
+#: Endpoint names that the settings declare.
 DECLARED = ("my-laptop", "with: colon", "with:", "NERSC")
 
 
@@ -42,12 +42,12 @@ DECLARED = ("my-laptop", "with: colon", "with:", "NERSC")
     ],
 )
 def test_an_endpoint_ends_where_it_should(text, endpoint, path):
-    """Declared names win, then UUIDs, then the colon before the first absolute path, then the first colon."""
+    """Declared names take precedence, then UUIDs, then the first colon before an absolute path, then the first colon."""
     assert parse_location(text, DECLARED) == (endpoint, path)
 
 
 def test_a_display_name_with_colons_and_spaces_is_found(service):
-    """A collection that the settings do not declare is reached by its display name, however odd."""
+    """A collection that is not in the settings is found by its display name, even with colons and spaces."""
     folder = service.folder / "odd"
     service.simulator.add_collection("odd", folder, display_name="OLCF: DTN (Globus 5)")
     (folder / "x").write_bytes(b"1")
@@ -58,7 +58,7 @@ def test_a_display_name_with_colons_and_spaces_is_found(service):
 
 
 def test_an_endpoint_whose_name_has_a_colon(local):
-    """A declared name with a colon in it is found on a backend that finds none by itself."""
+    """A declared name with a colon works on a backend that cannot look up names."""
     local.write(endpoints={"lab: store": {"local": "a"}})
     (local.a / "x").touch()
     assert local.run("ls", "lab: store:/").out == "x\n"

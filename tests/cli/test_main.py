@@ -23,7 +23,7 @@ def run(*words, **options):
 
 
 def test_help_lists_every_command_with_what_it_does():
-    """The help of the command names each subcommand, and each subcommand's own help begins with the same words."""
+    """The help lists each subcommand with the text that begins the subcommand's own help."""
     listed = run("--help").stdout
     for name, what in main.COMMANDS.items():
         assert name in listed
@@ -32,13 +32,13 @@ def test_help_lists_every_command_with_what_it_does():
 
 
 def test_the_version_is_the_packages():
-    """--version tells the version that is installed."""
+    """--version prints the installed version."""
     assert run("--version").stdout.split()[-1] == version("chiltepin")
 
 
 @pytest.mark.parametrize("words", [("dmo",), ("demo", "--foldr", "x")])
 def test_a_word_that_it_does_not_know_is_a_usage_error(words):
-    """An unknown command or option ends with exit code 2 and names the word."""
+    """An unknown command or option exits with 2, and the message names it."""
     ended = run(*words)
     assert ended.returncode == 2
     assert words[-1 if len(words) == 1 else 1] in ended.stderr
@@ -55,12 +55,12 @@ def test_a_word_that_it_does_not_know_is_a_usage_error(words):
     ],
 )
 def test_an_error_has_the_exit_code_of_its_kind(error, code):
-    """The shell sees 1 for a failure, 2 for a wrong setting, 4 for a missing login, as with globus-cli."""
+    """The exit code is 1 for a failure, 2 for a wrong setting and 4 for a missing login, as in globus-cli."""
     assert exit_code(error) == code
 
 
 def test_every_command_is_in_a_module_of_its_name():
-    """One file per command: each can be loaded, and is a command of click."""
+    """Each command has one file, which can be loaded and contains a click command."""
     for name in main.COMMANDS:
         command = main.chiltepin.get_command(click.Context(main.chiltepin), name)
         assert isinstance(command, click.Command)
