@@ -118,7 +118,7 @@ def test_words_are_searched_everywhere(shown):
 
 
 def test_it_is_used_by_keyboard(shown):
-    """The slash key focuses the search; the timeline is reached with Tab and zoomed with keys, and the table follows."""
+    """The slash key focuses the search; Tab reaches the timeline, keys zoom it, and the table follows."""
     from selenium.webdriver import ActionChains, Keys
 
     def type_(*keys):

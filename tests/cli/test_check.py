@@ -93,7 +93,7 @@ SCOPE = "urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.
 
 
 def test_a_consent_that_is_missing_is_exit_code_4(service):
-    """A missing consent fails a stage after the login, the message gives the command, and the exit code is 4."""
+    """A missing consent fails the consent stage, the message gives the command, and the exit code is 4."""
     wanted = service.simulator.collection("a").id
     answer = {"code": "ConsentRequired", "message": "Missing consent", "required_scopes": [SCOPE.format(wanted)]}
     service.simulator.fail_next(status=403, path="/ls", body=json.dumps(answer).encode())

@@ -45,7 +45,7 @@ def ended(tmp_path_factory):
 
 
 def test_the_pipeline_runs_and_shows_each_step(ended):
-    """The demo succeeds and prints each step with its files and bytes, and its settings, in lines of at most 80 columns."""
+    """The demo succeeds and prints each step with its files and bytes, and its settings file, within 80 columns."""
     assert ended.returncode == 0, ended.stderr
     for line in (
         r"Stage observations to hpc-scratch: 24 files, \d\.\d MB in .* \(.*/s\)",

@@ -19,7 +19,7 @@ COMMAND = str(Path(sys.executable).with_name("chiltepin"))
 
 
 class Terminal:
-    """A user's machine without a display, from which a simulated Globus can be reached."""
+    """A user's machine without a display, with access to a simulated Globus."""
 
     def __init__(self, simulator, folder):
         self.simulator, self.folder = simulator, folder
@@ -30,7 +30,7 @@ class Terminal:
             self.environment.pop(name, None)
 
     def run(self, *words, **environment):
-        """Run the command with its input closed."""
+        """Run the command with an empty standard input."""
         return subprocess.run(
             [warm_command("chiltepin"), *words],
             env=self.environment | environment,
@@ -43,14 +43,14 @@ class Terminal:
         )
 
     def log_in(self, *words, code=None):
-        """Run ``chiltepin login`` through pipes, open each link that it prints, and type in the code."""
+        """Run ``chiltepin login`` through pipes, open each link that it prints, and enter the code."""
         login = [warm_command("chiltepin"), "login", *words]
         return run_login(login, code=code, stderr=subprocess.PIPE, env=self.environment, cwd=self.folder)
 
 
 @pytest.fixture
 def terminal(tmp_path):
-    """A user's terminal, and a Globus with two collections that want consent and one that does not."""
+    """A user's terminal, and a Globus with two collections that require consent and one that does not."""
     with Simulator({"laptop": tmp_path / "laptop"}, request_rate=None) as simulator:
         for name in ("scratch", "archive"):
             simulator.add_collection(name, tmp_path / name, entity_type="GCSv5_mapped_collection", needs_consent=True)
@@ -58,7 +58,7 @@ def terminal(tmp_path):
 
 
 def test_a_login_without_a_browser_lasts_until_the_logout(terminal):
-    """Link and code give a login that later commands find, also when its token has run out, until it is ended."""
+    """A login by link and code is kept for later commands, even after its token has expired, until the logout."""
     assert "Logged in as scientist@example.org." in terminal.log_in().stdout
     terminal.simulator.authority.expire_all()
     shown = terminal.run("whoami")
@@ -72,14 +72,14 @@ def test_a_login_without_a_browser_lasts_until_the_logout(terminal):
 
 
 def test_the_link_is_for_a_person_and_no_json(terminal):
-    """With -F json the link and the question for the code go to stderr, and stdout is for the document alone."""
+    """With -F json the link and the prompt for the code are written to stderr, and stdout has only the document."""
     ended = terminal.run("login", "-F", "json")
     assert (ended.returncode, ended.stdout) == (4, "")
     assert LINK.search(ended.stderr)
 
 
 def test_whoami_tells_programs_in_json(terminal):
-    """-F json gives username, identity and client, and nothing secret."""
+    """-F json prints the username, identity and client, and no secret."""
     terminal.log_in()
     document = json.loads(terminal.run("whoami", "-F", "json").stdout)
     user = terminal.simulator.authority.user
@@ -91,7 +91,7 @@ def test_whoami_tells_programs_in_json(terminal):
 
 
 def test_a_login_in_a_terminal(terminal):
-    """On a pseudo-terminal the code is asked for, read and accepted."""
+    """On a pseudo-terminal the command prompts for the code and accepts it."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [COMMAND, "login"], env=terminal.environment, cwd=terminal.folder, stdin=slave, stdout=slave, stderr=slave
@@ -125,14 +125,14 @@ def desktop(terminal, tmp_path):
 
 
 def test_a_login_in_the_browser(desktop):
-    """Where there is a browser it opens, comes back by itself, and no code is typed."""
+    """If a browser is available, the login completes in it without a typed code."""
     done = desktop.run("login")
     assert (done.returncode, done.stdout, done.stderr) == (0, "Logged in as scientist@example.org.\n", "")
     assert desktop.simulator.authority.logins[0]["redirect_uri"].startswith("http://127.0.0.1:")
 
 
 def test_a_login_that_the_user_refuses(desktop):
-    """Saying no in the browser ends with exit code 4 and one sentence."""
+    """Refusing the login in the browser exits with 4 and a one-line message."""
     desktop.simulator.authority.approves = False
     done = desktop.run("login")
     assert done.returncode == 4
@@ -145,7 +145,7 @@ def test_a_login_that_the_user_refuses(desktop):
     "environment", [{"DISPLAY": ""}, {"SSH_TTY": "/dev/pts/1"}, {"BROWSER": "no-such-browser"}], ids=str
 )
 def test_without_a_browser_there_is_a_link(desktop, environment):
-    """No display, a remote machine or no browser: a link is printed, and no server waits."""
+    """Without a display or a browser, or on a remote machine, the command prints a link and starts no server."""
     desktop.environment |= environment
     desktop.environment["PATH"] = str(Path(COMMAND).parent)
     assert "Logged in as" in desktop.log_in().stdout
@@ -153,13 +153,13 @@ def test_without_a_browser_there_is_a_link(desktop, environment):
 
 
 def test_no_local_server_leaves_the_browser_alone(desktop):
-    """--no-local-server prints the link even where a browser could be opened."""
+    """--no-local-server prints the link even if a browser is available."""
     assert "Logged in as" in desktop.log_in("--no-local-server").stdout
 
 
 @pytest.mark.parametrize("command", ["login", "whoami"])
 def test_where_nobody_can_type_nothing_waits(terminal, command):
-    """With its input closed a command ends at once, with exit code 4 and the command to type."""
+    """With an empty standard input a command exits at once with 4, and the message gives the command to run."""
     ended = terminal.run(command)
     assert ended.returncode == 4
     assert ended.stderr.strip().startswith("chiltepin: ")
@@ -168,7 +168,7 @@ def test_where_nobody_can_type_nothing_waits(terminal, command):
 
 
 def test_without_any_input_there_is_a_sentence_too(terminal):
-    """A process that has no input at all, not even a closed one, says so."""
+    """A process without a standard input exits with 4 and says so."""
     ended = subprocess.run(
         ["sh", "-c", f"'{COMMAND}' login <&-"],
         env=terminal.environment,
@@ -183,7 +183,7 @@ def test_without_any_input_there_is_a_sentence_too(terminal):
 
 
 def test_a_workflow_in_a_terminal_never_prompts(terminal):
-    """A process on a terminal that asks for a client without a login gets an error, and reads nothing."""
+    """A workflow on a terminal never prompts for a login; a client without a login raises an error."""
     master, slave = pty.openpty()
     code = "from chiltepin.backends.globus import auth; auth.transfer_client()"
     run = subprocess.run(
@@ -203,7 +203,7 @@ def test_a_workflow_in_a_terminal_never_prompts(terminal):
 
 
 def test_a_wrong_code_is_refused(terminal):
-    """An unknown code ends with exit code 4, and without a login."""
+    """An unknown code exits with 4 and stores no login."""
     refused = terminal.log_in(code="wrong")
     assert refused.returncode == 4
     assert "rejected this code" in refused.stderr
@@ -211,7 +211,7 @@ def test_a_wrong_code_is_refused(terminal):
 
 
 def test_consent_is_given_for_what_wants_it(terminal):
-    """--consent takes names of the settings, display names and UUIDs, and asks only for those that want one."""
+    """--consent accepts endpoint names, display names and UUIDs, and requests only the consents that are required."""
     scratch, laptop = (terminal.simulator.collection(name).id for name in ("scratch", "laptop"))
     (terminal.folder / "chiltepin.yaml").write_text(f"data:\n  endpoints:\n    hpc-scratch:\n      globus: {scratch}\n")
     done = terminal.log_in("--consent", "hpc-scratch", "--consent", "archive", "--consent", laptop)
@@ -227,7 +227,7 @@ def test_consent_is_given_for_what_wants_it(terminal):
 
 
 def test_consent_that_is_not_given(terminal):
-    """Without the second code nothing is consented to, and the exit code is 4; the login stays."""
+    """If no code is entered for a consent, the exit code is 4 and the login is kept."""
     terminal.log_in()
     refused = terminal.run("login", "--consent", "archive")
     assert refused.returncode == 4
@@ -235,7 +235,7 @@ def test_consent_that_is_not_given(terminal):
 
 
 def test_consent_for_nothing_that_is_there(terminal):
-    """An unknown name ends with exit code 1, after the login, and requests no consent."""
+    """An unknown name exits with 1 after the login and requests no consent."""
     ended = terminal.log_in("--consent", "scrtch")
     assert ended.returncode == 1
     assert "No endpoint named 'scrtch'" in ended.stderr
@@ -243,7 +243,7 @@ def test_consent_for_nothing_that_is_there(terminal):
 
 
 def test_what_a_session_wants_reaches_the_login_page(terminal):
-    """Domain, identity, policy and second factor are requested from the page, also with a login."""
+    """The domain, identity, policies and MFA of a session are requested from the login page, even with a login."""
     terminal.log_in()
     options = ("--session-domain", "example.org", "--session-identity", "me@example.org", "--session-mfa")
     done = terminal.log_in(*options, "--session-policy", "p1", "--session-policy", "p2")
@@ -257,14 +257,14 @@ def test_what_a_session_wants_reaches_the_login_page(terminal):
 
 
 def test_force_logs_in_anew(terminal):
-    """--force shows the login page even with a login."""
+    """--force opens the login page even with a login."""
     terminal.log_in()
     assert "Logged in as" in terminal.log_in("--force").stdout
     assert terminal.simulator.authority.logins[1]["prompt"] == "login"
 
 
 def test_the_settings_name_the_client(terminal):
-    """``data: globus: client_id:`` is the client that logs in, and whose login whoami and logout find."""
+    """``data: globus: client_id:`` selects the client that logs in and whose login whoami and logout use."""
     mine = "11111111-2222-4333-8444-555555555555"
     (terminal.folder / "chiltepin.yaml").write_text(f"data:\n  globus:\n    client_id: {mine}\n")
     terminal.log_in()
@@ -274,7 +274,7 @@ def test_the_settings_name_the_client(terminal):
 
 
 def test_service_credentials_need_no_login(terminal):
-    """With credentials in the environment login says that none is needed, and whoami names the client."""
+    """With service credentials, login says that no login is needed, and whoami prints the client."""
     authority = terminal.simulator.authority
     service = {"CHILTEPIN_CLIENT_ID": authority.client_id, "CHILTEPIN_CLIENT_SECRET": authority.client_secret}
     done = terminal.run("login", **service)
@@ -287,7 +287,7 @@ def test_service_credentials_need_no_login(terminal):
 
 
 def test_a_secret_without_its_client_is_a_wrong_setting(terminal):
-    """Half of the service credentials ends with exit code 2."""
+    """Incomplete service credentials exit with 2."""
     terminal.environment |= {"CHILTEPIN_CLIENT_SECRET": "half"}
     ended = terminal.run("login")
     assert ended.returncode == 2
@@ -295,7 +295,7 @@ def test_a_secret_without_its_client_is_a_wrong_setting(terminal):
 
 
 def test_a_globus_that_is_not_there(terminal):
-    """Without a network a command ends with exit code 1 and says so."""
+    """Without a network the command exits with 1 and says so."""
     terminal.log_in()
     terminal.simulator.authority.expire_all()
     terminal.simulator.close()

@@ -16,7 +16,7 @@ def filled(world):
 
 
 def test_stat_tells_what_is_at_a_path(filled):
-    """The lines tell name, kind, bytes and time; JSON has the same as the listing."""
+    """stat prints the name, kind, size and time; -F json agrees with the listing."""
     shown = filled.run("stat", "a:/data/x.csv")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.startswith("Name:          x.csv\nKind:          file\nSize:          10\nLast Modified: 20")
@@ -28,14 +28,14 @@ def test_stat_tells_what_is_at_a_path(filled):
 
 
 def test_stat_of_nothing_is_exit_code_1(filled):
-    """A missing path ends with 1 and a sentence."""
+    """A missing path exits with 1 and a message."""
     shown = filled.run("stat", "a:/data/not")
     assert (shown.code, shown.out) == (1, "")
     assert "/data/not" in shown.err
 
 
 def test_mkdir_makes_one_folder(filled):
-    """The folder is there afterwards; a second time it is an error, and a missing folder above it too."""
+    """mkdir creates one folder; an existing folder and a missing parent are errors."""
     assert filled.run("mkdir", "a:/data/new").code == 0
     assert (filled.a / "data" / "new").is_dir()
     again = filled.run("mkdir", "a:/data/new")
@@ -48,14 +48,14 @@ def test_mkdir_makes_one_folder(filled):
 
 @pytest.mark.parametrize("new", ["/data/deep/v.csv", "a:/data/deep/v.csv", "data/deep/v.csv"])
 def test_rename_gives_another_path(filled, new):
-    """The new path is a path, or has the same endpoint before it."""
+    """The new path can be given with or without the endpoint."""
     assert filled.run("rename", "a:/data/x.csv", new).code == 0
     assert (filled.a / "data" / "deep" / "v.csv").read_bytes() == b"data/x.csv"
     assert not (filled.a / "data" / "x.csv").exists()
 
 
 def test_rename_replaces_nothing(filled):
-    """A new path in use ends with 1, one on another endpoint with 2; all files stay."""
+    """rename refuses an existing path with 1 and another endpoint with 2, and keeps all files."""
     assert filled.run("rename", "a:/data/x.csv", "/data/y.nc").code == 1
     assert filled.run("rename", "a:/data", "/data/deep/data").code == 1
     assert filled.run("rename", "a:/data/x.csv", "b:/x.csv").code == 2
@@ -81,18 +81,18 @@ def test_rename_replaces_nothing(filled):
     ],
 )
 def test_a_filter_shows_the_names_that_match(filled, pattern, names):
-    """The patterns mean what they mean to ``globus ls --filter``."""
+    """The patterns mean the same as in ``globus ls --filter``."""
     assert filled.run("ls", "a:/data", "--filter", pattern).out.splitlines() == names
 
 
 def test_a_filter_of_a_whole_tree(filled):
-    """With -r each name below is compared, and folders that do not match are still listed."""
+    """With -r every name below is compared, and folders that do not match are still searched."""
     assert filled.run("ls", "-r", "a:/data", "--filter", "~*.nc").out.splitlines() == ["Z.NC", "deep/w.nc", "y.nc"]
     assert filled.run("ls", "a:/data", "--filter", "a/b").code == 2
 
 
 def test_a_folder_of_more_entries_than_one_answer_has(service):
-    """A listing is complete where the service answers in pages."""
+    """A listing is complete if the service returns it in pages."""
     service.simulator.settings.listing_size = 7
     for number in range(50):
         (service.a / f"{number:02}.nc").touch()

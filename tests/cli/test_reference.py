@@ -1,4 +1,4 @@
-"""The page of the command line, compared with the command line itself."""
+"""The reference page of the command line agrees with the command line."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from chiltepin.cli.exit_codes import INTERRUPTED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 COMMANDS = sorted(main.COMMANDS)
-#: Options of almost every command, which have a table together.
+#: Options of almost every command, which share one table.
 COMMON = "--config FILE", "--backend NAME", "-F, --format [text|json]"
 
 
 def command(name):
-    """The command of click."""
+    """Return the click command with this name."""
     found = main.chiltepin.get_command(click.Context(main.chiltepin), name)
     assert found is not None
     return found
 
 
 def options(found, *, common):
-    """The help of the common options of a command, or of all its other ones."""
+    """Yield the options of a command with their help: the common ones, or all others."""
     for param in found.params:
         if isinstance(param, click.Option):
             words, what = param.get_help_record(click.Context(found))
             what = re.sub(r"\s+", " ", what).replace("|", r"\|")
-            # That of the activity chooses what is shown.
+            # The --backend of activity selects the tasks to show.
             if (words in COMMON and not what.startswith("Only")) is common:
                 yield f"`{words.replace('|', ' or ')}`", what
 
 
 def table(name, found=None):
-    """What the page has to have about the options of a command, or of one in a group."""
+    """Return the expected option table of a command, or of a command in a group."""
     rows = [f"| {words} | {what} |" for words, what in options(found or command(name), common=False)]
     return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
 
 
 def section(name):
-    """What stands on the page below the heading of a command."""
+    """Return the page's text below the heading of a command."""
     text = PAGE.read_text(encoding="utf-8")
     assert f"\n## {name}\n" in text, f"The page has no section about {name}."
     return text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
@@ -50,7 +50,7 @@ def section(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_on_the_page(name):
-    """The section of a command has its usage, and a table of its options as click tells them."""
+    """The section of a command has its usage, and a table of its options with their help from click."""
     context = click.Context(command(name), info_name=f"chiltepin {name}")
     usage = " ".join(command(name).collect_usage_pieces(context))
     assert f"`chiltepin {name} {usage}`" in section(name), f"`chiltepin {name} {usage}`"
@@ -59,7 +59,7 @@ def test_every_command_and_option_is_on_the_page(name):
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if isinstance(command(name), click.Group)])
 def test_every_command_of_a_group_is_on_the_page(name):
-    """The section of a group has each command in it with its arguments, and a table of its options."""
+    """The section of a group has the usage and the option table of each command in it."""
     for below, found in command(name).commands.items():
         _, *arguments = found.collect_usage_pieces(click.Context(found))
         words = " ".join((below, *arguments))
@@ -69,7 +69,7 @@ def test_every_command_of_a_group_is_on_the_page(name):
 
 
 def common_rows():
-    """The rows of the table of common options: each option, the commands without it, and its help."""
+    """Return the rows of the table of common options: each option, the commands without it, and its help."""
     missing = {}
     for name in COMMANDS:
         found = command(name)
@@ -84,19 +84,19 @@ def common_rows():
 
 
 def test_the_common_options_are_on_the_page():
-    """The table of common options names, for each of them, the commands that do not have it."""
+    """The table of common options lists, for each option, the commands without it."""
     text = PAGE.read_text(encoding="utf-8").partition("\n## Common options\n")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `.*$", text, re.MULTILINE) == common_rows()
 
 
 def test_the_page_has_no_command_that_is_not_there():
-    """Each heading that is a word of the command line is a command."""
+    """Each heading in lower case is the name of an existing command."""
     headings = re.findall(r"^## (\S+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(heading for heading in headings if heading.islower()) == COMMANDS
 
 
 def test_the_exit_codes_are_on_the_page():
-    """The table of exit codes has each that the command line uses."""
+    """The table of exit codes lists each code that the command line uses."""
     text = PAGE.read_text(encoding="utf-8").partition("\n## Exit codes\n")[2].partition("\n## ")[0]
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     assert told == {0, 1, 2, 4, INTERRUPTED}

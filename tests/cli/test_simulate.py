@@ -1,4 +1,4 @@
-"""``chiltepin simulate``: a Globus for one command, or for a shell."""
+"""``chiltepin simulate``: a simulated Globus for one command or for a shell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMAND = str(Path(sys.executable).with_name("chiltepin"))
 
 COLLECTIONS = ("--collection", "my-laptop=laptop", "--collection", "hpc-scratch=scratch")
 
-#: A client of the SDK, with what is in the environment.
+#: Creates an SDK client from the environment and finds the collections.
 CLIENT = """
 import globus_sdk, os
 app = globus_sdk.ClientApp(
@@ -39,7 +39,7 @@ for name, one in found.items():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder, where everything happens; also the user's home."""
+    """An empty working folder, which is also the user's home."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GLOBUS_", "CHILTEPIN_", "XDG_"))]:
         monkeypatch.delenv(name)
@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def simulate(*words, code=0):
-    """Run ``chiltepin simulate``; it has to end with this exit code."""
+    """Run ``chiltepin simulate`` and check its exit code."""
     ended = subprocess.run(
         [warm_command("chiltepin"), "simulate", *words],
         stdin=subprocess.DEVNULL,
@@ -74,7 +74,7 @@ def begun(*words):
 
 
 def python(code):
-    """The words that run some Python."""
+    """Return the arguments that run Python code."""
     return ("--", sys.executable, "-c", code)
 
 
@@ -90,7 +90,7 @@ def test_a_program_with_the_sdk_finds_its_collections(folder):
 
 
 def test_the_globus_command_needs_no_login(folder):
-    """The real ``globus`` command works with what is in the environment."""
+    """The real ``globus`` command works with the environment of the simulator."""
     (folder / "laptop").mkdir()
     (folder / "laptop" / "a.txt").write_text("a")
     globus = warm_command("globus")
@@ -99,7 +99,7 @@ def test_the_globus_command_needs_no_login(folder):
 
 
 def test_a_login_in_here_is_kept_apart(folder):
-    """The ``globus`` command has a separate profile for logins here, so that a real login stays."""
+    """The ``globus`` command stores logins to the simulator in a separate profile, so that the real login is kept."""
     shown = simulate(*COLLECTIONS, "--", "sh", "-c", "echo $GLOBUS_PROFILE").stdout
     assert shown == "chiltepin-simulator\n"
 
@@ -112,7 +112,7 @@ print(chiltepin.transfer("my-laptop", "hpc-scratch", "/a.txt", "/in/b.txt", poll
 
 @pytest.mark.parametrize("named", ["settings", "display name"])
 def test_chiltepin_moves_a_file(named, folder):
-    """Chiltepin's own transfers go through it: to endpoints of the settings, and to collections by display name."""
+    """Chiltepin's transfers use the simulator, both for endpoints of the settings and for display names."""
     settings = "data:\n  backend: globus\n"
     if named == "settings":
         found = dict(line.split() for line in simulate(*COLLECTIONS, *python(FIND)).stdout.splitlines())
@@ -128,12 +128,12 @@ def test_chiltepin_moves_a_file(named, folder):
     ("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 128 + 9), ("kill -INT $$", 128 + 2)]
 )
 def test_the_exit_code_is_the_commands(script, code, folder):
-    """The command's status is ours; a signal that ended it counts from 128, as in a shell."""
+    """The exit code is that of the command; for a signal it is 128 plus the signal's number, as in a shell."""
     simulate(*COLLECTIONS, "--", "sh", "-c", script, code=code)
 
 
 def test_input_and_output_are_the_commands(folder):
-    """The command reads our input, and writes to our output and our error output, and nothing is added."""
+    """The command inherits standard input, output and error, to which the simulator adds nothing."""
     words = [COMMAND, "simulate", *COLLECTIONS, "--", "sh", "-c", "cat; echo wrong >&2"]
     ended = subprocess.run(words, input="typed\n", capture_output=True, text=True, check=True, timeout=60)
     assert (ended.stdout, ended.stderr) == ("typed\n", "wrong\n")
@@ -153,7 +153,7 @@ raise SystemExit(3)
 
 
 def test_ctrl_c_reaches_the_command_once(folder):
-    """Ctrl-C goes to the command, once, which decides what it means; SIGTERM, which only we get, is passed on to it."""
+    """Ctrl-C reaches the command once, which decides what to do; a SIGTERM to the simulator is passed on to it."""
     process = begun(*COLLECTIONS, *python(COUNT))
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
@@ -165,11 +165,11 @@ def test_ctrl_c_reaches_the_command_once(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux ends a process with its parent.")
 def test_a_killed_simulator_leaves_no_command(folder):
-    """SIGKILL, which the simulator cannot handle, ends the command as well."""
+    """SIGKILL of the simulator, which cannot handle it, ends the command as well."""
     process = begun(*COLLECTIONS, *python(COUNT))
     assert process.stdout.readline() == "ready\n"
     process.kill()
-    # The end of the output: the command, which holds it open, has ended.
+    # At the end of the output, the command, which holds the pipe open, has ended.
     assert process.communicate(timeout=60)[0] == "SIGTERM\n"
 
 
@@ -184,7 +184,7 @@ print(task["request_time"], task["completion_time"])
 
 
 def test_the_service_can_be_made_slower(folder):
-    """With a file latency of a second and a bandwidth of 20 bytes per second, 20 bytes take the service two seconds."""
+    """With a file latency of one second and a bandwidth of 20 bytes per second, 20 bytes take at least two seconds."""
     (folder / "laptop").mkdir()
     (folder / "laptop" / "a.txt").write_bytes(b"x" * 20)
     said = simulate(*COLLECTIONS, "--file-latency", "1", "--bandwidth", "20", *python(TIMED)).stdout
@@ -208,7 +208,7 @@ except globus_sdk.TransferAPIError as err:
 
 @pytest.mark.parametrize(("words", "said"), [((), "429\n"), (("--no-limits",), "\n")], ids=["limits", "no limits"])
 def test_the_limits_can_be_lifted(words, said, folder):
-    """Globus meters requests, refuses too many tasks and queues most; the simulator does not if it is told not to."""
+    """The simulator meters requests and limits tasks as Globus does, unless --no-limits is given."""
     (folder / "laptop").mkdir()
     (folder / "laptop" / "a.txt").write_text("a")
     assert simulate(*COLLECTIONS, "--file-latency", "60", *words, *python(MANY)).stdout == said
@@ -243,7 +243,7 @@ for _ in range(3):
 
 
 def a_file_through(*words, code=0):
-    """Move a file with ``chiltepin transfer`` below ``chiltepin simulate``."""
+    """Transfer a file with ``chiltepin transfer`` under ``chiltepin simulate``."""
     (Path("sandbox") / "my-laptop").mkdir(parents=True)
     (Path("sandbox") / "my-laptop" / "a.txt").write_text("a")
     transfer = ("--", COMMAND, "transfer", "my-laptop:/a.txt", "hpc-scratch:/in/b.txt", "-F", "json")
@@ -252,7 +252,7 @@ def a_file_through(*words, code=0):
 
 @pytest.mark.parametrize("words", [(), ("--fail", "POST /transfer:503:2"), ("--fail", "POST /transfer:drop")])
 def test_a_pipeline_goes_through_the_faults_of_a_service(words, folder):
-    """The endpoints of the settings are collections, and a transfer arrives, as one task, whatever was injected."""
+    """The endpoints of the settings become collections, and a transfer succeeds as one task despite injected faults."""
     (folder / "chiltepin.yaml").write_text(SETTINGS)
     ended = a_file_through(*words, "--latency", "0.2")
     assert (folder / "sandbox" / "scratch" / "in" / "b.txt").read_text() == "a"
@@ -260,7 +260,7 @@ def test_a_pipeline_goes_through_the_faults_of_a_service(words, folder):
 
 
 def test_a_fault_that_does_not_heal_is_told(folder):
-    """A refusal that repeating cannot heal ends the transfer, and its code is told."""
+    """A permanent refusal fails the transfer, and its code is reported."""
     (folder / "chiltepin.yaml").write_text(SETTINGS)
     ended = a_file_through("--fail", "POST /transfer:403:9", code=1)
     assert "Forbidden" in ended.stdout
@@ -268,13 +268,13 @@ def test_a_fault_that_does_not_heal_is_told(folder):
 
 
 def test_a_fault_hits_so_many_requests(folder):
-    """The next requests fail, as many as were named, in the order of the options; then all is well again."""
+    """Each --fail affects the given number of requests, in the order of the options; later requests succeed."""
     faults = ("--fail", "/submission_id:503", "--fail", "get /submission_id:drop:1")
     said = simulate(*COLLECTIONS, *faults, "--latency", "0.2", *python(LOGGED)).stdout
     assert said == "503 ServiceUnavailable\nGlobusConnectionError\nanswered True\n"
 
 
-#: What the SDK of Globus Compute reads and asks as soon as its client is made; loading it would take seconds.
+#: What the Globus Compute SDK reads and requests when it creates a client; importing the SDK takes seconds.
 COMPUTE_CLIENT = """
 import os, urllib.request
 assert os.environ["GLOBUS_COMPUTE_CLIENT_ID"] and os.environ["GLOBUS_COMPUTE_CLIENT_SECRET"]
@@ -284,7 +284,7 @@ with urllib.request.urlopen("http://localhost:5000/v2/version?service=all") as a
 
 
 def test_a_program_finds_globus_compute(folder):
-    """With one option, the SDK of Globus Compute finds a login and its service at the only port that it knows."""
+    """With --compute, the Globus Compute SDK finds credentials, and its service on port 5000, the only one it uses."""
     words = [warm_command("chiltepin"), "simulate", *COLLECTIONS, "--compute", *python(COMPUTE_CLIENT)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     if "Cannot listen on port 5000" in ended.stderr:
@@ -292,12 +292,12 @@ def test_a_program_finds_globus_compute(folder):
     assert (ended.stdout, ended.returncode) == ("local 200\n", 0)
 
 
-# Without one.
+# Without a command.
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_environment_for_a_shell(how, folder):
-    """What is printed can be evaluated by ``sh``, lists the collections, and is served until we are told to end."""
+    """``sh`` can evaluate the output, which lists the collections; the simulator runs until a signal ends it."""
     names = ("--collection", "my laptop's=a folder", *COLLECTIONS)
     with begun(*names) as process:
         lines = []
@@ -341,20 +341,20 @@ def test_the_environment_for_a_shell(how, folder):
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )
 def test_what_is_typed_wrong(words, said, folder):
-    """Each mistake ends with 2 and one sentence, and nothing is made."""
+    """Each mistake exits with 2 and a message, and creates nothing."""
     (folder / "file").write_text("")
     assert said in simulate(*words, "--", "true", code=2).stderr
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
 def test_a_home_folder_can_be_named_with_a_tilde(folder):
-    """No shell expands the ~ behind the =, so we do."""
+    """Chiltepin expands a ~ after the =, because the shell does not."""
     simulate("--collection", "a=~/in/here", "--", "true")
     assert (folder / "in" / "here").is_dir()
 
 
 def test_a_folder_that_cannot_be_made(folder):
-    """A folder below a file ends with 1 and one sentence."""
+    """A folder that cannot be created exits with 1 and a one-line message."""
     (folder / "file").write_text("")
     error = simulate("--collection", "a=file/below", "--", "true", code=1).stderr
     assert error.startswith("chiltepin: Cannot use the folder ")
@@ -362,7 +362,7 @@ def test_a_folder_that_cannot_be_made(folder):
 
 
 def test_a_port_that_is_taken(folder):
-    """A port in use ends with 1 and one sentence."""
+    """A port in use exits with 1 and a one-line message."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = simulate(*COLLECTIONS, "--port", str(port), "--", "true", code=1).stderr
@@ -373,14 +373,14 @@ def test_a_port_that_is_taken(folder):
 
 
 def test_a_command_that_is_not_there(folder):
-    """A command that is missing ends with 127, one that is no program with 126, as in a shell."""
+    """A missing command exits with 127, and a file that is not executable exits with 126, as in a shell."""
     (folder / "data.txt").write_text("")
     assert "Cannot run 'no-such-command'" in simulate(*COLLECTIONS, "no-such-command", "-x", code=127).stderr
     assert "Cannot run './data.txt'" in simulate(*COLLECTIONS, "./data.txt", code=126).stderr
 
 
 def test_without_the_extra_it_says_what_to_install(folder):
-    """Where Flask is not installed the sentence names the extra that has it."""
+    """Without Flask, the message names the extra to install."""
     code = (
         "import sys; sys.modules['flask'] = None; import chiltepin.cli.main as m; sys.argv[0] = 'chiltepin'; m.main()"
     )

@@ -1,4 +1,4 @@
-"""``chiltepin task``: what was submitted by another process is listed, shown, awaited and cancelled."""
+"""``chiltepin task``: list, show, wait for and cancel the tasks of other processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from warm import warm_command
 
 @pytest.fixture
 def moved(world):
-    """One transfer that has succeeded; returns the world, and the id of the task."""
+    """A completed transfer; returns the world and the task id."""
     (world.a / "x").write_bytes(b"12345")
     done = world.json("transfer", "a:/x", "b:/x", "--label", "Spring run")
     return world, done["task_ids"][0]
 
 
 def detached(service):
-    """Submit a task that does not end by itself; return its id."""
+    """Submit a task that stays active; return its id."""
     service.simulator.settings.task_latency = 3600.0
     (service.a / "x").write_bytes(b"12345")
     return service.json("transfer", "a:/x", "b:/x", "--detach", "--label", "slow")[0]["task_id"]
@@ -34,7 +34,7 @@ def detached(service):
 
 
 def test_a_task_is_listed_shown_and_awaited(moved):
-    """What has ended is listed with its label and shown with what it did; to wait for it ends at once with 0."""
+    """An ended task is listed with its label and shown with its results; waiting for it exits with 0 at once."""
     world, task_id = moved
     [listed] = world.json("task", "list")
     assert (listed["task_id"], listed["state"], listed["kind"]) == (task_id, "succeeded", "transfer")
@@ -49,7 +49,7 @@ def test_a_task_is_listed_shown_and_awaited(moved):
 
 
 def test_the_table_has_a_line_for_each_task(moved):
-    """The columns are those of ``globus task list``; filters choose among the tasks."""
+    """The table has the columns of ``globus task list``; filters select tasks."""
     world, task_id = moved
     assert world.run("delete", "b:/x", "--yes").code == 0
     head, newest, older = world.run("task", "list").out.splitlines()
@@ -67,7 +67,7 @@ def test_the_table_has_a_line_for_each_task(moved):
 
 
 def test_a_failure_has_its_reason(world):
-    """A task that failed is shown with its reason and has an error among its events; to wait for it ends with 1."""
+    """A failed task is shown with its reason and its error events; waiting for it exits with 1."""
     assert world.run("transfer", "a:/missing", "b:/x").code == 1
     [listed] = world.json("task", "list", "--filter-status", "FAILED")
     task_id = listed["task_id"]
@@ -85,7 +85,7 @@ def test_a_failure_has_its_reason(world):
 
 @pytest.mark.parametrize("words", [(), ("-r",), ("-r", "--workers", "2")], ids=str)
 def test_a_refused_option_leaves_no_task(local, words):
-    """An option that the backend lacks is refused with the name of the backend, and is no task that failed."""
+    """An option that the backend lacks is refused with the backend's name and records no task."""
     ended = local.run("transfer", "a:/x", "b:/x", "--source-local-user", "ada", *words)
     assert ended.code
     assert "--source-local-user 'ada' is not possible on backend 'local'" in ended.err
@@ -93,7 +93,7 @@ def test_a_refused_option_leaves_no_task(local, words):
 
 
 def test_a_request_that_the_service_cannot_do_leaves_no_task(service):
-    """Options that Globus does not combine safely are refused before anything is submitted or recorded."""
+    """Options that Globus cannot combine safely are refused before anything is submitted or recorded."""
     (service.a / "folder").mkdir()
     words = ("-r", "--delete-destination-extra", "--exclude", "*.tmp")
     ended = service.run("transfer", "a:/folder", "b:/folder", *words)
@@ -104,7 +104,7 @@ def test_a_request_that_the_service_cannot_do_leaves_no_task(service):
 
 
 def test_an_unknown_task_is_exit_code_1(world):
-    """Each command about one task ends with 1 for an id that is not known."""
+    """Each command about one task exits with 1 for an unknown id."""
     for words in (("show",), ("wait",), ("cancel",), ("events",)):
         ended = world.run("task", *words, "12345678-1234-1234-1234-123456789abc")
         assert (ended.code, ended.out) == (1, ""), words
@@ -112,7 +112,7 @@ def test_an_unknown_task_is_exit_code_1(world):
 
 
 def test_a_task_that_has_ended_is_not_canceled(moved):
-    """To cancel what has ended is no error, and says that it was too late."""
+    """Cancelling an ended task succeeds and reports that the task was already complete."""
     world, task_id = moved
     assert world.json("task", "cancel", task_id) == [{"task_id": task_id, "code": "TaskComplete"}]
     assert world.run("task", "cancel", "--all").code == 1
@@ -120,22 +120,22 @@ def test_a_task_that_has_ended_is_not_canceled(moved):
     assert world.run("task", "cancel", task_id, "--all").code == 2
 
 
-# Here.
+# On this machine.
 
 
 class Slowly(BaseHTTPRequestHandler):
-    """A file of 100 MB, which comes in small pieces."""
+    """Serves a file of 100 MB slowly, in small pieces."""
 
     never = threading.Event()
 
     def do_HEAD(self):
-        """Tell its size."""
+        """Send the size of the file."""
         self.send_response(200)
         self.send_header("Content-Length", "100000000")
         self.end_headers()
 
     def do_GET(self):
-        """Send it until the client has gone."""
+        """Send the file until the client disconnects."""
         self.do_HEAD()
         with contextlib.suppress(OSError):
             for _ in range(1000):
@@ -148,7 +148,7 @@ class Slowly(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web():
-    """The URL of a web server with that file."""
+    """The URL of this web server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Slowly) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -159,7 +159,7 @@ def web():
 
 
 def test_what_another_process_moves_is_canceled(local, web):
-    """A transfer of this machine stops when another command asks for it, says so, and leaves nothing behind."""
+    """A transfer of this machine stops when another process cancels it, says so, and leaves no file."""
     endpoints = {"a": {"filesystem": web}, "b": {"filesystem": str(local.b)}}
     local.write(backend="filesystem", endpoints=endpoints)
     with local.process("transfer", "a:/big", "b:/big", stderr=subprocess.PIPE, text=True) as mover:
@@ -180,7 +180,7 @@ def test_what_another_process_moves_is_canceled(local, web):
 
 
 def test_a_detached_task_is_canceled(service):
-    """Another process cancels what was detached, and is told how it ended."""
+    """Another process can cancel a detached task and see how it ended."""
     task_id = detached(service)
     assert service.json("task", "show", task_id)["state"] == "active"
     assert service.json("task", "cancel", "--all") == [{"task_id": task_id, "code": "Canceled"}]
@@ -190,7 +190,7 @@ def test_a_detached_task_is_canceled(service):
 
 @pytest.mark.parametrize(("words", "code"), [((), 1), (("--timeout-exit-code", 75), 75)])
 def test_a_timeout_has_its_exit_code(service, words, code):
-    """A task that is under way at the timeout goes on; the exit code is the one that was asked for."""
+    """A task continues after the timeout of a wait, which exits with the requested code."""
     task_id = detached(service)
     waited = service.run("task", "wait", task_id, "--timeout", 0.3, "--polling-interval", 0.1, "-H", *words)
     assert (waited.code, waited.out) == (code, "")
@@ -200,7 +200,7 @@ def test_a_timeout_has_its_exit_code(service, words, code):
 
 
 def test_waiting_ends_with_the_task(service):
-    """A task that ends while it is awaited is noticed."""
+    """A wait ends when its task ends."""
     task_id = detached(service)
     ending = threading.Timer(0.5, service.simulator.task(task_id).fail, ["QUOTA_EXCEEDED", "the disk is full"])
     ending.start()
@@ -211,7 +211,7 @@ def test_waiting_ends_with_the_task(service):
 
 
 def test_administrators_are_quoted(service):
-    """What an administrator says about a pause and a cancellation is shown."""
+    """An administrator's messages about a pause and a cancellation are shown."""
     task_id = detached(service)
     service.simulator.task(task_id).pause("Maintenance until Monday")
     assert "Maintenance until Monday" in service.run("task", "show", task_id).out
@@ -228,7 +228,7 @@ def test_administrators_are_quoted(service):
 )
 @pytest.mark.parametrize("state", ["active", "failed", "succeeded", "unknown"])
 def test_the_exit_codes_are_those_of_globus(service, words, state):
-    """The real ``globus task`` and ours end with the same exit code about the same task."""
+    """``globus task`` and ``chiltepin task`` exit with the same code for the same task."""
     if words == ("wait",) and state == "active":
         pytest.skip("does not end")
     codes = []
@@ -252,7 +252,7 @@ def test_the_exit_codes_are_those_of_globus(service, words, state):
 
 
 def test_a_list_of_many_tasks_is_complete(service):
-    """More tasks than one answer has are listed, each once."""
+    """A list contains each of several tasks once."""
     (service.a / "x").write_bytes(b"1")
     for number in range(12):
         service.simulator.settings.pending_limit = 1000

@@ -15,7 +15,7 @@ from chiltepin.transfers import doubtful_paths
 
 @pytest.fixture
 def filled(world):
-    """A world with a file, and a folder with two kinds of files."""
+    """A world with a folder of two kinds of files."""
     (world.a / "data" / "deep").mkdir(parents=True)
     for name in ("x.csv", "y.nc", "deep/z.csv"):
         (world.a / "data" / name).write_bytes(name.encode())
@@ -28,7 +28,7 @@ def names(folder):
 
 
 def test_a_file_is_moved_to_its_whole_new_path(filled):
-    """One file; the line says files, bytes and seconds."""
+    """A file is transferred to the given path, and the output has its files, bytes and duration."""
     ended = filled.run("transfer", "a:/data/x.csv", "b:/in/new.csv")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(r"1 file, 5 bytes in \d+(\.\d s| ms) \(.*/s\)\n", ended.out)
@@ -36,7 +36,7 @@ def test_a_file_is_moved_to_its_whole_new_path(filled):
 
 
 def test_a_folder_is_moved_with_what_the_patterns_let_through(filled):
-    """-r moves a folder; --include and --exclude choose its files."""
+    """-r transfers a folder; --include and --exclude select its files."""
     ended = filled.run("transfer", "-r", "a:/data", "b:/in", "--include", "*.csv", "--exclude", "*")
     assert ended.code == 0
     assert names(filled.b) == ["in/deep/z.csv", "in/x.csv"]
@@ -53,14 +53,14 @@ def test_a_folder_is_moved_with_what_the_patterns_let_through(filled):
     ],
 )
 def test_patterns_count_in_the_order_in_which_they_are_typed(filled, words, moved):
-    """Of the patterns the first that matches decides, on every backend."""
+    """The first pattern that matches decides, on every backend."""
     ended = filled.run("transfer", "-r", "a:/data", "b:/in", *words)
     assert (ended.code, ended.err) == (0, "")
     assert names(filled.b) == moved
 
 
 def test_what_is_missing_at_the_source_is_skipped_and_named(filled):
-    """With --skip-source-errors the rest of a batch arrives; what was skipped is named, in JSON and activity too."""
+    """With --skip-source-errors the rest of a batch is transferred; skipped paths are named, in JSON and activity too."""
     filled.write(journal=str(filled.folder / "journal"))
     lines = "/data/x.csv /in/x.csv\n/data/none.csv /in/none.csv\n"
     ended = filled.run("transfer", "a", "b", "--batch", "-", "--skip-source-errors", stdin=lines)
@@ -75,14 +75,14 @@ def test_what_is_missing_at_the_source_is_skipped_and_named(filled):
 
 
 def test_skipping_and_deleting_exclude_each_other(filled):
-    """What cannot be read at the source would be deleted at the destination, so the two are refused together."""
+    """--skip-source-errors and --delete-destination-extra are refused together: unreadable files would be deleted."""
     ended = filled.run("transfer", "-r", "a:/data", "b:/in", "--skip-source-errors", "--delete-destination-extra")
     assert ended.code == 2
     assert "leave out skip_source_errors, or delete_destination_extra" in ended.err
 
 
 def test_json_tells_programs_what_was_done(filled):
-    """-F json: state, task, files, bytes, seconds, and no failures."""
+    """-F json contains the state, task ids, files, bytes, seconds, and no failures."""
     shown = filled.json("transfer", "-r", "a:/data", "b:/in")
     assert shown.pop("seconds") >= 0
     assert len(shown.pop("task_ids")) == 1
@@ -98,7 +98,7 @@ def test_json_tells_programs_what_was_done(filled):
 
 
 def test_a_sync_level_leaves_alone_what_is_there(filled):
-    """--sync-level size moves only what differs; the line says what was left alone."""
+    """--sync-level size transfers only the files that differ in size, and counts the rest as skipped."""
     filled.run("transfer", "-r", "a:/data", "b:/in")
     (filled.b / "in" / "x.csv").write_bytes(b"longer than it was")
     shown = filled.json("transfer", "-r", "a:/data", "b:/in", "-s", "size")
@@ -107,7 +107,7 @@ def test_a_sync_level_leaves_alone_what_is_there(filled):
 
 
 def test_a_checksum_from_outside_is_checked(filled):
-    """--checksum fails a file of another content, and lets the right one pass; also in the line of a batch."""
+    """--checksum fails a file with other content and accepts the right one, also in a line of a batch."""
     digest = hashlib.sha256(b"x.csv").hexdigest()
     right, wrong = f"sha256:{digest}", f"sha256:{'0' * 64}"
     assert filled.run("transfer", "a:/data/x.csv", "b:/x", "--checksum", right).code == 0
@@ -118,7 +118,7 @@ def test_a_checksum_from_outside_is_checked(filled):
 
 
 def test_what_is_too_much_at_the_destination_goes(filled):
-    """--delete-destination-extra makes the destination folder hold what the source holds."""
+    """--delete-destination-extra deletes the files that the source folder does not contain."""
     (filled.b / "in").mkdir()
     (filled.b / "in" / "old").touch()
     assert filled.run("transfer", "-r", "a:/data", "b:/in", "--delete-destination-extra").code == 0
@@ -126,7 +126,7 @@ def test_what_is_too_much_at_the_destination_goes(filled):
 
 
 def test_timestamps_are_kept_on_demand(filled):
-    """--preserve-timestamp gives the copy the time of its source."""
+    """--preserve-timestamp gives the copy the modification time of its source."""
     os.utime(filled.a / "data" / "x.csv", (1000, 1000))
     assert filled.run("transfer", "a:/data/x.csv", "b:/x", "--preserve-timestamp", "--no-verify").code == 0
     assert (filled.b / "x").stat().st_mtime == 1000
@@ -154,7 +154,7 @@ deep   copies/deep  --recursive
 
 @pytest.mark.parametrize("origin", ["file", "-"])
 def test_a_batch_moves_the_pairs_of_its_lines(filled, origin):
-    """--batch reads pairs from a file or the standard input, counted from the paths of the command."""
+    """--batch reads pairs from a file or standard input, relative to the paths on the command line."""
     (filled.folder / "file").write_text(BATCH)
     ended = filled.run("transfer", "a:/data", "b:/in", "--batch", origin, stdin=BATCH)
     assert (ended.code, ended.err) == (0, "")
@@ -162,7 +162,7 @@ def test_a_batch_moves_the_pairs_of_its_lines(filled, origin):
 
 
 def test_one_bad_line_does_not_keep_the_others(filled):
-    """The other lines of a batch are moved; only the bad one is named, also in JSON, and the exit code is 1."""
+    """If one line of a batch fails, the rest is transferred, the failed line is named, and the exit code is 1."""
     good = "".join(f"/data/x.csv /x{number}\n" for number in range(20))
     ended = filled.run("transfer", "a", "b", "--batch", "-", "-F", "json", stdin=f"{good}/none /y\n")
     assert ended.code == 1
@@ -190,14 +190,14 @@ def test_one_bad_line_does_not_keep_the_others(filled):
     ],
 )
 def test_a_doubtful_path_in_a_batch_is_a_warning(local, line, said, caplog):
-    """A path in a batch that is probably not what the user means is a warning, as one on the command line is."""
+    """A path in a batch that is probably a mistake causes a warning, as on the command line."""
     doubtful_paths._warned.clear()
     ended = local.run("transfer", "a", "b", "--batch", "-", "--dry-run", stdin=line.format(root=local.a))
     assert said in " ".join((caplog.text + ended.err).split())
 
 
 def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
-    """While a service retries a source that may not be read, also of a batch, the message says for how long."""
+    """While a service retries an unreadable source, the message says for how long."""
     service.write(fault_grace=2)
     service.simulator.collection("a").denied.add("/secret")
     ended = service.run("transfer", "a", "b", "--batch", "-", stdin="/secret/x /x\n/secret/y /y\n")
@@ -217,14 +217,14 @@ def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
     ],
 )
 def test_messages_have_the_words_of_the_command_line(local, words, said):
-    """What a message names is an option that can be typed, and no argument of Python; names of files stay."""
+    """Messages name command-line options, not Python arguments; file names are unchanged."""
     (local.a / "data").mkdir()
     (local.a / "data" / "x.csv").write_bytes(b"1")
     assert said in local.run("transfer", *words).err
 
 
 def test_a_missing_source_is_one_sentence_and_exit_code_1(filled):
-    """What cannot be moved ends with 1 and says what, and why."""
+    """A missing source exits with 1 and a message with the paths and the code."""
     ended = filled.run("transfer", "a:/none", "b:/x")
     assert (ended.code, ended.out) == (1, "")
     wanted = r"^chiltepin: Transfer from 'a' to 'b' of /none to /x failed \(FILE_NOT_FOUND\)"
@@ -232,7 +232,7 @@ def test_a_missing_source_is_one_sentence_and_exit_code_1(filled):
 
 
 def test_a_hostile_name_does_not_reach_the_terminal(filled):
-    """A file name with escapes in it comes out of an error escaped, on one line."""
+    """Escape sequences in a file name are escaped in an error, on one line."""
     ended = filled.run("transfer", "a:/\x1b]0;owned\x07\nnone", "b:/x")
     assert ended.code == 1
     assert "\x1b" not in ended.err
@@ -258,7 +258,7 @@ def test_a_hostile_name_does_not_reach_the_terminal(filled):
     ],
 )
 def test_an_error_of_usage_is_exit_code_2(local, words, said):
-    """What makes no sense ends with 2 and says what to type; nothing is moved."""
+    """A usage error exits with 2 and says what to type."""
     ended = local.run("transfer", *words, stdin="x y\n")
     assert (ended.code, said in ended.err) == (2, True), ended.err
 
@@ -274,20 +274,20 @@ def test_an_error_of_usage_is_exit_code_2(local, words, said):
     ],
 )
 def test_a_line_that_is_no_pair_is_named(local, line, said):
-    """A bad line of a batch is an error of usage with its number."""
+    """A bad line of a batch is a usage error with its line number."""
     ended = local.run("transfer", "a", "b", "--batch", "-", stdin=f"/x /y\n{line}\n" if line != "#" else "#\n")
     assert (ended.code, said in ended.err, "Line 2" in ended.err) == (2, True, line != "#")
 
 
 def test_an_endpoint_that_nobody_knows_is_exit_code_1(local):
-    """An unknown endpoint ends with 1 and names the known ones."""
+    """An unknown endpoint exits with 1, and the message lists the known ones."""
     ended = local.run("transfer", "c:/x", "b:/x")
     assert ended.code == 1
     assert "known: a, b" in ended.err
 
 
 def test_more_items_than_a_task_takes_become_several(service):
-    """A batch of more lines than the service takes in one task is more than one request."""
+    """A batch with more lines than the service accepts in one task becomes several requests."""
     lines = "".join(f"/data/{number} /in/{number}\n" for number in range(10_001))
     shown = service.json("transfer", "a", "b", "--batch", "-", "--dry-run", stdin=lines)
     assert [len(request["items"]) for request in shown] == [10_000, 1]
@@ -297,7 +297,7 @@ def test_more_items_than_a_task_takes_become_several(service):
 
 
 def test_a_service_goes_on_after_detach(service):
-    """--detach prints the id of the task, and the service does it; the journal lets a later process find it."""
+    """--detach prints the task id, the task continues at the service, and the journal contains the id."""
     (service.a / "x").write_bytes(b"1")
     ended = service.run("transfer", "a:/x", "b:/x", "--detach", "--timeout", "600")
     assert ended.code == 0
@@ -313,14 +313,14 @@ def test_a_service_goes_on_after_detach(service):
 
 @pytest.mark.parametrize("backend", ["local", "filesystem"])
 def test_who_moves_the_bytes_cannot_go(local, backend):
-    """--detach is an error of usage where this process moves the bytes."""
+    """--detach is a usage error on a worker backend."""
     ended = local.run("transfer", "a:/x", "b:/x", "--detach", "--backend", backend)
     assert ended.code == 2
     assert "omit --detach" in ended.err
 
 
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
-    """Without a login: 4, and the command to type."""
+    """Without a login the exit code is 4, and the message gives the command to run."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
     monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
     ended = service.run("transfer", "a:/x", "b:/x")
