@@ -71,7 +71,7 @@ class Terminal:
         return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.raw)
 
     def type(self, keys):
-        """Type keys once the command waits: a signal just before Python's read would be handled only after that read."""
+        """Type keys once the command waits: Python would handle a signal just before its read only after that read."""
         end = time.monotonic() + 5
         while psutil.Process(self._process.pid).status() == psutil.STATUS_RUNNING and time.monotonic() < end:
             time.sleep(0.01)

@@ -48,7 +48,7 @@ def test_each_difference_is_told(filled):
 
 
 def test_the_sync_level_says_what_is_the_same(filled):
-    """mtime compares times, checksum compares contents, and exists compares only names."""
+    """The level mtime compares times, checksum compares contents, and exists compares only names."""
     os.utime(filled.b / "y" / "older.csv", (1_600_000_000, 1_600_000_000))
     (filled.b / "y" / "changed.csv").write_bytes(b"two")
     os.utime(filled.b / "y" / "changed.csv", (1_700_000_000, 1_700_000_000))

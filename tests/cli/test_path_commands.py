@@ -16,7 +16,7 @@ def filled(world):
 
 
 def test_stat_tells_what_is_at_a_path(filled):
-    """stat prints the name, kind, size and time; -F json agrees with the listing."""
+    """The lines have the name, kind, size and time; -F json agrees with the listing."""
     shown = filled.run("stat", "a:/data/x.csv")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.startswith("Name:          x.csv\nKind:          file\nSize:          10\nLast Modified: 20")
@@ -35,7 +35,7 @@ def test_stat_of_nothing_is_exit_code_1(filled):
 
 
 def test_mkdir_makes_one_folder(filled):
-    """mkdir creates one folder; an existing folder and a missing parent are errors."""
+    """One folder is created; an existing folder and a missing parent are errors."""
     assert filled.run("mkdir", "a:/data/new").code == 0
     assert (filled.a / "data" / "new").is_dir()
     again = filled.run("mkdir", "a:/data/new")
@@ -55,7 +55,7 @@ def test_rename_gives_another_path(filled, new):
 
 
 def test_rename_replaces_nothing(filled):
-    """rename refuses an existing path with 1 and another endpoint with 2, and keeps all files."""
+    """An existing new path exits with 1, a path on another endpoint exits with 2, and all files are kept."""
     assert filled.run("rename", "a:/data/x.csv", "/data/y.nc").code == 1
     assert filled.run("rename", "a:/data", "/data/deep/data").code == 1
     assert filled.run("rename", "a:/data/x.csv", "b:/x.csv").code == 2

@@ -1,4 +1,4 @@
-"""Cases whose destination is a bucket."""
+"""Killed copies to a bucket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 
 
 class Served:
-    """The requests that the server is at."""
+    """Counts the requests that the server is processing."""
 
     def __init__(self):
         self._count, self._changed = 0, threading.Condition()
@@ -26,13 +26,13 @@ class Served:
             self._changed.notify_all()
 
     def wait(self):
-        """Wait until there is none."""
+        """Wait until the server is idle."""
         with self._changed:
             assert self._changed.wait_for(lambda: not self._count, timeout=LIMIT)
 
 
 class BucketCase(Case):
-    """A copy from a folder to a bucket, whose server is asked what it was sent."""
+    """A copy from a folder to a bucket, which records the requests of the server."""
 
     def __init__(self, folder, chance, bucket, monkeypatch, name="x"):
         super().__init__(folder, chance, name)
@@ -52,21 +52,21 @@ class BucketCase(Case):
         monkeypatch.setattr(MotoRequestHandler, "run_wsgi", run_wsgi)
 
     def emptied(self):
-        """Begin anew with the destination."""
+        """Empty the destination."""
         for name in self.present():
             self.bucket.client.delete_object(Bucket=self.bucket.name, Key=self._prefix + name)
 
     def present(self):
-        """Return the objects with a digest of each, but for those that only keep a folder."""
+        """Return the digest of each object, without the objects that represent folders."""
         keys = [key for key in self.bucket.keys(self._prefix) if not key.endswith("/")]
         return {key.removeprefix(self._prefix): xxhash.xxh3_128_digest(self.bucket.get(key)) for key in keys}
 
     def identities(self, names):
-        """Return the names: what was sent again is seen at the server."""
+        """Return the names; `rerun` checks the requests instead."""
         return names
 
     def uploads(self):
-        """Return the parts that S3 has of unfinished objects, as names and numbers."""
+        """Return the parts of unfinished uploads, as pairs of name and part number."""
         client, found = self.bucket.client, set()
         for upload in client.list_multipart_uploads(Bucket=self.bucket.name).get("Uploads", ()):
             key = upload["Key"]
@@ -75,7 +75,7 @@ class BucketCase(Case):
         return found
 
     def sent(self):
-        """Return the objects, and parts of them, that the server got since the last time."""
+        """Return the objects and parts that the server received since the last call."""
         asked, self._asked[:] = list(self._asked), []
         found, top = set(), f"/{self.bucket.name}/{self._prefix}"
         for method, target in asked:
@@ -86,8 +86,8 @@ class BucketCase(Case):
         return found
 
     def rerun(self, run):
-        """Do the same, and see that no object, and no part of one, is sent that S3 had."""
-        # What the dead had asked for may still be done.
+        """Copy again; check that no object and no part that S3 already had is sent."""
+        # The server may still be processing requests of the killed process.
         self._served.wait()
         before, parts = set(self.bucket.keys(self._prefix)), self.uploads()
         self.sent()
@@ -100,7 +100,7 @@ class BucketCase(Case):
         return said
 
     def check_whole(self):
-        """See that everything is there and nothing else: no part of an upload, and no record of one."""
+        """Check that all objects have arrived, and that no other object, part or upload record is left."""
         super().check_whole()
         assert self.uploads() == set()
         records = self.folder / "state" / "chiltepin" / "uploads"

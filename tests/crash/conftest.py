@@ -1,4 +1,4 @@
-"""What the killed workflows of all tests here need."""
+"""Fixtures for the tests that kill workflows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from killing import Case, ForkServer, kill, lent, processes
 
 
 def pytest_collection_modifyitems(items):
-    """Run all kinds of kills with one seed before those with the next, so that a long run may end at any time."""
+    """Run all kinds of kills with one seed before the next seed, so that a long run can be stopped at any time."""
     seeded = [item for item in items if "seed" in getattr(getattr(item, "callspec", None), "params", ())]
     if len(seeded) == len(items):
         items.sort(key=lambda item: item.callspec.params["seed"])
@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def kept():
-    """What tests lend each other, by name; see `lent`."""
+    """Objects that tests share, by name; see `lent`."""
     made = {}
     yield made
     for one in made.values():
@@ -27,20 +27,20 @@ def kept():
 
 @pytest.fixture
 def fork_server(kept):
-    """A process that begins workflows."""
+    """A process that starts workflows."""
     with lent(kept, "fork_server", ForkServer) as fork_server:
         yield fork_server
 
 
 @pytest.fixture
 def chance(seed):
-    """What is left to chance, and can be repeated."""
+    """A random generator with the seed of the test."""
     return random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """An empty folder; at the end no process and no data is left there, however the test ended."""
+    """An empty folder; at the end its processes are killed and it is deleted."""
     yield tmp_path
     for process in processes(tmp_path):
         kill(process.pid)
@@ -49,5 +49,5 @@ def folder(tmp_path):
 
 @pytest.fixture
 def case(folder, chance):
-    """Two places on the disk."""
+    """A copy between two folders."""
     return Case(folder, chance)

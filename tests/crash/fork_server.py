@@ -1,8 +1,8 @@
-"""A process that has loaded everything that a workflow needs, and runs each workflow in a new process.
+"""A process that has imported everything a workflow needs, and runs each workflow in a forked process.
 
-It reads lines of JSON. The first tells how the workflow is configured, each further one what it is to copy, and an
-empty object ends it. It tells, in lines of JSON again, its process id, when it is ready and when it begins to move, how
-each copy ended and how many seconds it took, and how it ended itself.
+It reads lines of JSON: the first configures a workflow, each further line describes a copy, and an empty object ends
+the workflow. It writes lines of JSON: its process id, when it is ready, when a copy begins, how each copy ended and
+how many seconds it took, and how the workflow ended.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from chiltepin.backends.filesystem.stores.s3 import store as s3  # noqa: F401
 from chiltepin.transfers import policy
 
 LIMIT = 120
-# Not buffered: parent and child read from one pipe.
+# Unbuffered, because parent and child read from one pipe.
 LINES, TOLD = os.fdopen(0, "rb", 0), os.dup(1)
 
 
 def tell(**what) -> None:
-    """Say something to the test."""
+    """Send a message to the test."""
     os.write(TOLD, json.dumps(what).encode() + b"\n")
 
 
 def written() -> int:
-    """Bytes that this process has written, those included that the kernel has copied for it."""
+    """Return the bytes that this process has written, including those that the kernel copied for it."""
     return int(Path("/proc/self/io").read_text(encoding="ascii").split("wchar: ")[1].split()[0])
 
 
 def outcome(future) -> str:
-    """How a future ended, in a line."""
+    """Return the result or error of a future on one line."""
     try:
         return repr(future.result(LIMIT))
     except Exception as err:  # noqa: BLE001 - whatever it is, it is compared
@@ -45,7 +45,7 @@ def outcome(future) -> str:
 
 
 def work(asked: dict) -> None:
-    """Run a workflow that copies whatever is asked for; what is for several workers is in many small shards."""
+    """Run a workflow with the requested copies; copies by several workers have many small shards."""
     policy.limits.SHARD_RANGE = 1 << 20
     policy.wait_times.SHARD_FIRST = policy.wait_times.SHARD_SHORT = policy.wait_times.SHARD_LONG = 0.02
     with Workflow(asked["config"], run_dir="runinfo"):
@@ -61,7 +61,7 @@ def work(asked: dict) -> None:
 
 
 def main() -> None:
-    """Fork for each workflow."""
+    """Fork a process for each workflow."""
     while said := LINES.readline():
         asked = json.loads(said)
         child = os.fork()

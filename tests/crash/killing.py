@@ -1,4 +1,4 @@
-"""Copies that are killed at a random moment, and what must hold then and after they were started again."""
+"""Copies that are killed at a random moment, and what must hold after the kill and after the next run."""
 
 from __future__ import annotations
 
@@ -22,61 +22,61 @@ from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 
 HERE = Path(__file__).parent
-#: What the settings name, and do not hold.
+#: The environment variables to which the settings refer.
 SECRETS = {"KILLED_KEY": KEYS["key"], "KILLED_SECRET": KEYS["secret"]}
 NAMED = {"key": {"env": "KILLED_KEY"}, "secret": {"env": "KILLED_SECRET"}}
 POOL = {"provider": "localhost", "init_blocks": 1, "cores_per_worker": 0.1, "max_workers_per_node": 1}
 #: Worker processes that move one tree together.
 CREW = 4
 
-#: Seconds after which something hangs: on a machine that does much else, worker processes take a minute to start.
+#: Timeout of one step, in seconds: on a busy machine, worker processes take a minute to start.
 LIMIT = 240
 
-#: Seconds within which the processes of a killed workflow have ended. Workers that were just starting take the longest:
-#: they look for their interchange for 30 s.
+#: Seconds within which the processes of a killed workflow end. Workers that are just starting take the longest: they
+#: try to reach their interchange for 30 s.
 GONE = 45
 
 
 def seeds(fewest):
-    """The seeds of a test: so many as CHILTEPIN_KILLS says, or those that it names, as in 100:200."""
+    """Return the seeds of a test: as many as CHILTEPIN_KILLS says, or a range such as 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_KILLS", str(fewest)).rpartition(":")
     return range(int(first or 0), int(last))
 
 
-#: When all files were made, in seconds since 1970 UTC.
+#: The modification time of all source files, in seconds since 1970 UTC.
 EARLIER = 1_000_000_000.25
 
 
 class ForkServer:
-    """Where workflows begin, one at a time."""
+    """Starts workflows, one at a time."""
 
     def __init__(self):
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "fork_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
-        #: Seconds that a copy of each kind takes, if known.
+        #: Seconds that a copy of each kind takes, with a default for the first.
         self.took = defaultdict(lambda: 0.3)
-        #: What was heard last; nothing while an answer is due.
+        #: The last message; empty while a response is pending.
         self.heard = {"ended": 0}
 
     def say(self, what):
-        """Send a message to the fork server, or to the workflow that runs."""
+        """Send a message to the fork server, or to the running workflow."""
         self.heard = {}
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
 
     def hear(self):
-        """Return what is told next."""
+        """Return the next message."""
         assert select.select([self._process.stdout], [], [], LIMIT)[0], "nothing is heard of the workflow: it hangs"
         self.heard = json.loads(self._process.stdout.readline())
         return self.heard
 
     @property
     def idle(self):
-        """Whether no workflow is on."""
+        """Whether no workflow is running."""
         return "ended" in self.heard
 
     def close(self):
-        """End it; a workflow that a test has left behind is killed."""
+        """End the fork server, and kill a workflow that a test has left running."""
         for process in psutil.Process(self._process.pid).children():
             kill(process.pid)
         self._process.stdin.close()
@@ -86,7 +86,7 @@ class ForkServer:
 
 @contextlib.contextmanager
 def lent(kept, name, make):
-    """Lend a test what those before it have used, or make it; what a failed test leaves busy is not for the next."""
+    """Share an object between tests; replace it if a failed test has left it busy."""
     if name not in kept:
         kept[name] = make()
     yield kept[name]
@@ -100,13 +100,13 @@ class Run:
     Parameters
     ----------
     fork_server : ForkServer
-        Where it begins.
+        The server that starts it.
     folder : Path
-        Where it runs.
+        Its working folder.
     endpoints : dict
-        What its settings say of them.
+        The endpoints in its settings.
     executor : str
-        ``local``, threads of this process, ``pool``, a worker process, or ``crew``, four of them.
+        ``local`` for threads of the workflow, ``pool`` for one worker process, or ``crew`` for four.
     """
 
     def __init__(self, fork_server, folder, endpoints, executor="local"):
@@ -125,37 +125,37 @@ class Run:
         self.worker = int(ready["ready"])
 
     def copy(self, case):
-        """Let it begin a copy."""
+        """Start a copy."""
         self.fork_server.say({"paths": case.paths, "options": case.options, "executor": self._executor})
         assert self.fork_server.hear() == {"moving": True}
 
     def outcome(self):
-        """Return what it says about the copy, or about its end."""
+        """Return the message about the end of the copy or of the workflow."""
         said = self.fork_server.hear()
         if said.get("worker", "").isdecimal():
             self.worker = int(said["worker"])
         return said
 
     def end(self):
-        """End it in order."""
+        """Shut the workflow down."""
         self.fork_server.say({})
         assert self.fork_server.hear() == {"ended": 0}, self.output()
 
     def output(self):
-        """Return all that it has printed."""
+        """Return all output of the workflow."""
         return (self._folder / "output").read_text()
 
 
 class KeptRun(Run):
-    """A workflow that several tests use; ``folder`` is that of its processes."""
+    """A workflow that several tests share; ``folder`` is the working folder of its processes."""
 
     @property
     def idle(self):
-        """Whether it has ended the last copy."""
+        """Whether the last copy has ended."""
         return "ends" in self.fork_server.heard
 
     def close(self):
-        """End it cleanly, and check that no process is left; one that a test has left in the middle is killed."""
+        """Shut the workflow down and check that no process is left; if it is busy, kill it."""
         if self.idle:
             self.end()
         self.fork_server.close()
@@ -163,16 +163,16 @@ class KeptRun(Run):
 
 
 def kill(process):
-    """Kill a process, with no chance to clean up."""
+    """Send SIGKILL to a process."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
 
 
 def processes(folder, word=""):
-    """Return the processes that were started in a folder, those of its workflows, and have a word in their command."""
+    """Return the processes of the workflows in a folder whose commands contain a word."""
     found = []
     for process in psutil.process_iter():
-        # One that ends meanwhile, and a zombie, has no command.
+        # A process that ends meanwhile, or a zombie, has no command.
         with contextlib.suppress(psutil.Error):
             if process.cwd() == str(folder) and word in " ".join(process.cmdline()):
                 found.append(process)
@@ -180,22 +180,22 @@ def processes(folder, word=""):
 
 
 def check_alone(folder, within=GONE):
-    """See that no process is left of any run after so many seconds."""
+    """Check that no process of a workflow in a folder is left after ``within`` seconds."""
     _, left = psutil.wait_procs(processes(folder), timeout=within)
     assert not left, [(process.pid, process.cmdline()) for process in left]
 
 
 class Case:
-    """What is to be copied, how, and what becomes of it.
+    """A copy: its source, its options and its expected result.
 
     Parameters
     ----------
     folder : Path
-        Where the places are.
+        The folder that contains both endpoints.
     chance : random.Random
-        Decides all that is left to chance.
+        The random generator of the test.
     name : str
-        Its own folder in both places.
+        The name of the copy's folder at both endpoints.
     """
 
     def __init__(self, folder, chance, name="x"):
@@ -205,13 +205,13 @@ class Case:
             place.mkdir(parents=True)
         self.endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
         self.paths, self.options = [], {}
-        #: Whether something was killed in its middle.
+        #: Whether a process was killed during the copy.
         self.hurt = False
-        #: What has to be at the destination in the end, and what may be there before.
+        #: Digests of the files that the copy produces, and of the files that it replaces.
         self.wanted, self.old = {}, {}
 
     def tree(self, *, files, largest, large=()):
-        """Make a tree to be copied."""
+        """Create a source tree."""
         sizes = [self.chance.choice([0, 1, 4096, self.chance.randrange(largest)]) for _ in range(files)]
         for number, size in enumerate([*sizes, *large]):
             self.put(f"tree/{number % 7}/{'deeper/' * (number % 3)}{number}", size)
@@ -220,21 +220,21 @@ class Case:
         self.options = {"recursive": True, "sync_level": level}
 
     def large(self, size):
-        """Make one large file to be copied."""
+        """Create one large source file."""
         self.put("out/big", size)
         self.paths = ["a", "b", f"/{self.name}/out/big", f"/{self.name}/out/big"]
 
     def put(self, name, size):
-        """Make a file at the source."""
+        """Create a source file."""
         content = self.chance.randbytes(size)
         (self.a / name).parent.mkdir(parents=True, exist_ok=True)
         (self.a / name).write_bytes(content)
-        # S3 tells whole seconds: what was made in the second of its copy may have been written again since.
+        # S3 reports whole seconds: a file that changed in the second of its copy may have changed again since.
         os.utime(self.a / name, (EARLIER, EARLIER))
         self.wanted[name] = xxhash.xxh3_128_digest(content)
 
     def outdate(self):
-        """Put another version of some files to the destination, which the copy replaces."""
+        """Write other versions of some files to the destination, which the copy replaces."""
         del self.options["sync_level"]
         for name in self.chance.sample(sorted(self.wanted), len(self.wanted) // 3):
             content = self.chance.randbytes(1000)
@@ -243,13 +243,13 @@ class Case:
             self.old[name] = xxhash.xxh3_128_digest(content)
 
     def workflow(self, fork_server, executor="local"):
-        """Start a workflow that can copy it."""
+        """Start a workflow for this copy."""
         return Run(fork_server, self.folder, self.endpoints, executor)
 
     def hit(self, begin, victim):
-        """Begin the copy and kill something of it, again and again until that was in its middle.
+        """Start the copy and kill a process, repeatedly, until the kill interrupts the copy.
 
-        Returns the workflow and what it tells then. ``begin`` gives a workflow that runs, ``victim`` a process of it.
+        Returns the workflow and its next message. ``begin`` returns a running workflow, ``victim`` the process to kill.
         """
         while True:
             run = begin()
@@ -270,17 +270,17 @@ class Case:
                 self.emptied()
 
     def emptied(self):
-        """Begin anew with the destination."""
+        """Empty the destination."""
         shutil.rmtree(self.b)
         self.b.mkdir()
 
     def cleared(self):
-        """Leave nothing at either place."""
+        """Delete the source, and empty the destination."""
         self.emptied()
         shutil.rmtree(self.a)
 
     def present(self):
-        """Return the files at the destination with a digest of each; drafts go by their names as all others."""
+        """Return the digest of each file at the destination, including temporary files."""
         found = {}
         for path in self.b.rglob("*"):
             if path.is_file():
@@ -288,18 +288,18 @@ class Case:
         return found
 
     def names(self):
-        """Return the names of the files at the destination, which may come and go meanwhile."""
+        """Return the names of the files at the destination, which can change meanwhile."""
         return {os.path.relpath(os.path.join(top, name), self.b) for top, _, files in os.walk(self.b) for name in files}
 
     def identities(self, names):
-        """Return what no file keeps that is written anew."""
+        """Return facts about each file that change when it is rewritten."""
         facts = {name: (self.b / name).stat() for name in names}
         return {name: (found.st_ino, found.st_mtime_ns, found.st_ctime_ns) for name, found in facts.items()}
 
     def rerun(self, run):
-        """Copy once more; see that no real name held a half, and that what is whole is left alone, and the rest comes.
+        """Copy again; check that no file was partial, that whole files are kept, and that the rest arrives.
 
-        Returns what the workflow tells.
+        Returns the message of the workflow.
         """
         whole = []
         for name, digest in self.present().items():
@@ -312,7 +312,7 @@ class Case:
         said = run.outcome()
         assert said.get("ends") == ["True"], (said, run.output())
         if self.hurt:
-            # About the half was left.
+            # About half of the copy was left.
             run.fork_server.took[type(self)] = (run.fork_server.took[type(self)] + 2 * said["took"]) / 2
         self.check_whole()
         if "sync_level" in self.options:
@@ -320,9 +320,9 @@ class Case:
         return said
 
     def finish(self, fork_server):
-        """Check that no process is left; start it again, in threads, and check that it succeeds.
+        """Check that no process is left; copy again, in threads, and check that the copy succeeds.
 
-        Returns what the workflow tells.
+        Returns the message of the workflow.
         """
         check_alone(self.folder)
         run = self.workflow(fork_server)
@@ -332,14 +332,14 @@ class Case:
         return said
 
     def check_whole(self):
-        """See that everything is there, and nothing else: no draft, no claim."""
+        """Check that the destination has all expected files and no other file."""
         present = self.present()
         assert sorted(present) == sorted(self.wanted)
         assert present == self.wanted
 
 
 def kept_bytes(temp_file, size):
-    """Return how many bytes of a draft are proved to be whole by the digests behind its end."""
+    """Return how many bytes of a temporary file match the digests that follow its content."""
     kept = 0
     with temp_file.open("rb") as file:
         for offset in range(0, size, PART):

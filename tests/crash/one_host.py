@@ -1,9 +1,8 @@
-"""Copies files as one of several hosts, on whose disk locks count between the processes of one host only.
+"""Copies files as one of several hosts, on a disk whose locks work only between the processes of one host.
 
-So they do on some parallel file systems (Lustre with ``localflock``) and on NFS with ``local_lock=flock``. It is
-started with the name of the host, which is empty where it runs on a host of its own, a folder for its locks, and the
-hours that its clock is ahead. Each line of JSON that it reads is a transfer from ``a`` to ``b``; it tells when it
-begins, and how the transfer ended.
+Some parallel file systems (Lustre with ``localflock``) and NFS with ``local_lock=flock`` have such locks. The arguments
+are the name of the host, which is empty on a separate host, a folder for its locks, and the hours that its clock is
+ahead. Each input line of JSON is a transfer from ``a`` to ``b``; the script prints when it begins and how it ended.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ kernel_flock, kernel_close, shadows = fcntl.flock, os.close, {}
 
 
 def flock(descriptor: int, operation: int) -> None:
-    """Lock a file of this host in the place of one that all hosts see."""
+    """Lock a file of this host in place of the shared file."""
     facts = os.fstat(descriptor)
     if descriptor not in shadows:
         shadows[descriptor] = os.open(f"{LOCKS}/{facts.st_dev}-{facts.st_ino}", os.O_CREAT | os.O_RDWR)
@@ -35,7 +34,7 @@ def flock(descriptor: int, operation: int) -> None:
 
 
 def close(descriptor: int) -> None:
-    """Let the lock go with the file."""
+    """Release the lock with the file."""
     shadow = shadows.pop(descriptor, None)
     try:
         kernel_close(descriptor)
@@ -46,20 +45,20 @@ def close(descriptor: int) -> None:
 
 fcntl.flock, os.close = flock, close
 
-# After these, as the modules take their names from there.
+# After the assignments above, because the modules import these names.
 from chiltepin.backends.filesystem import FilesystemBackend  # noqa: E402
 from chiltepin.transfers.arguments import transfer_request  # noqa: E402
 from chiltepin.transfers.runner import Transfers  # noqa: E402
 
 
 def tell(what) -> None:
-    """Say something to the test."""
+    """Send a message to the test."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Do what is asked for until the end of the input."""
+    """Run the transfers of the input."""
     endpoints = json.loads(sys.stdin.readline())
     transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
     tell("ready")

@@ -1,4 +1,4 @@
-"""Scripts that end in every way, and what must hold when one of them has ended."""
+"""Scripts that end in different ways, and what must hold after each has ended."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MAKING = threading.Lock()
 
 BACKENDS = ("globus", "local")
 
-#: Where the transfers run.
+#: How the script starts Parsl.
 HOLDERS = {
     "with": "with Workflow(config, run_dir='runinfo'):\n    body()\n    end()",
     "load": "parsl.load(chiltepin.configure.load(config, run_dir='runinfo'))\nbody()\nend()",
     "hand-made": "parsl.load(by_hand())\nbody()\nend()",
 }
 
-#: How the transfers are started, for each of the names ``one``, ``two``.
+#: How the script starts the transfers of ``one`` and ``two``.
 STARTS = {
     "main": "for name in NAMES:\n    move(name)",
     "later": "for name in NAMES:\n    move(name, inputs=[nap(executor=EXECUTOR)])",
@@ -49,10 +49,10 @@ STARTS = {
     "child.start()\nchild.join()",
 }
 
-#: What a block does not wait for.
+#: The starts for which a ``with`` block does not wait.
 THREADED = {"thread", "late thread", "waiting thread", "pool"}
 
-#: How the script ends when they have been started.
+#: How the script ends after it has started the transfers.
 ENDS = {
     "done": "pass",
     "error": "raise KeyError('mine')",
@@ -143,7 +143,7 @@ def end():
 
 @dataclass(frozen=True)
 class Kind:
-    """How one script is made."""
+    """The parts of one script."""
 
     executor: str
     backend: str
@@ -153,7 +153,7 @@ class Kind:
 
     @property
     def clean(self):
-        """Whether all has to arrive: it does not end early, nor the block before its threads have begun."""
+        """Whether both files must arrive: neither the script nor its block ends before all transfers have started."""
         early = self.holder == "with" and (self.end == "exit 3" or self.start in THREADED)
         return self.end in {"done", "exit 0", "exit 3"} and not early
 
@@ -162,16 +162,16 @@ class Kind:
 
 
 def kinds(seed, count, executor):
-    """Return some of all scripts; those of one seed have few parts in common."""
+    """Return some combinations of parts; those of one seed share few parts."""
     chance = random.Random(f"{seed} {executor}")  # noqa: S311 - to be repeated, not to be secret
     parts = [chance.sample(sorted(part), len(part)) for part in (BACKENDS, HOLDERS, STARTS, ENDS)]
     return [Kind(executor, *(part[number % len(part)] for part in parts)) for number in range(count)]
 
 
 def run(kind, folder):
-    """Run a script, and see what it leaves and says."""
+    """Run a script, and check its files and messages."""
     folder.mkdir()
-    # To make one compiles code, which threads of CPython 3.11 cannot do at once (its issue 106905).
+    # Creating a simulator compiles code, which is not safe in threads of CPython 3.11 (its issue 106905).
     with _MAKING:
         simulator = Simulator({end: folder / end for end in "ab"}, task_latency=3)
     with simulator:
@@ -179,7 +179,7 @@ def run(kind, folder):
 
 
 def ended(kind, folder, simulator):
-    """Run a script; return how it has ended, and what was to be moved."""
+    """Run a script; return its completed process and the contents of its files."""
     content = {name: random.Random(name).randbytes(SIZE) for name in ("one", "two")}  # noqa: S311 - as above
     for name, inside in content.items():
         (folder / "a" / name).write_bytes(inside)
@@ -196,7 +196,7 @@ def ended(kind, folder, simulator):
     (folder / "script.py").write_text(text)
     (folder / "asked").touch()
     environment = {**os.environ, **simulator.environment(), "XDG_STATE_HOME": str(folder / "state")}
-    # With pipes, as in `python script.py | tee log`: what is left behind and holds them keeps the reader waiting.
+    # With pipes, as in `python script.py | tee log`: a process that is left holds them and keeps the reader waiting.
     end = subprocess.run(
         [sys.executable, "script.py"],
         cwd=folder,
@@ -210,7 +210,7 @@ def ended(kind, folder, simulator):
 
 
 def settings(kind, folder, simulator):
-    """Return what the settings of a script say of its data."""
+    """Return the data section of the settings of a script."""
     if kind.backend == "local":
         return {"backend": "local", "root": str(folder), "endpoints": {"a": None, "b": None}}
     endpoints = {name: {"globus": simulator.collection(name).id} for name in "ab"}
@@ -218,7 +218,7 @@ def settings(kind, folder, simulator):
 
 
 def check(kind, folder, ended, content):
-    """See that each file has arrived, or that it was named and the exit code says so; and that no process is left."""
+    """Check that each file has arrived, or is named with a nonzero exit code, and that no process is left."""
     told = f"\n{kind}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
     asked = (folder / "asked").read_text()
     missing = [name for name in content if not (folder / "b" / name).exists()]
@@ -226,7 +226,7 @@ def check(kind, folder, ended, content):
         assert (folder / "b" / name).read_bytes() == content[name], f"{name} is half{told}"
     for name in missing:
         if name in asked:
-            # Without its path, where that is a future.
+            # The message has no path if the path is a future.
             named = f"/{name}" in ended.stderr or "The transfer_task" in ended.stderr
             assert named, f"{name} is missing, and not named{told}"
             assert ended.returncode, f"{name} is missing, and the exit code is 0{told}"

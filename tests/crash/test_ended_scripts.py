@@ -1,4 +1,4 @@
-"""However a script ends, its files have arrived, or it names them and its exit code says so; no process is left.
+"""However a script ends, each file arrives, or is named with a nonzero exit code, and no process is left.
 
 CHILTEPIN_KILLS=100 runs a hundred times as many scripts.
 """
@@ -24,7 +24,7 @@ every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {
 
 
 def run_all(kinds, folder):
-    """Run scripts, some at a time; fail with all that went wrong."""
+    """Run scripts, four at a time; fail with all their errors."""
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(scripts.run, kind, folder / str(number)) for number, kind in enumerate(kinds)]
     wrong = [str(error) for run in runs if (error := run.exception()) is not None]
@@ -33,18 +33,18 @@ def run_all(kinds, folder):
 
 @every_seed
 def test_with_threads(seed, folder):
-    """A script whose tasks run in its threads."""
+    """A script whose tasks run in threads transfers its files or names them."""
     run_all(scripts.kinds(seed, 6, "local"), folder)
 
 
 @every_seed
 def test_with_workers(seed, folder):
-    """A script whose tasks run in worker processes."""
+    """A script whose tasks run in worker processes transfers its files or names them."""
     run_all(scripts.kinds(seed, 2, "pool"), folder)
 
 
 @pytest.mark.parametrize("end", ["exit 3", "error"])
 def test_a_thread_with_the_first_transfer(end, folder):
-    """A script that has ended before one of its threads starts the first transfer."""
+    """A file whose transfer starts in a thread after the end of the script arrives or is named."""
     kinds = [scripts.Kind(executor, "local", "hand-made", "pool", end) for executor in ("local", "pool")]
     run_all(kinds, folder)

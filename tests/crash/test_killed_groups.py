@@ -1,6 +1,6 @@
-"""A signal to a whole process group, as `timeout`, Ctrl-C, a closed terminal and `kill -- -PGID` send it, and its end.
+"""Signals to a whole process group, as `timeout`, Ctrl-C, a closed terminal and `kill -- -PGID` send them.
 
-CHILTEPIN_KILLS=100 asks for a hundred kills of each kind.
+CHILTEPIN_KILLS=100 runs a hundred kills of each kind.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ with Workflow(json.loads(sys.argv[1]), run_dir="runinfo"):
 
 
 class Script:
-    """A script that is the first of its session and of its process group."""
+    """A script that leads a session and a process group."""
 
     def __init__(self, folder, executor, moment):
         config = {
@@ -82,23 +82,23 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # In the background of a shell Ctrl-C is ignored, and under nohup the end of the terminal.
+            # A shell ignores Ctrl-C for its background jobs, and nohup ignores the end of the terminal.
             preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],  # noqa: PLW1509
         )
 
     def await_line(self, line):
-        """Wait until it has printed a line."""
+        """Wait until the script prints a line."""
         assert select.select([self.process.stdout], [], [], LIMIT)[0], "it hangs"
         assert self.process.stdout.readline().decode().strip() == line
 
     def end(self):
-        """Wait for its end and the end of its output: no process holds it open. Return both."""
+        """Wait until the script has ended and no process holds its output open; return its exit code and output."""
         output, _ = self.process.communicate(timeout=LIMIT)
         return self.process.returncode, output.decode()
 
 
 def kill_at(moment, script, folder, chance):
-    """Wait for a moment of a script."""
+    """Wait until the script reaches a moment."""
     script.await_line("begun")
     if moment in {"task", "thread"}:
         while not (folder / "stubborn").exists() or len(processes(folder, "sleep")) < 2:
@@ -109,7 +109,7 @@ def kill_at(moment, script, folder, chance):
 
 
 def over(process):
-    """Whether a process has ended, be it reaped or not."""
+    """Whether a process has ended, reaped or not."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -119,7 +119,7 @@ def over(process):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @every_seed
 def test_a_script_that_goes_on(folder, seed, number):
-    """A script that catches everything, with a task in a thread that nothing stops, ends and names what is lost."""
+    """A script that catches every exception, with a task in an unstoppable thread, ends and names the lost transfer."""
     (folder / "a").mkdir()
     (folder / "a" / "big").write_bytes(b"content")
     script = Script(folder, "local", "thread")
@@ -136,7 +136,7 @@ def test_a_script_that_goes_on(folder, seed, number):
 @pytest.mark.parametrize("moment", ["start", "task", "transfer"])
 @every_seed
 def test_nothing_is_left(folder, seed, moment, to):
-    """Ten seconds after a signal no process is left, the destination is whole or absent, and the next run goes on."""
+    """Ten seconds after a signal no process is left, the destination is whole or absent, and the next run succeeds."""
     chance = random.Random(f"{seed} {moment} {to}")  # noqa: S311 - to be repeated, not to be secret
     (folder / "a").mkdir()
     content = chance.randbytes(50 << 20)
@@ -152,7 +152,7 @@ def test_nothing_is_left(folder, seed, moment, to):
     code, output = script.end()
     assert code or "moved" in output, (number, output)
     check_alone(folder, within=GONE)
-    # One that is just ending has no folder any more, by which the others were found.
+    # A process that is ending has no working folder, by which `check_alone` finds it.
     until(lambda: all(map(over, before)), GONE)
     place = folder / "b" / "big"
     assert not place.exists() or place.read_bytes() == content

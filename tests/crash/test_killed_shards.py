@@ -1,6 +1,6 @@
-"""Kill -9 of worker processes that move one tree together, and of their workflow, in the middle of the tree.
+"""Kill -9 of worker processes that move one tree together, and of their workflow.
 
-CHILTEPIN_KILLS=50 asks for 150 trees.
+CHILTEPIN_KILLS=50 runs 150 trees.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 class Crew(KeptRun):
-    """A workflow with four worker processes, which can be killed again and again."""
+    """A workflow with four worker processes, which can be killed repeatedly."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -31,19 +31,19 @@ class Crew(KeptRun):
 
 @pytest.fixture
 def crew(kept, tmp_path_factory):
-    """A workflow that has done all it was asked."""
+    """An idle workflow."""
     with lent(kept, "crew", lambda: Crew(tmp_path_factory.mktemp("crew"))) as crew:
         yield crew
 
 
 def workers_of(folder):
-    """Return the worker processes of a node; the oldest process there notes their tasks."""
+    """Return the worker processes of a node; the oldest of its processes records their tasks."""
     found = processes(folder, "spawn_main")
     return sorted(found, key=lambda process: process.create_time())[1:]
 
 
 def tree(case):
-    """Make a tree that takes a moment, over another one."""
+    """Create a tree that takes a moment to copy, sometimes over another one."""
     case.tree(files=case.chance.randint(100, 400), largest=100_000, large=[case.chance.randint(5, 20) * MIB] * 2)
     case.options["workers"] = CREW
     if case.chance.random() < 0.5:
@@ -59,7 +59,7 @@ def tree(case):
 
 @every_seed
 def test_one_worker_of_several(crew, chance, seed):
-    """A tree of which a worker is killed, or two, arrives all the same, and no temporary file stays."""
+    """A transfer of a tree succeeds even if one or two of its workers are killed, and leaves no temporary file."""
     case = Case(crew.folder, chance, f"shards-{seed}")
     tree(case)
     until(lambda: len(workers_of(crew.folder)) == CREW, LIMIT)
@@ -76,7 +76,7 @@ def test_one_worker_of_several(crew, chance, seed):
 @pytest.mark.parametrize("executor", ["crew", "local"])
 @every_seed
 def test_the_workflow_of_several_workers(fork_server, case, executor):
-    """When the workflow is killed all its workers end; the next run completes the tree and leaves nothing else."""
+    """The workers of a killed workflow end; the next run completes the tree and leaves nothing else."""
     tree(case)
     case.hit(lambda: case.workflow(fork_server, executor), lambda run: run.process)
     case.finish(fork_server)

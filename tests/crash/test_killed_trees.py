@@ -1,4 +1,4 @@
-"""A process that is killed while several workers move a tree: the same call in the next process moves the rest."""
+"""A process is killed while several workers move a tree; the same call in the next process moves the rest."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ assert transfer("here", "there", "/tree", "/copy", recursive=True, workers=2, pr
 
 
 def move(folder, *, preserve):
-    """Start the move in a process."""
+    """Start the transfer in a new process."""
     return subprocess.Popen([sys.executable, "-c", SCRIPT % preserve], cwd=folder)
 
 
 def known(top):
-    """Return number, time and content of each file of a tree."""
+    """Return the inode number, time and content of each file in a tree."""
     found = {}
     for base, _, names in os.walk(top):
         for name in names:
@@ -54,7 +54,7 @@ transfer("here", "there", "/large", "/copy/large", workers=2)
 
 
 def test_the_next_transfer_to_a_folder_removes_what_a_killed_one_left(tmp_path, monkeypatch):
-    """What a process leaves that is killed when it has divided a file, a transfer of another file sweeps."""
+    """A transfer removes the temporary file of a process that was killed after it had divided another file."""
     (tmp_path / "chiltepin.yaml").write_text(SETTINGS)
     source, target = tmp_path / "root/here", tmp_path / "root/there/copy"
     source.mkdir(parents=True)
@@ -69,7 +69,7 @@ def test_the_next_transfer_to_a_folder_removes_what_a_killed_one_left(tmp_path, 
 
 @pytest.mark.parametrize("preserve", [False, True])
 def test_the_next_process_moves_what_was_not_whole(tmp_path, preserve):
-    """What was whole is not written again, what has changed since is, and no temporary file and no record stays."""
+    """The next run keeps whole files, copies changed ones again, and leaves no temporary file and no record."""
     (tmp_path / "chiltepin.yaml").write_text(SETTINGS)
     source, target = tmp_path / "root/here/tree", tmp_path / "root/there/copy"
     for number in range(FILES):

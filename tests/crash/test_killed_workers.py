@@ -1,6 +1,6 @@
-"""Kill -9 of a worker process, of the interchange, and of a workflow with a worker, in the middle of a copy.
+"""Kill -9 of a worker process, of the interchange, and of a workflow with a worker, during a copy.
 
-CHILTEPIN_KILLS=100 asks for a hundred kills of each kind.
+CHILTEPIN_KILLS=100 runs a hundred kills of each kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from buckets_killed import BucketCase
 from killing import LIMIT, NAMED, Case, ForkServer, KeptRun, check_alone, kill, lent, processes, seeds
 from waiting import until
 
-# Parts of them wait for LIMIT seconds each, and say then what they have waited for.
+# Each step waits for up to LIMIT seconds, and then reports what it waited for.
 pytestmark = pytest.mark.timeout(900)
 
 every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {seed}")
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 class Pool(KeptRun):
-    """A workflow with one worker process, which can be killed again and again."""
+    """A workflow with one worker process, which can be killed repeatedly."""
 
     def __init__(self, folder, bucket):
         self.folder, self.bucket = folder, bucket
@@ -35,18 +35,18 @@ class Pool(KeptRun):
 
 @pytest.fixture
 def pool(kept, tmp_path_factory, s3_server):
-    """A workflow that has done all it was asked."""
+    """An idle workflow."""
     with lent(kept, "pool", lambda: Pool(tmp_path_factory.mktemp("pool"), s3_server.bucket())) as pool:
         yield pool
 
 
 def tree(case):
-    """Make a tree that takes a moment."""
+    """Create a tree that takes a moment to copy."""
     case.tree(files=case.chance.randint(50, 300), largest=100_000, large=[case.chance.randint(5, 20) * MIB] * 2)
 
 
 def lose_worker(case, pool):
-    """Kill the worker in the middle of a copy; another one takes its place, and ends it. Return how the first ended."""
+    """Kill the worker during a copy, and copy again with its replacement. Return how the first copy ended."""
     _, said = case.hit(lambda: pool, lambda run: run.worker)
     case.rerun(pool)
     case.cleared()
@@ -55,7 +55,7 @@ def lose_worker(case, pool):
 
 @every_seed
 def test_a_worker(pool, chance, seed):
-    """The copy of a worker that is killed ends with one error, and is continued by the worker in its place."""
+    """The copy of a killed worker ends with one error, and the replacement worker continues it."""
     case = Case(pool.folder, chance, f"worker-{seed}")
     tree(case)
     end = lose_worker(case, pool)
@@ -65,7 +65,7 @@ def test_a_worker(pool, chance, seed):
 
 @every_seed
 def test_an_idle_worker(pool, chance, seed):
-    """A worker that is killed while it waits is replaced, and the one in its place gets the next copy."""
+    """A worker that is killed while it is idle is replaced, and the replacement runs the next copy."""
     case = Case(pool.folder, chance, f"idle-{seed}")
     tree(case)
     kill(pool.worker)
@@ -74,18 +74,18 @@ def test_an_idle_worker(pool, chance, seed):
 
 
 def started(folder):
-    """Return the processes that Python has started on the node: its workers, and what they note their tasks with."""
+    """Return the processes that Python started on the node: the workers, and the process that records their tasks."""
     return set(processes(folder, "spawn_main"))
 
 
 def notes_of(folder):
-    """Return the process by which the workers of a node note their tasks: it is there before them."""
+    """Return the process that records the tasks of a node's workers, which starts before them."""
     return min(started(folder), key=lambda process: process.create_time())
 
 
 @every_seed
 def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
-    """A worker that is killed when it has got a task, and has not noted that yet, leaves it to the one in its place."""
+    """A worker that is killed before it has recorded the task that it received leaves it to its replacement."""
     case = Case(pool.folder, chance, f"unnoted-{seed}")
     tree(case)
     before = started(pool.folder)
@@ -95,7 +95,7 @@ def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
     notes = notes_of(pool.folder)
     notes.suspend()
     pool.copy(case)
-    # The lock of the readers of the queue, which it holds until it has noted what it got.
+    # The worker holds the reader lock of the queue until it has recorded its task.
     until(lambda: f" {worker.pid} " in Path("/proc/locks").read_text(), LIMIT)
     kill(worker.pid)
     notes.resume()
@@ -107,7 +107,7 @@ def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
 
 @every_seed
 def test_a_worker_that_fills_a_bucket(pool, chance, seed, monkeypatch):
-    """The same where it sends objects to S3, for a caller who wants no error."""
+    """With check=False a copy to S3 returns False if its worker is killed, and the replacement worker continues it."""
     case = BucketCase(pool.folder, chance, pool.bucket, monkeypatch, f"bucket-{seed}")
     case.tree(files=case.chance.randint(10, 50), largest=100_000, large=[case.chance.randint(9, 20) * MIB])
     case.paths[1] = "cloud"
@@ -116,13 +116,13 @@ def test_a_worker_that_fills_a_bucket(pool, chance, seed, monkeypatch):
 
 
 def interchange_of(case):
-    """Return the process between a workflow and its workers."""
+    """Return the process id of the interchange."""
     return next(process.pid for process in processes(case.folder, "interchange"))
 
 
 @every_seed
 def test_the_interchange(fork_server, case):
-    """When it is killed every task ends with one error at once, also later ones, and no process is left."""
+    """If the interchange is killed, current and later tasks end with one error at once, and no process is left."""
     tree(case)
     run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: interchange_of(case))
     gone = "Executor pool failed due to: the interchange, which distributes tasks to its workers, ended with status -9"
@@ -135,13 +135,13 @@ def test_the_interchange(fork_server, case):
 
 @every_seed
 def test_what_the_workers_of_a_node_share(fork_server, case):
-    """When the process that records their tasks is killed the node is given up: one error, and no process is left."""
+    """If the process that records a node's tasks is killed, the copy ends with one error, and no process is left."""
     tree(case)
     run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: notes_of(case.folder).pid)
     [end] = said["ends"]
     assert end.startswith("TaskLostError: Transfer from")
     assert " was lost with its executor (Executor pool failed due to: Error 1: EXIT CODE: 143 " in end
-    # Not all that its workers have printed.
+    # The error does not have all output of the workers.
     assert len(end) < 800
     run.end()
     case.finish(fork_server)
@@ -149,7 +149,7 @@ def test_what_the_workers_of_a_node_share(fork_server, case):
 
 @every_seed
 def test_a_workflow_with_a_worker(fork_server, case):
-    """When it is killed its interchange and its worker end as well, and stop what they move."""
+    """If a workflow is killed, its interchange and its worker end as well, and stop the copy."""
     tree(case)
     case.hit(lambda: case.workflow(fork_server, "pool"), lambda run: run.process)
     case.finish(fork_server)
@@ -157,19 +157,19 @@ def test_a_workflow_with_a_worker(fork_server, case):
 
 @every_seed
 def test_a_result_that_comes_late(fork_server, case):
-    """A worker that ends its task when its workflow was killed keeps no process from ending."""
+    """A worker that ends its task after its workflow was killed keeps no process from ending."""
     tree(case)
     while True:
         run = case.workflow(fork_server, "pool")
         run.copy(case)
         until(case.names, LIMIT)
-        # Its node cannot end as long as this stands still, and takes the result meanwhile.
+        # While this process is suspended, the node cannot end, and receives the result.
         notes = notes_of(case.folder)
         notes.suspend()
         kill(run.process)
         if run.outcome() == {"ended": -signal.SIGKILL}:
             break
-        # The copy had ended before.
+        # The copy ended before the kill.
         assert run.outcome() == {"ended": -signal.SIGKILL}
         notes.resume()
         check_alone(case.folder)

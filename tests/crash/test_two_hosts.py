@@ -1,4 +1,4 @@
-"""Several hosts that write to one disk, whose locks each of them sees alone; CHILTEPIN_KILLS=100 tries a hundred."""
+"""Several hosts that write to one disk without common locks; CHILTEPIN_KILLS=100 runs a hundred seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 HERE = Path(__file__).parent
 
-# Parts of them wait for LIMIT seconds each, and say then what they have waited for.
+# Each step waits for up to LIMIT seconds, and then reports what it waited for.
 pytestmark = pytest.mark.timeout(900)
 
 every_seed = pytest.mark.parametrize("seed", seeds(3), ids=lambda seed: f"seed {seed}")
@@ -30,19 +30,19 @@ MIB = 1 << 20
 #: Seconds.
 DAY = 86_400
 
-#: How a copy ends.
+#: The state, code and reason of a successful copy.
 DONE = ["succeeded", "", ""]
 
 
 class Host:
-    """A process that copies, as it were on a host of this name."""
+    """A process that copies as if it ran on a host with this name."""
 
     def __init__(self, name, case):
         self.name, self._case = name, case
         self.boot()
 
     def boot(self):
-        """Begin anew, without any lock."""
+        """Start the process, without any lock."""
         locks = self._case.folder / f"locks of {self.name}"
         locks.mkdir(exist_ok=True)
         words = [sys.executable, str(HERE / "one_host.py"), self.name, str(locks), "0"]
@@ -57,23 +57,23 @@ class Host:
         self.process.stdin.write(json.dumps(what).encode() + b"\n")
 
     def hear(self):
-        """Return what it tells next; None if it has ended."""
+        """Return the next message of the process; None if it has ended."""
         assert select.select([self.process.stdout], [], [], LIMIT)[0], f"nothing is heard of {self.name}"
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
 
     def begin(self):
-        """Begin to copy what the case is about."""
+        """Start the copy."""
         self.say({"src_path": self._case.paths[2], "dst_path": self._case.paths[3], **self._case.options})
         assert self.hear() == "begins"
 
     def copy(self):
-        """Copy it, and return how that ended."""
+        """Copy, and return how the copy ended."""
         self.begin()
         return self.hear()
 
     def end(self):
-        """Power off."""
+        """Kill the process."""
         kill(self.process.pid)
         self.process.wait(LIMIT)
         self.process.stdin.close()
@@ -82,7 +82,7 @@ class Host:
 
 @contextmanager
 def hosts(case, count=2):
-    """So many hosts; all are off at the end. Their names are like those that a host gives itself."""
+    """Start some hosts, and end them afterwards. Their names look like those that a host gives itself."""
     up = [Host(f"{number:012x}", case) for number in range(1, count + 1)]
     try:
         yield up
@@ -93,7 +93,7 @@ def hosts(case, count=2):
 
 @contextmanager
 def watched(path, sizes):
-    """See at each moment that a path has one of some sizes, if it is there."""
+    """Check continuously that a path has one of some sizes, if it exists."""
     seen, over = set(), threading.Event()
 
     def watch():
@@ -112,13 +112,13 @@ def watched(path, sizes):
 
 
 def temp_files(case):
-    """The names of the temporary files at the destination."""
+    """Return the names of the temporary files at the destination."""
     return [path.name for path in case.b.rglob("*") if is_temp_name(path.name)]
 
 
 @every_seed
 def test_two_hosts_copy_one_large_file(case):
-    """Two hosts that copy one file at once, one of which is killed, never write one temporary file."""
+    """Two hosts that copy one file at once, one of which is killed, never write to the same temporary file."""
     size = case.chance.randint(4, 9) * PART + case.chance.randrange(PART)
     case.large(size)
     with hosts(case) as (one, other), watched(case.b / "out" / "big", [size]):
@@ -139,11 +139,11 @@ def test_two_hosts_copy_one_large_file(case):
 
 @every_seed
 def test_two_hosts_write_into_one_folder(case):
-    """A host that copies a tree into the folders where another host is writing sweeps nothing that is being written."""
+    """A host that copies a tree does not sweep the files that another host is writing to the same folders."""
     case.tree(files=case.chance.randint(20, 100), largest=100_000, large=[case.chance.randint(9, 20) * MIB] * 3)
     del case.options["sync_level"]
     with hosts(case) as (one, other):
-        # Nothing is swept in a folder that is new.
+        # A new folder is not swept.
         assert one.copy() == DONE
         for _ in range(4):
             other.end()
@@ -157,7 +157,7 @@ def test_two_hosts_write_into_one_folder(case):
 
 @every_seed
 def test_a_temporary_file_of_another_host_stays_for_a_day(case):
-    """What a killed host has left stays for a day by the clock of the disk, on every host but that one."""
+    """The temporary file of a killed host is kept for a day by the clock of the disk, except on that host."""
     case.large(6 * PART)
     with hosts(case) as (one, other):
         while not temp_files(case):

@@ -1,4 +1,4 @@
-"""What the workers of the killed workflows are asked."""
+"""The tasks of the workers of killed workflows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from chiltepin import python_task
 
 @python_task
 def process_id():
-    """Return the id of the process that runs this."""
+    """Return the id of the process that runs this task."""
     import os
 
     return os.getpid()
