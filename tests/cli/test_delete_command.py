@@ -35,7 +35,7 @@ def test_a_dry_run_deletes_nothing(filled):
 
 
 def test_a_pattern_deletes_what_it_matches(filled):
-    """--enable-globs expands a pattern in the last name, and --dry-run lists the matches; by default a star is literal."""
+    """--enable-globs expands a pattern in the last name, and --dry-run lists the matches; else a star is literal."""
     for name in ("a.tmp", "b.tmp", "c.dat"):
         (filled.a / "old" / name).write_bytes(b"1")
     assert filled.run("delete", "a:/old/*.tmp", "--yes").code == 1

@@ -42,7 +42,7 @@ DECLARED = ("my-laptop", "with: colon", "with:", "NERSC")
     ],
 )
 def test_an_endpoint_ends_where_it_should(text, endpoint, path):
-    """Declared names precede UUIDs; other names end at the colon before the first absolute path, or at the first colon."""
+    """Declared names precede UUIDs; others end at the colon before the first absolute path, or at the first colon."""
     assert parse_location(text, DECLARED) == (endpoint, path)
 
 

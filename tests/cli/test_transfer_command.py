@@ -60,7 +60,7 @@ def test_patterns_count_in_the_order_in_which_they_are_typed(filled, words, move
 
 
 def test_what_is_missing_at_the_source_is_skipped_and_named(filled):
-    """With --skip-source-errors the rest of a batch is transferred; the output, JSON and activity name skipped paths."""
+    """With --skip-source-errors the rest of a batch is transferred, and skipped paths are named in all output."""
     filled.write(journal=str(filled.folder / "journal"))
     lines = "/data/x.csv /in/x.csv\n/data/none.csv /in/none.csv\n"
     ended = filled.run("transfer", "a", "b", "--batch", "-", "--skip-source-errors", stdin=lines)

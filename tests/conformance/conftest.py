@@ -1,4 +1,4 @@
-"""Rigs for the backends of this house."""
+"""Rigs for Chiltepin's own backends."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ NAMES = ("laptop", "scratch")
 
 
 class GatedMemory(MemoryFileSystem):
-    """Memory from which nothing can be read while its gate is shut; of some paths it tells no size, or no content."""
+    """A memory filesystem whose reads wait for a gate; some paths have no size, and some folders cannot be listed."""
 
     protocol = "gated-memory"
-    store: dict[str, Any] = {}  # noqa: RUF012 - shared by all instances, as in the class above it
-    pseudo_dirs = [""]  # noqa: RUF012 - shared, too
+    store: dict[str, Any] = {}  # noqa: RUF012 - shared by all instances, as in the base class
+    pseudo_dirs = [""]  # noqa: RUF012 - shared as well
     gate = threading.Event()
-    untold: set[str] = set()  # noqa: RUF012 - shared, too
-    closed: set[str] = set()  # noqa: RUF012 - shared, too
+    untold: set[str] = set()  # noqa: RUF012 - shared as well
+    closed: set[str] = set()  # noqa: RUF012 - shared as well
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return MemoryFileSystem._strip_protocol(path.removeprefix("gated-memory://"))
 
     def info(self, path: str, **options: Any) -> Any:
-        """Leave the size of some out."""
+        """Return no size for the untold paths."""
         found = super().info(path, **options)
         return {**found, "size": None} if found["name"] in self.untold else found
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - fsspec's
-        """Leave the size of some out, and refuse to list others."""
+        """Return no size for the untold paths, and refuse to list the closed folders."""
         if self._strip_protocol(path) in self.closed:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         found = super().ls(path, detail=True, **options)
@@ -83,11 +83,11 @@ class MemoryRig(Rig):
             self.mkdir(name, "/")
 
     def place(self, endpoint: str, path: str) -> str:
-        """Where a path of an endpoint is in the filesystem."""
+        """Return the place of an endpoint's path in the filesystem."""
         return f"{self.top}/{endpoint}{path}".rstrip("/")
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Write a file and set the only time that the filesystem tells of it."""
+        """Write a file, and set the only time that the filesystem reports."""
         place = self.place(endpoint, path)
         self.filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
         self.filesystem.pipe_file(place, content)
@@ -104,26 +104,26 @@ class MemoryRig(Rig):
         self.filesystem.makedirs(self.place(endpoint, path), exist_ok=True)
 
     def tree(self, endpoint: str) -> set[str]:
-        """All paths."""
+        """Return all paths."""
         top = self.place(endpoint, "/")
         found = self.filesystem.find(top, withdirs=True, detail=True)
         paths = {place[len(top) :] + ("/" if info["type"] == "directory" else "") for place, info in found.items()}
         return paths - {"/"}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self.filesystem.rm(self.top, recursive=True)
 
 
 class GatedRig(MemoryRig):
-    """A memory whose gate can be shut, so that tasks are held."""
+    """A memory filesystem with a gate, which can hold tasks."""
 
     def __init__(self) -> None:
         super().__init__("gated-memory")
         GatedMemory.gate.set()
 
     def put_untold(self, endpoint: str, path: str, content: bytes) -> None:
-        """Write a file, and tell no size of it."""
+        """Write a file whose size is not reported."""
         self.put(endpoint, path, content)
         GatedMemory.untold.add(self.place(endpoint, path))
 
@@ -133,14 +133,14 @@ class GatedRig(MemoryRig):
         GatedMemory.closed.add(self.place(endpoint, f"{folder}/closed"))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         GatedMemory.untold.clear()
         GatedMemory.closed.clear()
         super().clear()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Shut the gate."""
+        """Close the gate."""
         GatedMemory.gate.clear()
         try:
             yield
@@ -157,7 +157,7 @@ class BucketRig(Rig):
         super().__init__(FilesystemBackend.from_config(endpoints, {}), NAMES, config=(endpoints, {}))
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Make an object."""
+        """Create an object."""
         if modified is not None:
             self.lacks("setting the time of an object", "put")
         self.bucket.put(f"{endpoint}{path}", content)
@@ -167,7 +167,7 @@ class BucketRig(Rig):
         return self.bucket.get(f"{endpoint}{path}")
 
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make the objects that keep a folder and those above it."""
+        """Create the objects that represent a folder and its parents."""
         names = path.strip("/").split("/")
         for depth in range(len(names)):
             self.bucket.put("/".join([endpoint, *names[: depth + 1]]) + "/", b"")
@@ -177,45 +177,45 @@ class BucketRig(Rig):
         self.bucket.empty()
 
     def tree(self, endpoint: str) -> set[str]:
-        """All paths."""
+        """Return all paths."""
         found = {key[len(endpoint) :] for key in self.bucket.keys(f"{endpoint}/")}
         above = {path[: end + 1] for path in found for end in range(len(path)) if path[end] == "/"}
         return (found | above) - {"/"}
 
 
 class AnyKeyRig(BucketRig):
-    """A bucket whose server takes keys that are no paths."""
+    """A bucket whose server accepts keys that are not paths."""
 
     def spoil(self, endpoint: str, folder: str) -> None:
-        """Make an object whose key leads out of its folder."""
+        """Create an object whose key leads out of its folder."""
         self.bucket.put(f"{endpoint}{folder}/../f", b"data")
 
 
 class MotoRig(AnyKeyRig):
-    """A bucket whose server finds no key that holds a line end."""
+    """A bucket whose server cannot find a key with a line break."""
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Make an object."""
+        """Create an object."""
         if "\n" in path:
             self.lacks("keys with a line end", "put")
         super().put(endpoint, path, content, modified=modified)
 
 
 class RcloneRig(BucketRig):
-    """A bucket that cannot keep the object of an empty folder: rclone 1.75 makes a file of it."""
+    """A bucket that cannot keep the object of an empty folder: rclone 1.75 turns it into a file."""
 
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make none."""
+        """Create nothing."""
 
 
-#: Laws that a server makes impossible to keep, and what it does there.
+#: Laws that a server cannot keep, with the reasons.
 BROKEN = {
     ("wsgidav", "test_names_mean_themselves"): "wsgidav cuts a name at a question mark.",
 }
 
 
 def skip_broken(request: pytest.FixtureRequest, kind: str) -> None:
-    """Skip a law that a server makes impossible to keep."""
+    """Skip a law that a server cannot keep."""
     if reason := BROKEN.get((kind, getattr(request.node, "originalname", ""))):
         pytest.skip(reason)
 
@@ -229,10 +229,10 @@ def folders(top: Path) -> dict[str, Path]:
 
 
 class HomeRig(FolderRig):
-    """Folders whose home is not their root."""
+    """Folders of endpoints whose home is not their root."""
 
     def home(self, endpoint: str) -> str:
-        """A folder of each endpoint."""
+        """Return the home of an endpoint."""
         return f"/users/{endpoint}"
 
 
@@ -246,7 +246,7 @@ def folder_rig(tmp_path):
 
 @pytest.fixture
 def local_rig(tmp_path):
-    """The local backend over one folder, its endpoints with homes."""
+    """The local backend over one root; its endpoints have homes."""
     made = folders(tmp_path)
     config = {name: {"folder": name, "home": f"/users/{name}"} for name in NAMES}
     options = {"root": str(tmp_path)}
@@ -262,9 +262,9 @@ def memory_rig():
 
 
 def emptied(request: pytest.FixtureRequest, rig: Any) -> Any:
-    """Return a rig that all laws of a process share, and empty it after this one.
+    """Return a rig that all laws of a process share, and clear it after this law.
 
-    To open its connections, for which a client of S3 or a login to SSH is made, takes longer than most laws.
+    Opening its connections, with an S3 client or an SSH login, takes longer than most laws.
     """
     request.addfinalizer(rig.clear)
     return rig
@@ -278,13 +278,13 @@ def shared_bucket_rig(s3_server):
 
 @pytest.fixture
 def bucket_rig(request, shared_bucket_rig, no_aws):
-    """The same rig, empty."""
+    """The shared rig, empty."""
     return emptied(request, shared_bucket_rig)
 
 
 @pytest.fixture(scope="session")
 def other_bucket_rigs(tmp_path_factory):
-    """What makes the rig of two folders of a bucket on an S3 server of another make than moto's."""
+    """Creates a rig over two folders of a bucket on an S3 server other than moto."""
     with ExitStack() as ends:
 
         def made(kind):
@@ -296,7 +296,7 @@ def other_bucket_rigs(tmp_path_factory):
 
 @pytest.fixture
 def other_bucket_rig(request, other_bucket_rigs, no_aws):
-    """What returns such a rig, empty."""
+    """Returns such a rig, empty."""
 
     def made(kind):
         skip_broken(request, kind)
@@ -307,22 +307,22 @@ def other_bucket_rig(request, other_bucket_rigs, no_aws):
 
 @pytest.fixture
 def cloud_rig(monkeypatch):
-    """What makes the rig of two folders of a bucket or container of another service."""
+    """Creates a rig over two folders of a bucket or container of another service."""
     monkeypatch.setenv("NO_PROXY", "*")
     return lambda kind: (AnyKeyRig if kind == "gcs" else BucketRig)(cloud_bucket(kind))
 
 
 @pytest.fixture
 def gated_rig():
-    """The same over a memory that can be made to wait."""
+    """The filesystem backend over a memory filesystem with a gate."""
     rig = GatedRig()
     yield rig
     rig.clear()
 
 
 @pytest.fixture(scope="session")
-def shared_sftp_rig(tmp_path_factory, ssh_server):  # noqa: F811 - that fixture
-    """The filesystem backend over two folders behind a server of SFTP."""
+def shared_sftp_rig(tmp_path_factory, ssh_server):  # noqa: F811 - the fixture
+    """The filesystem backend over two folders behind an SFTP server."""
     made = folders(tmp_path_factory.mktemp("sftp"))
     config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
     return RemoteRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
@@ -330,19 +330,19 @@ def shared_sftp_rig(tmp_path_factory, ssh_server):  # noqa: F811 - that fixture
 
 @pytest.fixture
 def sftp_rig(request, shared_sftp_rig):
-    """The same rig, empty."""
+    """The shared rig, empty."""
     return emptied(request, shared_sftp_rig)
 
 
 @pytest.fixture(scope="session")
 def other_sftp_rigs(tmp_path_factory):
-    """What makes the rig of two folders behind a server of SFTP of another make than OpenSSH's."""
+    """Creates a rig over two folders behind an SFTP server other than OpenSSH's."""
     with ExitStack() as ends:
 
         def made(kind):
             settings, root = ends.enter_context(sftp_server(kind, tmp_path_factory.mktemp(kind)))
             config = {name: {**settings, "url": f"{settings['url']}/{name}"} for name in NAMES}
-            # rclone follows the links of its folder, and tells of none.
+            # rclone follows the links in its folder and does not report them.
             rig = ServedRig if kind == "rclone" else RemoteRig
             return rig(FilesystemBackend.from_config(config, {}), folders(root), config=(config, {}))
 
@@ -351,21 +351,21 @@ def other_sftp_rigs(tmp_path_factory):
 
 @pytest.fixture
 def other_sftp_rig(request, other_sftp_rigs):
-    """What returns such a rig, empty."""
+    """Returns such a rig, empty."""
     return lambda kind: emptied(request, other_sftp_rigs(kind))
 
 
 class RemoteRig(FolderRig):
-    """Folders behind a server that tells times in 32 bits, of which later ones overflow."""
+    """Folders behind a server with times of 32 bits, which overflow in 2106."""
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Write a file, with a time that can be told."""
+        """Write a file, with a time that the server can represent."""
         if modified is not None and modified >= 1 << 32:
             self.lacks("times after 2106", "put")
         super().put(endpoint, path, content, modified=modified)
 
     def clear(self) -> None:
-        """Delete everything but the two folders, which the backend knows."""
+        """Delete everything except the two folders, which the backend knows."""
         for folder in self.folders.values():
             for place in folder.iterdir():
                 if place.is_dir() and not place.is_symlink():
@@ -375,54 +375,54 @@ class RemoteRig(FolderRig):
 
 
 class ServedRig(RemoteRig):
-    """Folders behind a server, which has no links that could be told from what they lead to."""
+    """Folders behind a server that reports links as their targets."""
 
-    #: Whether the server tells times of change in its listings.
+    #: Whether the server lists modification times.
     times = True
-    #: Puts something into a folder that the server cannot give.
+    #: Creates an entry that the server cannot serve.
     spoiling: Callable[[Path], object] | None = None
 
     def chmod(self, endpoint: str, path: str, mode: int) -> None:
-        """Set none: a file that is replaced gets the mode of a new one."""
+        """Set no mode: a replaced file gets the mode of a new one."""
         Rig.chmod(self, endpoint, path, mode)
 
     def spoil(self, endpoint: str, folder: str) -> None:
-        """Put something there that the server cannot give."""
+        """Create an entry that the server cannot serve."""
         if self.spoiling is None:
             self.lacks("entries that cannot be listed or read", "spoil")
         self.place(endpoint, folder).mkdir(parents=True, exist_ok=True)
         self.spoiling(self.place(endpoint, folder))
 
     def link(self, endpoint: str, path: str, target: str) -> None:
-        """Make none."""
+        """Create no link."""
         self.lacks("links that can be told from their targets", "link")
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Write a file, with a time where that is told."""
+        """Write a file, with a time if the server reports times."""
         if modified is not None and not self.times:
             self.lacks("times of files", "put")
         super().put(endpoint, path, content, modified=modified)
 
 
 def line_end(folder: Path) -> None:
-    """Put a file there whose name FTP cannot say."""
+    """Create a file whose name cannot be sent over FTP."""
     (folder / "line\nend").write_text("data")
 
 
 def closed_file(folder: Path) -> None:
-    """Put a file there that only its owner may read."""
+    """Create a file that only its owner can read."""
     (folder / "closed").touch(mode=0o600)
 
 
 def other_name(folder: Path) -> None:
-    """Put a file there that the server lists and does not serve: lighttpd no control character, Tomcat no backslash."""
+    """Create a file that the server lists but refuses: lighttpd for the control character, Tomcat for the backslash."""
     (folder / "tab\tand\\").write_text("data")
 
 
-#: Names that a web server hides, or lists and does not serve.
+#: Names that a web server hides, or lists but does not serve.
 REFUSED = {"nginx": r"/\.", "lighttpd": r"/\.|\n", "tomcat": r"\\"}
 
-#: What each kind of server cannot give.
+#: Creates an entry that a server of this kind cannot serve.
 SPOILING = {
     "pyftpdlib": line_end,
     "pyftpdlib-windows": line_end,
@@ -434,10 +434,10 @@ SPOILING = {
 
 
 class WebRig(ServedRig):
-    """The folder of a web server, from which a folder of this machine is filled."""
+    """The folder of a web server as the source, and a folder of this machine as the destination."""
 
     source_is_read_only = True
-    #: What a path has that the server does not list or not serve, as a pattern.
+    #: A pattern for the paths that the server does not list or serve.
     refuses = "$^"
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
@@ -451,14 +451,14 @@ class WebRig(ServedRig):
 
 @pytest.fixture(scope="session")
 def started_web():
-    """What starts a web server, once for all tests."""
+    """Starts a web server once for all tests."""
     with ExitStack() as ends:
         yield cache(lambda kind: ends.enter_context(web_server(kind)))
 
 
 @pytest.fixture
 def web_rig(started_web, tmp_path, monkeypatch):
-    """What makes the rig of a folder of a web server, and a folder of this machine."""
+    """Creates a rig over the folder of a web server and a folder of this machine."""
     monkeypatch.setenv("NO_PROXY", "*")
 
     def made(kind):
@@ -477,7 +477,7 @@ def web_rig(started_web, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def served_rigs():
-    """What makes the rig of two folders behind a server of some kind."""
+    """Creates a rig over two folders behind a server of some kind."""
     with ExitStack() as ends:
 
         def made(kind):
@@ -493,9 +493,9 @@ def served_rigs():
 
 @pytest.fixture
 def served_rig(request, served_rigs, monkeypatch):
-    """What returns such a rig, empty."""
+    """Returns such a rig, empty."""
     monkeypatch.setenv("NO_PROXY", "*")
-    # Some servers are another user, who is to write into the folders that a test makes.
+    # Some servers run as another user, who has to write to the folders of a test.
     before = os.umask(0)
 
     def made(kind):

@@ -1,4 +1,4 @@
-"""The backends that move the bytes themselves keep the laws: on folders, in memory, and in one sandbox."""
+"""The worker backends keep the laws, over every kind of store."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TestFolders(BackendLaws):
 
 
 class TestLocal(BackendLaws):
-    """``local``: endpoints are folders below one folder."""
+    """``local``: endpoints are folders below one root."""
 
     @pytest.fixture
     def rig(self, local_rig):
-        """Two folders below one, with homes in them."""
+        """Two folders below one root, with homes."""
         return local_rig
 
 
@@ -53,16 +53,16 @@ class TestBucket(BackendLaws):
 
 
 class TestOtherBuckets(FileLaws, FolderLaws, SelectionLaws, DestinationExtraLaws, DeletionLaws, ListingLaws):
-    """The laws in which S3 servers differ, on those of other makes."""
+    """The laws in which S3 servers differ, over servers other than moto."""
 
     @pytest.fixture(params=OTHERS)
     def rig(self, request, other_bucket_rig):
-        """Two folders of a bucket on a server that keeps its objects as files."""
+        """Two folders of a bucket on a server that stores its objects as files."""
         return other_bucket_rig(request.param)
 
 
 class TestCloud(BackendLaws):
-    """``filesystem`` over servers of Azure Blob Storage and of Google Cloud Storage."""
+    """``filesystem`` over servers of Azure Blob Storage and Google Cloud Storage."""
 
     @pytest.fixture(params=["azure", "gcs"])
     def rig(self, request, cloud_rig):
@@ -71,7 +71,7 @@ class TestCloud(BackendLaws):
 
 
 class TestHeldStore(BackendLaws):
-    """``filesystem`` over a store that can be made to wait, for the laws about stopping."""
+    """``filesystem`` over a store whose reads can be held, for the laws about cancelling."""
 
     @pytest.fixture
     def rig(self, gated_rig):
@@ -80,7 +80,7 @@ class TestHeldStore(BackendLaws):
 
 
 class TestSftp(BackendLaws):
-    """``filesystem`` over a server of SFTP."""
+    """``filesystem`` over an SFTP server."""
 
     @pytest.fixture
     def rig(self, sftp_rig):
@@ -89,25 +89,25 @@ class TestSftp(BackendLaws):
 
 
 class TestOtherSftp(BackendLaws):
-    """``filesystem`` over servers of SFTP of other makes."""
+    """``filesystem`` over SFTP servers other than OpenSSH's."""
 
     @pytest.fixture(params=["rclone", "asyncssh"])
     def rig(self, request, other_sftp_rig):
-        """Two folders behind a server, which does what is asked at once in any order, or can what OpenSSH can."""
+        """Two folders behind a server that processes requests in any order, or has the extensions of OpenSSH."""
         return other_sftp_rig(request.param)
 
 
 class TestFtp(BackendLaws):
-    """``filesystem`` over servers of FTP."""
+    """``filesystem`` over FTP servers."""
 
     @pytest.fixture(params=["pyftpdlib-windows", "vsftpd"])
     def rig(self, request, served_rig):
-        """Two folders behind a server, whose rename replaces or does not."""
+        """Two folders behind a server, whose rename replaces files or does not."""
         return served_rig(request.param)
 
 
 class TestWebdav(BackendLaws):
-    """``filesystem`` over a server of WebDAV."""
+    """``filesystem`` over a WebDAV server."""
 
     @pytest.fixture
     def rig(self, served_rig):
@@ -116,7 +116,7 @@ class TestWebdav(BackendLaws):
 
 
 class TestOtherFileServers(FileLaws, FolderLaws, DestinationExtraLaws, DeletionLaws):
-    """The laws in which servers of FTP and WebDAV differ, on those of other makes."""
+    """The laws in which FTP and WebDAV servers differ, over other servers."""
 
     @pytest.fixture(params=["pyftpdlib", "wsgidav"])
     def rig(self, request, served_rig):
@@ -125,7 +125,7 @@ class TestOtherFileServers(FileLaws, FolderLaws, DestinationExtraLaws, DeletionL
 
 
 class TestWeb(FileLaws, FolderLaws, SelectionLaws, ChecksumLaws, DestinationExtraLaws, RefusalLaws):
-    """``filesystem`` from a web server to a folder of this machine: the laws that a source has a part in."""
+    """``filesystem`` from a web server to a folder of this machine: the laws that involve a source."""
 
     @pytest.fixture
     def rig(self, web_rig):
@@ -134,7 +134,7 @@ class TestWeb(FileLaws, FolderLaws, SelectionLaws, ChecksumLaws, DestinationExtr
 
 
 class TestOtherWebs(FileLaws, FolderLaws, DestinationExtraLaws):
-    """The laws in which index pages differ, on web servers of other makes."""
+    """The laws in which index pages differ, over other web servers."""
 
     @pytest.fixture(params=["apache", "lighttpd", "tomcat"])
     def rig(self, request, web_rig):

@@ -1,4 +1,4 @@
-"""The Globus backend keeps the laws, against a Globus on the loopback."""
+"""The Globus backend keeps the laws, against a simulated Globus."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ HOMES = {"laptop": "/users/me", "scratch": "/"}
 
 
 class GlobusRig(FolderRig):
-    """Two collections of a simulated Globus, whose time this rig moves."""
+    """Two collections of a simulated Globus, whose clock this rig moves."""
 
     interval = 15.0
-    #: Globus tells deadlines in whole seconds.
+    #: Globus stores deadlines in whole seconds.
     soon = 60.0
 
     def __init__(self, simulator: Simulator, folders: dict[str, Path]) -> None:
         self.simulator = simulator
-        # One Globus serves all laws: its collections have names of which there is one in the world.
+        # One simulator serves all laws, so that the names of its collections must be unique.
         self.collections = {
             name: simulator.add_collection(str(folder), folder, default_directory=HOMES[name])
             for name, folder in folders.items()
@@ -42,7 +42,7 @@ class GlobusRig(FolderRig):
         return HOMES[endpoint]
 
     def now(self) -> datetime:
-        """The simulator's time."""
+        """Return the simulator's time."""
         return self.simulator.clock.now()
 
     def pass_time(self, seconds: float) -> None:
@@ -51,7 +51,7 @@ class GlobusRig(FolderRig):
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Switch the laptop's Globus Connect Personal off: its tasks wait for it."""
+        """Disconnect the laptop's Globus Connect Personal, so that its tasks wait."""
         self.collections["laptop"].connected = False
         try:
             yield
@@ -61,7 +61,7 @@ class GlobusRig(FolderRig):
 
 @pytest.fixture(scope="module")
 def simulator():
-    """A Globus whose clock stands still."""
+    """A simulated Globus with a manual clock."""
     with Simulator({}, clock=ManualClock()) as simulator:
         yield simulator
 
@@ -71,7 +71,7 @@ class TestGlobus(BackendLaws):
 
     @pytest.fixture
     def rig(self, simulator, tmp_path):
-        """Two collections, in a separate minute: the rate of requests is measured by the simulator's clock."""
+        """Two collections, in a separate minute: the simulator's clock also measures the rate of requests."""
         simulator.clock.advance(60)
         rig = GlobusRig(simulator, {name: tmp_path / name for name in HOMES})
         yield rig

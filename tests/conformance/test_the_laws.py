@@ -1,4 +1,4 @@
-"""The laws can be broken: backends that are wrong on purpose are found out, each by the law that it breaks."""
+"""Each law detects a backend with a deliberate fault."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ WRONG = [
 
 
 def rig_of(kind, top):
-    """A rig for a backend over two folders."""
+    """Return a rig for a backend over two folders."""
     folders = {name: top / name for name in ("here", "there")}
     for folder in folders.values():
         folder.mkdir()
@@ -177,7 +177,7 @@ def rig_of(kind, top):
     ("kind", "law", "arguments", "words"), WRONG, ids=[f"{case[0].__name__}-{case[1]}" for case in WRONG]
 )
 def test_a_wrong_backend_breaks_its_law(tmp_path, kind, law, arguments, words):
-    """A backend that is wrong on purpose breaks the law that is about it, and the message says what is wanted."""
+    """A backend with a deliberate fault breaks the law about it, and the message says what is expected."""
     rig = rig_of(kind, tmp_path)
     with pytest.raises(AssertionError) as broken:
         getattr(BackendLaws(), f"test_{law}")(rig, **arguments)
@@ -185,10 +185,10 @@ def test_a_wrong_backend_breaks_its_law(tmp_path, kind, law, arguments, words):
 
 
 def test_what_others_teach_pickle_fools_no_law(tmp_path, monkeypatch):
-    """An error that comes through a pickle only by the tblib that Parsl installs is found out."""
+    """An error that can be pickled only with the tblib that Parsl installs breaks the law."""
     kind = wrong.RaisesWhatCannotBeUnpickled
     for learned in (kind.FailureError, TracebackType):
-        # So that it is forgotten afterwards.
+        # Let monkeypatch remove the registration after the test.
         monkeypatch.setitem(copyreg.dispatch_table, learned, None)
     pickling_support.install(kind.FailureError)
     with pytest.raises(AssertionError, match="pickle round trip"):
@@ -199,12 +199,12 @@ def test_what_others_teach_pickle_fools_no_law(tmp_path, monkeypatch):
     ("law", "arguments"), [case[1:3] for case in WRONG if "moved" not in case[2]], ids=lambda value: str(value)[:40]
 )
 def test_the_right_backend_keeps_the_same_law(tmp_path, law, arguments):
-    """The laws that wrong backends break are kept by the one that they are made of."""
+    """The backend without faults keeps the laws that the faulty backends break."""
     getattr(BackendLaws(), f"test_{law}")(rig_of(FilesystemBackend, tmp_path), **arguments)
 
 
 def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
-    """A connection that from_config opens is noticed, whatever becomes of it."""
+    """A connection that from_config opens is detected, even if the backend ignores its failure."""
     rig = rig_of(wrong.LogsInAtOnce, tmp_path)
     with pytest.raises(AssertionError, match="must not open a connection"):
         BackendLaws().test_from_config_contacts_nobody(rig, monkeypatch)
@@ -220,7 +220,7 @@ def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
     ],
 )
 def test_a_backend_that_stops_wrongly_breaks_its_law(gated_rig, kind, law, words):
-    """Where tasks can be held, a backend that does not stop them, or too many of them, is found out."""
+    """If tasks can be held, a backend that does not stop them, or stops too many, breaks the law."""
     gated_rig.backend = kind.from_config(*gated_rig.config)
     with pytest.raises(AssertionError, match=words):
         getattr(BackendLaws(), f"test_{law}")(gated_rig)
@@ -235,7 +235,7 @@ def test_a_backend_that_stops_wrongly_breaks_its_law(gated_rig, kind, law, words
     ],
 )
 def test_a_backend_that_trusts_half_a_truth_breaks_its_law(gated_rig, kind, law, words):
-    """Where a store leaves something out, a backend that does not notice is found out, and ours keeps the law."""
+    """If a store omits facts, a backend that ignores this breaks the law, and the filesystem backend keeps it."""
     getattr(BackendLaws(), f"test_{law}")(gated_rig)
     gated_rig.clear()
     gated_rig.backend = kind.from_config(*gated_rig.config)
@@ -244,14 +244,14 @@ def test_a_backend_that_trusts_half_a_truth_breaks_its_law(gated_rig, kind, law,
 
 
 def test_a_task_that_would_try_for_ever_counts_as_no_success(tmp_path):
-    """A service that keeps a hopeless task alive keeps the law, and the law leaves no task behind."""
+    """A service that keeps retrying a hopeless task keeps the law, which leaves no task behind."""
     rig = rig_of(wrong.KeepsTrying, tmp_path)
     BackendLaws().test_a_missing_source_does_not_succeed(rig, recursive=False)
     assert len(rig.backend.cancelled) == 1
 
 
 def test_a_rig_that_lacks_a_hook_skips_with_a_sentence(tmp_path):
-    """A law that needs a hook which the rig has not is skipped, and the hook is named."""
+    """A law whose hook the rig lacks is skipped, and the reason names the hook."""
     rig = rig_of(FilesystemBackend, tmp_path)
     with pytest.raises(pytest.skip.Exception, match=r"override FolderRig\.hold"):
         BackendLaws().test_a_cancelled_task_stops(rig)
@@ -272,7 +272,7 @@ def MyBackend(folders):
 
 
 def test_a_third_party_needs_the_lines_of_the_docstring(pytester):
-    """The example in the documentation of the suite is a whole test module: it is collected and passes."""
+    """The example in the documentation of the suite is a complete test module, which is collected and passes."""
     _, _, example = inspect.getdoc(chiltepin.testing.conformance).partition("::\n\n")
     block = textwrap.dedent(example.split("\n\nOtherwise, ")[0])
     pytester.makepyfile(THIRD_PARTY + block)
@@ -283,14 +283,14 @@ def test_a_third_party_needs_the_lines_of_the_docstring(pytester):
 
 
 def test_a_class_without_a_rig_says_so(pytester):
-    """A subclass that forgot its rig is told what to write."""
+    """A subclass without a rig fails with a message that says what to define."""
     pytester.makepyfile(THIRD_PARTY + "class TestNothing(BackendLaws): ...")
     result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-k", "has_all_methods")
     result.stdout.fnmatch_lines(["*TestNothing has no rig; define a fixture named rig that returns a Rig.*"])
 
 
 def test_every_law_has_one_sentence():
-    """Every law is told in its docstring, ends in a full stop, and belongs to one subject only."""
+    """Every law has a docstring that ends in a period, and belongs to one subject only."""
     laws = {name: law for name, law in inspect.getmembers(BackendLaws, inspect.isfunction) if name.startswith("test_")}
     assert len(laws) > 60
     for name, law in laws.items():

@@ -1,5 +1,5 @@
-# ruff: noqa: D102 - what a method here does wrong stands at its class
-"""Backends that are wrong on purpose: each is the filesystem backend with one fault."""
+# ruff: noqa: D102 - each class says what its methods do wrong
+"""Backends with a deliberate fault: each is the filesystem backend with one change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, Tr
 
 
 def altered(**changes):
-    """A backend that hands a request on with changes; each is a function of the request."""
+    """Return a backend that changes a request before it submits it; each change is a function of the request."""
 
     class Altering(FilesystemBackend):
         def submit(self, request, submission_id):
@@ -33,7 +33,7 @@ def altered(**changes):
 
 
 class Folders(FilesystemBackend):
-    """The right backend, and where its folders are."""
+    """The backend without faults; it keeps its folders."""
 
     @classmethod
     def from_config(cls, endpoints, options):
@@ -44,7 +44,7 @@ class Folders(FilesystemBackend):
 
 
 class SaysItIsDone(FilesystemBackend):
-    """Tells success and moves nothing."""
+    """Reports success and moves nothing."""
 
     def submit(self, request, submission_id):
         return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
@@ -54,7 +54,7 @@ class SaysItIsDone(FilesystemBackend):
 
 
 class CountsNothing(FilesystemBackend):
-    """Moves the files and does not count them."""
+    """Moves the files without counting them."""
 
     def poll(self, handles):
         return [replace(status, files_done=0, bytes_done=0) for status in super().poll(handles)]
@@ -71,21 +71,21 @@ class RaisesForTheUnknown(FilesystemBackend):
 
 
 class LosesTheOrder(FilesystemBackend):
-    """Answers in another order."""
+    """Returns statuses in another order."""
 
     def poll(self, handles):
         return sorted(super().poll(handles), key=lambda status: status.handle.task_id)
 
 
 class AnswersOnce(FilesystemBackend):
-    """Answers a repeated handle once."""
+    """Returns one status for a repeated handle."""
 
     def poll(self, handles):
         return super().poll(list(dict.fromkeys(handles)))
 
 
 class SubmitsTwice(FilesystemBackend):
-    """Makes a new task of each submit."""
+    """Creates a new task for each submission."""
 
     def submit(self, request, submission_id):
         made = super().submit(request, str(uuid.uuid4()))
@@ -93,7 +93,7 @@ class SubmitsTwice(FilesystemBackend):
 
 
 class TakesBack(FilesystemBackend):
-    """Tells that a task was cancelled after it had succeeded."""
+    """Reports a task as cancelled after it has succeeded."""
 
     cancelled: frozenset = frozenset()
 
@@ -108,7 +108,7 @@ class TakesBack(FilesystemBackend):
 
 
 class DeletesRoots(Folders):
-    """Deletes what is in a root."""
+    """Deletes the contents of a root."""
 
     def submit(self, request, submission_id):
         if isinstance(request, DeleteRequest):
@@ -118,7 +118,7 @@ class DeletesRoots(Folders):
 
 
 class FollowsLinks(Folders):
-    """Deletes what a link leads to."""
+    """Deletes the target of a link."""
 
     def submit(self, request, submission_id):
         if isinstance(request, DeleteRequest):
@@ -130,7 +130,7 @@ class FollowsLinks(Folders):
 
 
 class TakesPatterns(Folders):
-    """Takes the path of a deletion for a pattern."""
+    """Treats the path of a deletion as a pattern."""
 
     def submit(self, request, submission_id):
         if isinstance(request, DeleteRequest):
@@ -141,7 +141,7 @@ class TakesPatterns(Folders):
 
 
 class LeavesHalf(Folders):
-    """Writes under the real name before it knows that there is something to write."""
+    """Writes to the destination before it knows that there is something to write."""
 
     def submit(self, request, submission_id):
         if isinstance(request, TransferRequest):
@@ -152,7 +152,7 @@ class LeavesHalf(Folders):
 
 
 class DeletesAtTheEnd(Folders):
-    """Cleans up on close."""
+    """Deletes its folders on close."""
 
     def close(self):
         for folder in self.folders.values():
@@ -160,7 +160,7 @@ class DeletesAtTheEnd(Folders):
 
 
 class ReplacesOnRename(Folders):
-    """Renames as rename(2) does, which replaces a file."""
+    """Replaces an existing file on rename, as rename(2) does."""
 
     def rename(self, endpoint, path, new_path):
         try:
@@ -172,7 +172,7 @@ class ReplacesOnRename(Folders):
 
 
 class MakesAllFolders(FilesystemBackend):
-    """Takes a folder that exists for one that was made."""
+    """Reports an existing folder as created."""
 
     def mkdir(self, endpoint, path):
         with suppress(BackendError):
@@ -180,14 +180,14 @@ class MakesAllFolders(FilesystemBackend):
 
 
 class GuessesSizes(FilesystemBackend):
-    """Does not ask for the size of a file."""
+    """Reports the size of each file as 0."""
 
     def stat(self, endpoint, path):
         return replace(super().stat(endpoint, path), size=0)
 
 
 class HashesNames(FilesystemBackend):
-    """Takes the checksum of the path for that of the content."""
+    """Returns the checksum of the path instead of the content."""
 
     def checksum(self, endpoint, path):
         super().checksum(endpoint, path)
@@ -195,14 +195,14 @@ class HashesNames(FilesystemBackend):
 
 
 class HidesTheHidden(FilesystemBackend):
-    """Leaves hidden files out of a listing."""
+    """Omits hidden files from a listing."""
 
     def ls(self, endpoint, path):
         return [entry for entry in super().ls(endpoint, path) if not entry.name.startswith(".")]
 
 
 class RemembersListings(FilesystemBackend):
-    """Lists what was there when it was first asked."""
+    """Returns its first listing again."""
 
     kept = None
 
@@ -212,11 +212,11 @@ class RemembersListings(FilesystemBackend):
 
 
 class SdkError(Exception):
-    """What an SDK raises; it holds the request that failed, with its token."""
+    """The error of an SDK, which holds the failed request with its token."""
 
 
 class ChainsForeignErrors(FilesystemBackend):
-    """Raises its error while that of the SDK is handled."""
+    """Raises its error while it handles the SDK's error."""
 
     def ask(self):
         raise SdkError("Authorization: Bearer secret")
@@ -229,10 +229,10 @@ class ChainsForeignErrors(FilesystemBackend):
 
 
 class RaisesWhatCannotBeUnpickled(FilesystemBackend):
-    """Raises an error whose maker wants more than a message."""
+    """Raises an error whose constructor requires more than a message."""
 
     class FailureError(PathNotFoundError):
-        """Wants two arguments."""
+        """Requires two arguments."""
 
         def __init__(self, message, *, response):
             super().__init__(f"{message}, {response}")
@@ -251,7 +251,7 @@ class RaisesWhatItGets(FilesystemBackend):
 
 
 class LogsInAtOnce(FilesystemBackend):
-    """Contacts its service as soon as it is made, and goes on without it."""
+    """Contacts its service as soon as it is created, and ignores a failure."""
 
     @classmethod
     def from_config(cls, endpoints, options):
@@ -267,20 +267,20 @@ class HasNoCancel(FilesystemBackend):
 
 
 class ClaimsTooMuch(FilesystemBackend):
-    """Says that it has a sync level which is none."""
+    """Claims a sync level that does not exist."""
 
     capabilities = replace(FilesystemBackend.capabilities, sync_levels=("exists", "moonphase"))
 
 
 class CountsItsIdsFromOne(FilesystemBackend):
-    """Makes one submission id for all."""
+    """Returns the same submission id every time."""
 
     def new_submission_id(self):
         return "1"
 
 
 class ListsNothing(FilesystemBackend):
-    """Lists what is no folder as an empty one."""
+    """Lists a path that is not a folder as an empty folder."""
 
     def ls(self, endpoint, path):
         try:
@@ -290,21 +290,21 @@ class ListsNothing(FilesystemBackend):
 
 
 class GoesOn(FilesystemBackend):
-    """Does not stop when it is asked to."""
+    """Does not stop a cancelled task."""
 
     def cancel(self, handle):
         return None
 
 
 class StopsAll(FilesystemBackend):
-    """Stops all tasks when it is asked to stop one."""
+    """Stops all tasks when one is cancelled."""
 
     def cancel(self, handle):
         self.close()
 
 
 class TakesAnyOption(FilesystemBackend):
-    """Ignores options that it does not know."""
+    """Ignores unknown options."""
 
     @classmethod
     def from_config(cls, endpoints, options):
@@ -313,7 +313,7 @@ class TakesAnyOption(FilesystemBackend):
 
 
 def inside(request):
-    """The items, each folder put below its destination under its own name."""
+    """Return the items, with each folder below its destination under its own name."""
     return tuple(
         replace(item, destination=f"{item.destination}/{item.source.strip('/').rsplit('/', 1)[-1]}")
         for item in request.items
@@ -321,22 +321,22 @@ def inside(request):
 
 
 def unchecked(request):
-    """The items without their checksums."""
+    """Return the items without their checksums."""
     return tuple(replace(item, checksum="") for item in request.items)
 
 
 def checked_if_verified(request):
-    """The items, without their checksums where nothing is verified."""
+    """Return the items, without their checksums if nothing is verified."""
     return request.items if request.verify_checksum else unchecked(request)
 
 
 def all_like_the_first(request):
-    """The items, each with the checksum of the first."""
+    """Return the items, each with the checksum of the first."""
     return tuple(replace(item, checksum=request.items[0].checksum) for item in request.items)
 
 
 def checked_for_zeros(request):
-    """The items, their checksums all zeros."""
+    """Return the items, with checksums of zeros."""
     return tuple(
         replace(item, checksum=re.sub(":.*", lambda it: ":" + "0" * len(it[0][1:]), item.checksum))
         for item in request.items
@@ -344,7 +344,7 @@ def checked_for_zeros(request):
 
 
 class ChecksAfterwards(Folders):
-    """Compares a file with its checksum when it is in its place already."""
+    """Compares a file with its checksum only after the file is in place."""
 
     def submit(self, request, submission_id):
         self.asked = request
@@ -361,7 +361,7 @@ class ChecksAfterwards(Folders):
 
 
 class ClaimsNoChecksums(FilesystemBackend):
-    """Takes checksums, and says that it does not."""
+    """Accepts checksums, and claims that it does not."""
 
     capabilities = replace(FilesystemBackend.capabilities, checksums=())
 
@@ -373,7 +373,7 @@ class ClaimsUnknownChecksums(FilesystemBackend):
 
 
 class ClaimsToRemoveNothing(FilesystemBackend):
-    """Removes what is too much, and says that it does not."""
+    """Removes extra files, and claims that it does not."""
 
     capabilities = replace(FilesystemBackend.capabilities, deletes_extra=False)
 
@@ -399,14 +399,14 @@ class RemovesFirst(Removing):
 
 
 class RemovesAnyway(Removing):
-    """Removes what is too much, also if something cannot be moved."""
+    """Removes extra files even if something cannot be moved."""
 
     def spoil(self, place):
         (place / "extra").unlink(missing_ok=True)
 
 
 class RemovesBeside(Removing):
-    """Removes what begins with the name of the destination folder."""
+    """Removes the folders whose names begin with that of the destination folder."""
 
     def spoil(self, place):
         for one in place.parent.glob(f"{place.name}?*"):
@@ -414,7 +414,7 @@ class RemovesBeside(Removing):
 
 
 class RemovesThroughLinks(Removing):
-    """Removes what a link that is too much leads to."""
+    """Removes the target of an extra link."""
 
     def spoil(self, place):
         for one in place.rglob("*"):
@@ -423,7 +423,7 @@ class RemovesThroughLinks(Removing):
 
 
 class WantsAFolder(Removing):
-    """Lists the destination folder before it makes it."""
+    """Lists the destination folder before it creates it."""
 
     def spoil(self, place):
         if not place.exists():
@@ -431,7 +431,7 @@ class WantsAFolder(Removing):
 
 
 class WantsMoreThanARoot(Removing):
-    """Takes a root for a mistake."""
+    """Treats a root as an error."""
 
     def spoil(self, place):
         if place in self.folders.values():
@@ -439,12 +439,12 @@ class WantsMoreThanARoot(Removing):
 
 
 def cut_at_a_number_sign(request):
-    """The items, their sources cut as a URL is at its fragment."""
+    """Return the items, with their sources cut at a number sign, as in a URL."""
     return tuple(replace(item, source=item.source.partition("#")[0]) for item in request.items)
 
 
 class SweepsByPrefix(Folders):
-    """Takes whatever begins like a temporary file for one that a dead process left."""
+    """Removes any file with the prefix of temporary files."""
 
     def submit(self, request, submission_id):
         for one in self.folders[request.destination].rglob(".chiltepin-*"):
@@ -453,7 +453,7 @@ class SweepsByPrefix(Folders):
 
 
 class Afterwards(Folders):
-    """Does something of its own to each file that has arrived."""
+    """Changes each file after it has arrived."""
 
     def submit(self, request, submission_id):
         self.asked = request
@@ -471,21 +471,21 @@ class Afterwards(Folders):
 
 
 class OpensFiles(Afterwards):
-    """Gives a file that replaces another one the mode of a new file."""
+    """Gives a replaced file the mode of a new file."""
 
     def spoil(self, place):
         place.chmod(0o644)
 
 
 class BeginsIn1970(Afterwards):
-    """Sets the nearest time that 32 bits can hold."""
+    """Sets the nearest time that fits into 32 unsigned bits."""
 
     def spoil(self, place):
         os.utime(place, (0, 0))
 
 
 class ContinuesBlindly(Folders):
-    """Knows a source by its path, size and time, and writes what a cancelled copy has read of it."""
+    """Identifies a source by path, size and time, and writes what a cancelled copy read of an earlier version."""
 
     def submit(self, request, submission_id):
         self.asked = request
@@ -503,12 +503,12 @@ class ContinuesBlindly(Folders):
 
 
 class TakesUntoldForEmpty(FilesystemBackend):
-    """Reads so many bytes of a file as a store says, and none if it says nothing."""
+    """Reads as many bytes of a file as the store reports, and none if the store reports no size."""
 
     def poll(self, handles):
         found = super().poll(handles)
         memory = fsspec.filesystem("gated-memory")
-        # Not while the task writes, which then reads back what it did not write.
+        # Not while the task writes, because it reads back what it has written.
         if all(status.state.final for status in found):
             for path in [path for path in memory.store if "/scratch/" in path]:
                 memory.pipe_file(path, b"")
@@ -516,18 +516,18 @@ class TakesUntoldForEmpty(FilesystemBackend):
 
 
 class RemovesUnseen(FilesystemBackend):
-    """Removes what it has not seen at the source, also if it could not see all."""
+    """Removes files that it has not seen at the source, even if a listing was incomplete."""
 
     def poll(self, handles):
         memory = fsspec.filesystem("gated-memory")
-        # A copy: the task may be adding to it.
+        # A copy, because the task may be adding files.
         for path in [path for path in list(memory.store) if path.endswith("/scratch/e/extra")]:
             memory.rm_file(path)
         return super().poll(handles)
 
 
 class SeesNoTrouble(FilesystemBackend):
-    """Calls success what has left something out."""
+    """Reports success even if something was left out."""
 
     def poll(self, handles):
         return [
@@ -537,7 +537,7 @@ class SeesNoTrouble(FilesystemBackend):
 
 
 class KeepsTrying(FilesystemBackend):
-    """Treats a failure as a service does: the task lives, shows its trouble, and tries again until it is cancelled."""
+    """Treats a failure as a service does: the task stays active and retries until it is cancelled."""
 
     cancelled: frozenset = frozenset()
 

@@ -35,7 +35,7 @@ def fork_server(kept):
 @pytest.fixture
 def chance(seed):
     """A random generator with the seed of the test."""
-    return random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    return random.Random(seed)  # noqa: S311 - reproducible, not secret
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def outcome(future) -> str:
     """Return the result or error of a future on one line."""
     try:
         return repr(future.result(LIMIT))
-    except Exception as err:  # noqa: BLE001 - whatever it is, it is compared
+    except Exception as err:  # noqa: BLE001 - the test compares any error
         return f"{type(err).__name__}: {err}"
 
 

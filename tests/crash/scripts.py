@@ -163,7 +163,7 @@ class Kind:
 
 def kinds(seed, count, executor):
     """Return some combinations of parts; those of one seed share few parts."""
-    chance = random.Random(f"{seed} {executor}")  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(f"{seed} {executor}")  # noqa: S311 - reproducible, not secret
     parts = [chance.sample(sorted(part), len(part)) for part in (BACKENDS, HOLDERS, STARTS, ENDS)]
     return [Kind(executor, *(part[number % len(part)] for part in parts)) for number in range(count)]
 

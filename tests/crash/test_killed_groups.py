@@ -123,7 +123,7 @@ def test_a_script_that_goes_on(folder, seed, number):
     (folder / "a").mkdir()
     (folder / "a" / "big").write_bytes(b"content")
     script = Script(folder, "local", "thread")
-    kill_at("thread", script, folder, random.Random(seed))  # noqa: S311 - to be repeated, not to be secret
+    kill_at("thread", script, folder, random.Random(seed))  # noqa: S311 - reproducible, not secret
     script.process.send_signal(number)
     code, output = script.end()
     assert code == -number, output
@@ -137,7 +137,7 @@ def test_a_script_that_goes_on(folder, seed, number):
 @every_seed
 def test_nothing_is_left(folder, seed, moment, to):
     """Ten seconds after a signal no process is left, the destination is whole or absent, and the next run succeeds."""
-    chance = random.Random(f"{seed} {moment} {to}")  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(f"{seed} {moment} {to}")  # noqa: S311 - reproducible, not secret
     (folder / "a").mkdir()
     content = chance.randbytes(50 << 20)
     (folder / "a" / "big").write_bytes(content)

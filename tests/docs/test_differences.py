@@ -47,6 +47,6 @@ def test_what_can_go_wrong_can_be_written(row, tmp_path):
             if short and short[1] in {field.name for field in fields(Settings)}:
                 setattr(globus.settings, short[1], 1.0)
             else:
-                exec(held + code if short else code, world)  # noqa: S102 - what the page says
+                exec(held + code if short else code, world)  # noqa: S102 - the code of the page
         # A wrong name would be a new attribute without any effect.
         assert known == [set(vars(one)) for one in (globus.settings, laptop, collection)]

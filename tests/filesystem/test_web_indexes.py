@@ -71,7 +71,7 @@ def test_a_tree_on_a_real_server_arrives_whole(kind, tmp_path):
     """Of a tree with any names on a real server, everything that is in its folder arrives, byte for byte."""
     with web_server(kind) as (url, root):
         for seed in seeds(4):
-            chance = random.Random(f"{kind} {seed}")  # noqa: S311 - to be repeated, not to be secret
+            chance = random.Random(f"{kind} {seed}")  # noqa: S311 - reproducible, not secret
             (root / f"t{seed}").mkdir()
             odd_tree(chance, root / f"t{seed}")
         keep_what_is_served(kind, root)
@@ -151,7 +151,7 @@ DECORATION = ["?C=N;O=D", "?C=M&amp;O=A", "../", "/", "#top", "mailto:me@example
 def test_every_spelling_of_a_link_is_the_same_entry(site):
     """Whatever way a server escapes, resolves and writes its links, all names are listed, and nothing else."""
     for seed in seeds(60):
-        chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
         names = {odd_name(chance): chance.random() < 0.3 for _ in range(8)}
         host = site.url().removeprefix("http://")
         links = [spelled(chance, name, folder=folder, here="/d/", host=host) for name, folder in names.items()]

@@ -298,7 +298,7 @@ RAW = (
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_nonsense_is_an_error_of_ours(liar, backend, question, status):
     """Any document at all is an answer or an error of Chiltepin, never one of another library."""
-    chance = random.Random(f"{question} {status}")  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(f"{question} {status}")  # noqa: S311 - reproducible, not secret
     lies = [lambda _path, raw=raw: document(raw, status) for raw in RAW]
     lies += [
         lambda path: document(_distorted(chance, honest(path)), status) for _ in range(60 if status == 200 else 10)

@@ -550,7 +550,7 @@ def _presentable(error):
     """Check that an error is ours, crosses to other processes, and holds no login."""
     assert isinstance(error, ChiltepinError), repr(error)
     assert not isinstance(error.__context__, Exception) or isinstance(error.__context__, ChiltepinError)
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - it was made here
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - created here
     assert b"Bearer" not in pickle.dumps(error)
 
 
@@ -580,4 +580,4 @@ def test_whatever_goes_wrong_nothing_hangs_and_true_is_true(number):
     )
     run_state_machine_as_test(seed(number)(Schedules), settings=options)
     told = ", ".join(f"{TRIED[what]:,} {what}" for what in WHAT)
-    print(f"seed {number}: {told}")  # noqa: T201 - what was tried, and how to try it again
+    print(f"seed {number}: {told}")  # noqa: T201 - reports the coverage and the seed

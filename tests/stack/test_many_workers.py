@@ -129,7 +129,7 @@ def test_several_workers_leave_what_one_leaves(place, tiny_shards):
     """A random tree over a random tree, with random options, is moved and then deleted alike by one worker and four."""
     here, there = place / "root/here", place / "root/there"
     for seed in seeds(10):
-        chance = random.Random(f"workers {seed}")  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(f"workers {seed}")  # noqa: S311 - reproducible, not secret
         shutil.rmtree(place / "root", ignore_errors=True)
         plant(chance, here / "tree")
         if chance.random() < 0.5:
@@ -169,7 +169,7 @@ def test_several_workers_leave_what_one_leaves_in_a_bucket(place, objects, tiny_
     every = seeds(2)
     # One takes ten times as long as a tree between two folders.
     for seed in every[: max(2, len(every) // 20)]:
-        chance = random.Random(f"bucket {seed}")  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(f"bucket {seed}")  # noqa: S311 - reproducible, not secret
         shutil.rmtree(place / "root", ignore_errors=True)
         plant(chance, here / "tree", 2)
         there.mkdir()
@@ -195,7 +195,7 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     monkeypatch.setattr(policy.wait_times, "SHARD_FIRST", 0.0)
     root = place / "root"
     shutil.rmtree(root, ignore_errors=True)
-    chance = random.Random(1)  # noqa: S311 - to be repeated
+    chance = random.Random(1)  # noqa: S311 - reproducible
     (root / "there").mkdir(parents=True)
     for number in range(6):
         plant(chance, root / f"here/tree/{number}")
@@ -238,7 +238,7 @@ def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
     """One file in ranges arrives whole, under its name and with its time, in place of an old one."""
     here, there = place / "root/here", place / "root/there"
     shutil.rmtree(place / "root", ignore_errors=True)
-    data = random.Random(2).randbytes(1_000_001)  # noqa: S311 - to be repeated
+    data = random.Random(2).randbytes(1_000_001)  # noqa: S311 - reproducible
     here.mkdir(parents=True)
     there.mkdir()
     (here / "large").write_bytes(data)

@@ -137,7 +137,7 @@ def seeds():
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
     """Calls end, True means a version of the source as new as the call, no two tasks write one file at once."""
-    globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - reproducible, not secret
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
     environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}
     (tmp_path / "chiltepin.yaml").write_text("data:\n  backend: globus\n")

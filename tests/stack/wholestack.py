@@ -39,7 +39,7 @@ PATIENCE = 60.0
 GRACE = 20.0
 
 
-class Left(Exception):  # noqa: N818 - it is no error
+class Left(Exception):  # noqa: N818 - it is not an error
     """What a workflow is left by."""
 
 
