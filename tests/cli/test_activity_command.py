@@ -29,7 +29,7 @@ def lines(text):
 
 
 def test_what_moved_and_what_failed_is_shown_on_every_backend(busy):
-    """Each task is a line with its state, endpoints, files and bytes; failures have a message, and a summary is last."""
+    """Each task is a line with its state, endpoints, files and bytes; each failure has a message; a summary is last."""
     ended = busy.run("activity")
     assert ended.code == 0
     head, moved, failed, why, last = ended.out.splitlines()

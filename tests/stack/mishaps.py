@@ -1,10 +1,10 @@
-"""What can go wrong with one request, as arguments of the simulator's `fail_next` and `slow_next`."""
+"""The faults of one request, as arguments of the simulator's `fail_next` and `slow_next`."""
 
 from __future__ import annotations
 
 import json
 
-#: Pieces of paths of all requests that are made; None for any of them.
+#: Parts of the paths of all requests; None matches any request.
 PLACES = (
     None,
     "/submission_id",
@@ -23,7 +23,7 @@ PLACES = (
 
 CUT = {"Content-Length": "100000", "Connection": "close"}
 
-#: Bodies that are no answer, or half of one.
+#: Bodies that are not a valid response.
 NONSENSE = (
     b"",
     b"<html>Bad gateway</html>",
@@ -50,12 +50,12 @@ NONSENSE = (
 
 
 def consent():
-    """The body of a refusal for want of a consent."""
+    """Return the body of a refusal because of a missing consent."""
     scope = "urn:globus:auth:scope:transfer.api.globus.org:all"
     return {"code": "ConsentRequired", "message": "Missing", "required_scopes": [scope], "request_id": "x"}
 
 
-#: By name; those that say no for good come last.
+#: The faults by name; permanent refusals come last.
 MISHAPS = {
     "dropped": {"drop": True},
     "dropped after": {"drop": True, "after": True},

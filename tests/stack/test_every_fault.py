@@ -1,6 +1,6 @@
-"""Each fault at each kind of request, once, often and for long; CHILTEPIN_SCHEDULES in the environment tries all.
+"""Each fault at each kind of request, once, often and permanently; CHILTEPIN_SCHEDULES in the environment tries all.
 
-By default, few of them are tried.
+By default, only a sample is tried.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wholestack import Stack, moves_of, paths_of
 from chiltepin import delete_task, transfer_task
 from chiltepin.errors import LoginRequiredError
 
-#: How often a fault comes: once, more often than the SDK retries, and until no caller waits any more.
+#: How often a fault occurs: once, more often than the SDK retries, and until every caller has given up.
 TIMES = (1, 4, 100_000)
 
 #: Faults after which an unknown task may exist: the service has refused what it had accepted.
@@ -27,7 +27,7 @@ SOME = TRIES if "CHILTEPIN_SCHEDULES" in os.environ else random.Random(7).sample
 
 @pytest.fixture
 def stack():
-    """One stack for many faults; not for all tests, each of which begins without a login."""
+    """One stack for the faults of one test; each stack starts without a login."""
     made = Stack()
     made.wait(0)
     yield made
@@ -36,7 +36,7 @@ def stack():
 
 @pytest.fixture
 def clean(stack):
-    """The stack, in order before and after."""
+    """The stack, without faults and tasks before and after."""
     yield stack
     stack.globus._faults._mishaps.clear()
     stack.wait(2000)
@@ -49,7 +49,7 @@ def clean(stack):
 
 @pytest.mark.parametrize("number", range(4))
 def test_each_fault_at_each_request(clean, number):
-    """Four files of which one is missing, two deletions of which one is in vain, and a cancellation: all end."""
+    """Four transfers, one of a missing file, two deletions, one of a missing path, and a cancellation all end."""
     assert SOME
     for count, (place, name, times) in enumerate(SOME):
         if count % 4 == number:
@@ -57,7 +57,7 @@ def test_each_fault_at_each_request(clean, number):
 
 
 def one_fault(stack, place, name, times):
-    """Try one."""
+    """Test one fault."""
     what = f"{times} times {name!r} at {place}"
     run = f"{place or ''}{name}{times}".replace("/", "_")
     laptop, scratch = stack.folder / "laptop", stack.folder / "scratch"

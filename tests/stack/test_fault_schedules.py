@@ -1,7 +1,7 @@
-"""Schedules of faults for the whole stack: success has its bytes, nothing is done twice, and every future ends.
+"""Schedules of faults for the whole stack: a success has the right bytes, nothing runs twice, and every future ends.
 
-CHILTEPIN_SCHEDULES=200 asks for so many seeds, CHILTEPIN_SCHEDULES=100:200 for those from 100 on; each is a test of its
-own, which tries 20 schedules.
+CHILTEPIN_SCHEDULES=200 runs 200 seeds, and CHILTEPIN_SCHEDULES=100:200 runs those from 100 on; each seed is one test of
+20 schedules.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ NUMBERS = st.sampled_from(FILES)
 TIMES = st.sampled_from([0.1, 1.0, 5.0, 30.0, 100.0])
 TIMEOUT = 300.0
 
-#: Schedules of one seed, few by default, and steps of one schedule.
+#: The number of schedules of one seed, and of steps of one schedule.
 EACH, STEPS = (20 if "CHILTEPIN_SCHEDULES" in os.environ else 6), 30
 
-#: What was tried, by all schedules together.
+#: Counts of all schedules together.
 TRIED = Counter()
 WHAT = ("schedules", "calls", "callbacks", "successes", "errors", "faults", "requests")
 
-#: Files of a folder that is moved as a whole.
+#: Files of a folder that is transferred as a whole.
 TREE = ("x", "deep/y", "deep/z")
 
 
 @dataclass
 class Call:
-    """A caller makes a request, and waits."""
+    """A request whose caller waits."""
 
     path: str
-    #: The version that there was when it was called; success is of this one, or of a later one.
+    #: The source version at the time of the call; a success has this version or a later one.
     floor: int
     future: Future
-    #: When its time is up.
+    #: The time at which the caller gives up.
     limit: float
-    #: Whether it was cancelled.
+    #: Whether the caller cancelled it.
     unwanted: bool = False
     reader: Future | None = None
     checked: bool = False
@@ -77,30 +77,30 @@ class Call:
 
 @dataclass
 class Item:
-    """Something that may be asked for, and what has become of that."""
+    """A path that can be requested, and the history of its requests."""
 
     version: int = 1
     wishes: int = 0
-    #: How often a call ended without success, or was forgotten.
+    #: How often a call failed or was forgotten.
     lost: int = 0
     calls: list[Call] = field(default_factory=list)
 
 
 @python_task
 def read(path, *_):
-    """Read what was moved."""
+    """Read the transferred file."""
     with open(path, "rb") as file:
         return file.read()
 
 
 class Schedules(RuleBasedStateMachine):
-    """One process after the other, and everything that can happen to them."""
+    """A sequence of processes, and everything that can happen to them."""
 
     def __init__(self):
         super().__init__()
         self.stack = Stack()
         self.items, self.calls, self.resumed = {}, [], []
-        #: Lets callbacks go on that wait; futures with what was called behind such a callback; and what never began.
+        #: The event that callbacks wait for; futures with the calls behind such a callback; and transfers that never started.
         self.go, self.behind, self.never = threading.Event(), [], []
         self.numbers = itertools.count()
         for number in FILES:
@@ -108,13 +108,13 @@ class Schedules(RuleBasedStateMachine):
             self._write(f"/old/{number}")
         self._write("/tree")
 
-    # What is there.
+    # Files.
 
     def _content(self, path, version):
         return f"{path} of version {version}\n".encode() * (10 + version)
 
     def _places(self, path):
-        """Where the source of a path is, or, of a path to delete, the path itself."""
+        """Return the source files of a path or, for a path to delete, the path itself."""
         laptop, scratch = self.stack.folder / "laptop", self.stack.folder / "scratch"
         if path.startswith("/old/"):
             return [scratch / path[1:]]
@@ -149,7 +149,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, level=st.sampled_from([None, None, "checksum"]), reader=st.booleans(), data=st.data())
     def transfer(self, number, level, reader, data):
-        """A caller requests a file, perhaps with its checksum."""
+        """A caller requests a file, perhaps by checksum."""
         timeout = data.draw(st.sampled_from([15.0, TIMEOUT, TIMEOUT]))
         self._transfer(number, timeout, reader=reader, sync_level=level)
 
@@ -200,21 +200,21 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(path=st.sampled_from(["/out/0", "/out/1", "/tree", "/old/0", "/old/1"]))
     def write(self, path):
-        """A source is made anew, or what is to be deleted."""
+        """A source, or a path to delete, is rewritten."""
         self._write(path)
 
     @rule(number=NUMBERS)
     def remove(self, number):
-        """A source goes."""
+        """A source is removed."""
         for place in self._places(f"/out/{number}"):
             place.unlink(missing_ok=True)
 
-    # Code of the user, threads and processes.
+    # User code, threads and processes.
 
     @precondition(lambda self: any(not call.future.done() for call in self.calls))
     @rule(kind=st.sampled_from(["raises", "exits", "waits", "moves"]), data=st.data())
     def call_back(self, kind, data):
-        """A callback does what it should not, before another one of the same future."""
+        """A callback misbehaves before another callback of the same future."""
         call = data.draw(st.sampled_from([call for call in self.calls if not call.future.done()]))
         called = []
         call.future.add_done_callback(partial(getattr(self, f"_{kind}"), self.go))
@@ -230,7 +230,7 @@ class Schedules(RuleBasedStateMachine):
 
     @contextmanager
     def _blocked(self):
-        """Say that this thread waits, so that time goes by all the same."""
+        """Report that this thread waits, so that time can advance."""
         self.stack.blocked.add(threading.current_thread())
         try:
             yield
@@ -238,7 +238,7 @@ class Schedules(RuleBasedStateMachine):
             self.stack.blocked.discard(threading.current_thread())
 
     def _waits(self, go, _):
-        # The event of when it was added: after the last `_let_go`, the end of a workflow waits for what runs here.
+        # The event at the time of the call: after the last `_let_go`, the end of a workflow waits for this callback.
         with self._blocked():
             assert go.wait(10 * PATIENCE)
 
@@ -254,7 +254,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def let_go(self):
-        """What the callbacks wait for is there."""
+        """The event that the callbacks wait for is set."""
         self._let_go()
         self.stack.rest()
 
@@ -281,13 +281,13 @@ class Schedules(RuleBasedStateMachine):
         self.stack.rest()
 
     def _underway(self):
-        """The requests that have not ended."""
+        """Return the requests that have not ended."""
         with self.stack.manager._lock:
             return {id(pending) for batch in self.stack.manager._batcher.batches for pending in batch.pending_requests}
 
     @rule()
     def fork(self):
-        """A child is made in the middle; the futures of its parent have ended there, and it has nothing to do."""
+        """The process forks; in the child, the parent's futures have ended and no requests are left."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
@@ -308,25 +308,25 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(MISHAPS)), place=st.sampled_from(PLACES), times=st.sampled_from([1, 1, 3, 4, 9]))
     def mishap(self, name, place, times):
-        """Some requests go wrong."""
+        """Some requests fail."""
         self.stack.globus.fail_next(times, path=place, **MISHAPS[name])
         TRIED["faults"] += times
 
     @rule(seconds=st.sampled_from([3.0, 40.0, 1000.0]), place=st.sampled_from(PLACES))
     def slow(self, seconds, place):
-        """An answer takes its time."""
+        """A response is slow."""
         self.stack.globus.slow_next(seconds, path=place)
         TRIED["faults"] += 1
 
     @rule(listens=st.booleans())
     def network(self, listens):
-        """The service stops listening, or starts again."""
+        """The service stops or starts to accept connections."""
         self.stack.globus.plug_in() if listens else self.stack.globus.unplug()
         TRIED["faults"] += not listens
 
     @rule()
     def revoke(self):
-        """The tokens have ended."""
+        """The tokens are revoked."""
         self.stack.globus.revoke_tokens()
         TRIED["faults"] += 1
 
@@ -335,7 +335,7 @@ class Schedules(RuleBasedStateMachine):
         what=st.sampled_from(["paused", "off", "denied", "quota", "session", "well", "well"]),
     )
     def endpoint(self, side, what):
-        """A collection has a trouble, or has none any more."""
+        """A collection has a problem, or recovers."""
         place = getattr(self.stack, side)
         place.paused, place.connected = what == "paused", what != "off"
         place.quota = 40 if what == "quota" else None
@@ -347,7 +347,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["pause", "inactive", "resume", "fail", "cancel", "forget"]), last=st.booleans())
     def elsewhere(self, what, last):
-        """Other hands do something to a task."""
+        """An administrator or another program changes a task."""
         live = self.stack.live()
         if not live:
             return
@@ -359,7 +359,7 @@ class Schedules(RuleBasedStateMachine):
             return
         TRIED["faults"] += 1
         if what == "forget":
-            # What it had moved is unknown.
+            # The files that it has moved are unknown.
             for path in paths_of(task):
                 self._forget_moves(path)
             self.stack.globus.forget_task(task.id)
@@ -374,32 +374,32 @@ class Schedules(RuleBasedStateMachine):
         bandwidth=st.sampled_from([None, 50.0, 1.0]),
     )
     def speed(self, task, latency, bandwidth):
-        """The service is quick, or slow, or stalls."""
+        """The service becomes fast, slow or nearly stalls."""
         told = self.stack.globus.settings
         told.task_latency, told.latency, told.bandwidth = task, latency, bandwidth
 
     @rule(seconds=st.sampled_from([-3600.0, -20.0, 0.0, 20.0, 3600.0]))
     def calendar(self, seconds):
-        """The time of day of this machine is wrong, or right again."""
+        """The wall clock of this machine becomes wrong, or right again."""
         self.stack.hub_clock.skew = seconds
         TRIED["faults"] += seconds != 0
 
-    # Time, and the ends of processes.
+    # Time, and the end of processes.
 
     @rule(numbers=st.lists(NUMBERS, max_size=5), olds=st.lists(NUMBERS, max_size=2), seconds=TIMES)
     def wait(self, numbers, olds, seconds):
-        """Callers make some more requests, and time goes by."""
+        """Callers make some more requests, and time passes."""
         self.many(numbers, olds)
         self.stack.wait(seconds)
 
     @rule(seconds=st.sampled_from([5.0, 400.0, 100_000.0]))
     def jump(self, seconds):
-        """The machine was asleep."""
+        """The machine was suspended."""
         self.stack.jump(seconds)
         TRIED["faults"] += 1
 
     def _forget_moves(self, path):
-        """Take note that a path may be moved once more; what callbacks move is not counted."""
+        """Record that a path may be moved once more; transfers of callbacks are not counted."""
         if path in self.items:
             self.items[path].wishes += 1
 
@@ -409,7 +409,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def kill(self):
-        """The process dies, and another one begins."""
+        """The process is killed, and another one starts."""
         self._let_go()
         self._over(dead=True)
         for item in self.items.values():
@@ -421,14 +421,14 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(error=st.booleans())
     def leave(self, error):
-        """The workflow ends, in order or not, and another one begins in the same process."""
+        """The workflow exits, normally or by an error, and another one starts in the same process."""
         self._let_go()
         self.stack.leave(Left() if error else None)
         assert all(call.future.done() for call in self.calls)
 
     @rule()
     def resume(self):
-        """Callers wait for everything that dead processes have begun."""
+        """Callers wait for everything that dead processes have started."""
         self._resume()
         self.stack.rest()
 
@@ -438,11 +438,11 @@ class Schedules(RuleBasedStateMachine):
         for path in before:
             self._forget_moves(path)
 
-    # What must hold.
+    # Invariants.
 
     @invariant()
     def success_has_its_bytes(self):
-        """A future that says True says so of bytes that are whole, or of a file that is gone."""
+        """A future that returns True has whole bytes, or a deleted path."""
         for call in [call for call in self.calls if call.future.done() and not call.checked]:
             call.checked = True
             error = call.future.exception()
@@ -471,7 +471,7 @@ class Schedules(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_done_twice(self):
-        """A file is written at most once for each call, and is in one task of a kind unless a task was lost."""
+        """A file is written at most once for each call, and is in at most one active task."""
         for path, count in moves_of(self.stack.tasks()).items():
             if path in self.items and path != "/tree":
                 assert count <= self.items[path].wishes, path
@@ -481,17 +481,17 @@ class Schedules(RuleBasedStateMachine):
 
     @invariant()
     def no_callback_is_held_up(self):
-        """Behind a callback that blocks, raises or exits the next one has been called, once."""
+        """If a callback blocks, raises or exits, the next callback has still been called once."""
         for future, called in self.behind:
             assert called == [future] * future.done()
 
     @invariant()
     def no_thread_stumbles(self):
-        """No thread of ours has met an error that it did not expect."""
+        """No thread of Chiltepin has had an unexpected error."""
         assert not self.stack.stumbles.told
 
     def teardown(self):
-        """However it went, in the end all is well again, every future has ended, and nothing is left."""
+        """After the service recovers, every future has ended and nothing is left."""
         try:
             self._heal()
             self.stack.wait(3 * TIMEOUT)
@@ -504,10 +504,10 @@ class Schedules(RuleBasedStateMachine):
             self.nothing_is_done_twice()
             assert self.stack.due() == float("inf")
             self._works_again()
-            # The service itself stops tasks that are no longer polled.
+            # Tasks that are no longer polled expire.
             self.stack.jump(2 * 3600.0)
             assert not [task for task in self.stack.live() if not _was_paused(task)]
-            # When a pause ends, a task has another day (docs.globus.org, "Task Behavior", 3).
+            # A task has another day after a pause (docs.globus.org, "Task Behavior", 3).
             self.stack.jump(25 * 3600.0)
             assert not self.stack.live()
             self.no_thread_stumbles()
@@ -533,7 +533,7 @@ class Schedules(RuleBasedStateMachine):
                 globus.task(task.id).resume()
 
     def _works_again(self):
-        """After all that, a call does what it should."""
+        """Afterwards a transfer succeeds."""
         path = "/out/fresh"
         self._write(path)
         self._call(path, lambda: transfer_task("a", "b", "/fresh", path, executor="local"))
@@ -547,7 +547,7 @@ def _was_paused(task):
 
 
 def _presentable(error):
-    """Check that an error is ours, crosses to other processes, and holds no login."""
+    """Check that an error is Chiltepin's, can be pickled, and holds no login."""
     assert isinstance(error, ChiltepinError), repr(error)
     assert not isinstance(error.__context__, Exception) or isinstance(error.__context__, ChiltepinError)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - created here
@@ -560,7 +560,7 @@ def _lives_on(thread):
 
 
 def seeds():
-    """One seed, so many as CHILTEPIN_SCHEDULES says, or those that it names, as in 100:200."""
+    """Return the seeds: one, as many as CHILTEPIN_SCHEDULES says, or a range such as 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_SCHEDULES", "1").rpartition(":")
     return range(int(first or 0), int(last))
 
@@ -568,13 +568,13 @@ def seeds():
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", seeds(), ids=lambda number: f"seed {number}")
 def test_whatever_goes_wrong_nothing_hangs_and_true_is_true(number):
-    """Schedules of calls, faults, kills and time, over real threads, real HTTP and real files."""
+    """In any schedule of calls, faults, kills and time, no call hangs and every success is true."""
     TRIED.clear()
     options = settings(
         max_examples=EACH,
         stateful_step_count=STEPS,
         database=None,
-        # To shrink a schedule that hangs takes an hour; its seed is enough to see it again.
+        # Shrinking a schedule that hangs takes an hour; its seed is enough to reproduce it.
         phases=[Phase.generate],
         print_blob=False,
     )

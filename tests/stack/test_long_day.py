@@ -1,4 +1,4 @@
-"""Half a long day in small: what a workflow process holds, keeps and writes does not grow with what it has moved."""
+"""A long day, scaled down: the memory, threads and files of a workflow process do not grow with its transfers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from wholestack import Stack
 
 from chiltepin import delete_task, transfer_task
 
-#: Loops of calls, an hour apart, and calls of each; the first hours load and open what is loaded and opened once.
+#: Hours, and calls in each; the first hours load modules and open files that stay open.
 HOURS, CALLS, FIRST = 12, 12, 3
 
 
 @pytest.fixture
 def stack(monkeypatch):
-    """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
+    """The whole stack, with small limits for the journal files and for the items in memory."""
     monkeypatch.setattr("chiltepin.transfers.policy.limits.JOURNAL_FILE_LIMIT", 4_000)
     monkeypatch.setattr("chiltepin.transfers.policy.limits.REMEMBERED_ITEMS", 20)
     monkeypatch.setattr("chiltepin.transfers.policy.limits.ACTIVITY_SIZE", 8_000)
@@ -27,7 +27,7 @@ def stack(monkeypatch):
 
 
 def hour(stack, number):
-    """Move files and forget them: some are missing, some are cancelled, and most arrive."""
+    """Transfer files and forget them: some are missing, some are cancelled, and most arrive."""
     rest = {"executor": "local", "check": False, "timeout": 1000.0}
     futures = []
     for call in range(CALLS):
@@ -42,27 +42,27 @@ def hour(stack, number):
 
 
 def held(stack):
-    """What the process holds: threads, descriptors, and things of ours that the collector knows."""
+    """Return the numbers of threads, file descriptors and Chiltepin objects of the process."""
     stack.globus.clear_requests()
     gc.collect()
-    # Parsl's own pools grow to their ten threads in their own time.
+    # Parsl's own pools grow slowly to their ten threads.
     threads = [one.name for one in threading.enumerate() if not one.name.startswith("ThreadPoolExecutor-")]
     return len(threads), len(os.listdir("/proc/self/fd")), sum(map(_is_ours, gc.get_objects()))
 
 
 def _is_ours(one):
-    """Whether the collector knows it as one of ours, and not as one of the simulator's."""
+    """Whether an object is Chiltepin's, and not the simulator's."""
     module = str(type(one).__module__)
     return module.startswith("chiltepin.") and not module.startswith("chiltepin.testing")
 
 
 def kept(stack, suffix):
-    """The bytes in files of the journal."""
+    """Return the size of the journal files with a suffix."""
     return sum(file.stat().st_size for file in (stack.folder / "journal").glob(f"*{suffix}"))
 
 
 def test_a_day_leaves_nothing_behind(stack):
-    """After 12 hours and 288 calls a process holds what it held after three, and its journal is as large as then."""
+    """After 12 hours and 288 calls, a process holds no more than after three hours, and its journal has not grown."""
     for number in range(5):
         (stack.folder / "laptop" / str(number)).write_text("data")
     stack.globus.settings.task_latency = 100

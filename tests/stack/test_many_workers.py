@@ -1,6 +1,6 @@
-"""One tree moved by several workers: what arrives, what is counted and what is removed is as with one worker.
+"""A tree that several workers move: the files, counts and deletions are the same as with one worker.
 
-CHILTEPIN_SHARDED_TREES asks for more trees, or for those of some seeds, as in 100:200.
+CHILTEPIN_SHARDED_TREES=200 runs 200 trees, and CHILTEPIN_SHARDED_TREES=100:200 those of the seeds from 100 on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMES = ["a", "A", "b", "c.nc", "d.txt", "e.nc", "é", "f g", "-h", "i.tmp", "j"
 
 
 def seeds(fewest):
-    """The seeds: the fewest, so many as CHILTEPIN_SHARDED_TREES says, or those that it names."""
+    """Return the seeds: the fewest, as many as CHILTEPIN_SHARDED_TREES says, or a range."""
     first, _, last = os.environ.get("CHILTEPIN_SHARDED_TREES", str(fewest)).rpartition(":")
     return range(int(first or 0), int(last))
 
@@ -36,7 +36,7 @@ def objects(s3_server):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, objects):
-    """A folder with two endpoints beside a bucket, and a workflow whose resource is threads of this process."""
+    """A folder with two endpoints, a bucket, and a workflow that runs tasks in threads."""
     folder = tmp_path_factory.mktemp("workers")
     ends = {name: {"filesystem": f"file://{folder}/root/{name}"} for name in ("here", "there")}
     settings = objects.settings(key={"env": "SHARDS_KEY"}, secret={"env": "SHARDS_SECRET"})
@@ -50,7 +50,7 @@ def place(tmp_path_factory, objects):
 
 @pytest.fixture
 def tiny_shards(monkeypatch):
-    """Shards of one folder; folders that are large with five entries, and files that are with 300,000 bytes."""
+    """Shards of one folder, with low limits for large folders and large files."""
     for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
         monkeypatch.setattr(policy.wait_times, name, 0.0)
     monkeypatch.setattr(shard, "LARGE_FOLDER", 4)
@@ -58,7 +58,7 @@ def tiny_shards(monkeypatch):
 
 
 def plant(chance, top, depth=0):
-    """Make a random tree."""
+    """Create a random tree."""
     top.mkdir(parents=True, exist_ok=True)
     for name in chance.sample(NAMES, chance.randint(0, len(NAMES))):
         path, kind = top / name, chance.random()
@@ -72,7 +72,7 @@ def plant(chance, top, depth=0):
 
 
 def change(chance, top):
-    """Change a copy: files that are gone, have other content, or are folders now."""
+    """Change a copy: remove files, rewrite them, or replace them with folders."""
     for path in sorted(top.rglob("*")):
         what = chance.random()
         if path.is_symlink() or not path.is_file() or what > 0.5:
@@ -85,7 +85,7 @@ def change(chance, top):
 
 
 def look(top):
-    """Return everything in a tree: kind, content and time of each entry by its path."""
+    """Return the kind, content and time of each entry of a tree, by its path."""
     found = {}
     for path in sorted(top.rglob("*")):
         if path.is_symlink():
@@ -99,7 +99,7 @@ def look(top):
 
 
 def without_times(found):
-    """Return the same without the times of files."""
+    """Return the entries without the times of files."""
     return {name: facts[:2] for name, facts in found.items()}
 
 
@@ -116,7 +116,7 @@ def options_of(chance):
 
 
 def outcome(future):
-    """Return how a task has ended and what it counted; which of its failures is told first is left to chance."""
+    """Return how a task ended and what it counted, without its failures, whose order is random."""
     try:
         ended = future.result()
     except TaskError as error:
@@ -126,7 +126,7 @@ def outcome(future):
 
 
 def test_several_workers_leave_what_one_leaves(place, tiny_shards):
-    """A random tree over a random tree, with random options, is moved and then deleted alike by one worker and four."""
+    """One worker and four workers move and delete a random tree in the same way, with random options."""
     here, there = place / "root/here", place / "root/there"
     for seed in seeds(10):
         chance = random.Random(f"workers {seed}")  # noqa: S311 - reproducible, not secret
@@ -164,10 +164,10 @@ def test_several_workers_leave_what_one_leaves(place, tiny_shards):
 
 
 def test_several_workers_leave_what_one_leaves_in_a_bucket(place, objects, tiny_shards):
-    """A random tree is moved into a folder of a bucket, back, and removed there, alike by one worker and four."""
+    """One worker and four workers copy a random tree to a bucket and back, and delete it, in the same way."""
     here, there = place / "root/here", place / "root/there"
     every = seeds(2)
-    # One takes ten times as long as a tree between two folders.
+    # A tree in a bucket takes ten times as long as a tree between two folders.
     for seed in every[: max(2, len(every) // 20)]:
         chance = random.Random(f"bucket {seed}")  # noqa: S311 - reproducible, not secret
         shutil.rmtree(place / "root", ignore_errors=True)
@@ -189,7 +189,7 @@ def test_several_workers_leave_what_one_leaves_in_a_bucket(place, objects, tiny_
 
 
 def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
-    """transfer() and delete() with several workers leave what they leave with one, and no process behind."""
+    """With several workers, transfer() copies and delete() removes a whole tree, and no process is left."""
     started = []
     sys.addaudithook(lambda event, _: started.append(event) if event == "subprocess.Popen" else None)
     monkeypatch.setattr(policy.wait_times, "SHARD_FIRST", 0.0)
@@ -201,7 +201,7 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
         plant(chance, root / f"here/tree/{number}")
     before = set(psutil.Process().children(recursive=True))
     assert transfer("here", "there", "/tree", "/copy", recursive=True, workers=3) is True
-    # This process is the third one.
+    # The third worker is this process.
     assert len(started) == 2
     source = {name: facts for name, facts in look(root / "here/tree").items() if facts[0] != "link"}
     assert without_times(look(root / "there/copy")) == without_times(source)
@@ -228,14 +228,14 @@ def test_one_small_file_is_left_to_this_process(place):
     assert transfer("here", "there", "/inner/small", "/small", workers=2) is True
     assert written == started == []
     assert transfer("here", "there", "/inner", "/inner", recursive=True, workers=4) is True
-    # The process that was started ahead had nothing to do, and is gone.
+    # The process that was started in advance had no work, and has ended.
     assert len(written) == len(started) == 1
     _, alive = psutil.wait_procs(set(psutil.Process().children()) - before, timeout=10)
     assert not alive
 
 
 def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
-    """One file in ranges arrives whole, under its name and with its time, in place of an old one."""
+    """A file that is copied in ranges arrives whole, with its time and its old mode, and replaces an old file."""
     here, there = place / "root/here", place / "root/there"
     shutil.rmtree(place / "root", ignore_errors=True)
     data = random.Random(2).randbytes(1_000_001)  # noqa: S311 - reproducible
@@ -254,7 +254,7 @@ def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
 
 @pytest.mark.parametrize("tree", [False, True], ids=["file", "tree"])
 def test_a_large_file_that_vanishes_is_skipped(place, tiny_shards, monkeypatch, tree):
-    """A file that is removed between two ranges is skipped once, where sources may be missing, and leaves nothing."""
+    """With skip_source_errors, a file that is removed between two ranges is skipped once and leaves nothing."""
     here, there = place / "root/here", place / "root/there"
     shutil.rmtree(place / "root", ignore_errors=True)
     (here / "top").mkdir(parents=True)
@@ -278,7 +278,7 @@ def test_a_large_file_that_vanishes_is_skipped(place, tiny_shards, monkeypatch, 
 
 
 def test_a_large_file_that_changes_leaves_nothing(place, tiny_shards, monkeypatch):
-    """A source that is written to between two ranges fails the transfer; the old file stays, and no temporary one."""
+    """A source that changes between two ranges fails the transfer; the old file is kept, and nothing else is left."""
     here, there = place / "root/here", place / "root/there"
     shutil.rmtree(place / "root", ignore_errors=True)
     here.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""Several processes that ask one service for the same files, over real HTTP, while sources change and processes die.
+"""Several processes request the same files from one service, over real HTTP, while sources change and processes die.
 
-CHILTEPIN_SCHEDULES=20 tries so many seeds.
+CHILTEPIN_SCHEDULES=20 runs 20 seeds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import threading
 import pytest
 from waiting import until
 
-#: Steps of one schedule, files that are asked for, processes that are alive at a time.
+#: Steps of one schedule, files, and processes that run at a time.
 STEPS, FILES, PROCESSES = 40, 3, 3
 
-#: Reads a call from each line, makes it in a new thread, and prints how it ended and what is at the destination.
+#: Reads a call from each line, makes it in a new thread, and prints how it ended and the content of the destination.
 CALLER = """
 import json, sys, threading
 from pathlib import Path
@@ -67,18 +67,18 @@ class Caller:
             self.ends[number] = end, held
 
     def call(self, number, file, level, version):
-        """Have a file moved; ``version`` is that of its source now."""
+        """Request a transfer of a file; ``version`` is the current version of its source."""
         self.calls[number] = file, version
         self.process.stdin.write(json.dumps([number, file, level]) + "\n")
         self.process.stdin.flush()
 
     def kill(self):
-        """Kill the process without a word."""
+        """Send SIGKILL to the process."""
         self.process.send_signal(signal.SIGKILL)
         self._end()
 
     def leave(self):
-        """Let it end in order."""
+        """Let the process exit normally."""
         self.process.stdin.close()
         self._end()
 
@@ -91,7 +91,7 @@ class Caller:
 
 
 class Sources:
-    """Files whose content is the number of their version, each replaced as a whole."""
+    """Files that contain their version number, each replaced as a whole."""
 
     def __init__(self, folder):
         self.folder, self.versions = folder, [0] * FILES
@@ -107,7 +107,7 @@ class Sources:
 
 
 def judge(callers, sources):
-    """Compare each True with the versions of its source; return how many there were."""
+    """Check each successful call against the versions of its source; return the number of these calls."""
     told = 0
     for caller in callers:
         for number, (end, held) in caller.ends.items():
@@ -129,14 +129,14 @@ def written_at_once(tasks):
 
 
 def seeds():
-    """One seed, or so many as CHILTEPIN_SCHEDULES says."""
+    """Return the seeds: one, or as many as CHILTEPIN_SCHEDULES says."""
     return range(int(os.environ.get("CHILTEPIN_SCHEDULES", "1").rpartition(":")[2]))
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
-    """Calls end, True means a version of the source as new as the call, no two tasks write one file at once."""
+    """Every call ends, success means a source version no older than the call, and no two tasks write one file at once."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - reproducible, not secret
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
     environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}

@@ -1,4 +1,4 @@
-"""Parsl, task manager, journal, backend and HTTP with a simulated Globus; one clock, which a test moves."""
+"""Parsl, the task manager, journal, backend and HTTP over a simulated Globus, with one clock that a test moves."""
 
 from __future__ import annotations
 
@@ -33,40 +33,40 @@ from chiltepin.transfers.service.manager import _managers
 #: A folder in memory, if this machine has one.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
-#: Real seconds after which whatever has not come to rest hangs; mostly it takes a thousandth.
+#: Timeout of a rest, in real seconds; a rest usually takes a thousandth.
 PATIENCE = 60.0
 
 GRACE = 20.0
 
 
 class Left(Exception):  # noqa: N818 - it is not an error
-    """What a workflow is left by."""
+    """The error by which a workflow exits."""
 
 
 class HubClock:
-    """The simulator's time, as the task manager reads a clock; its calendar may be wrong."""
+    """The simulator's clock for the task manager; its wall clock can be wrong."""
 
     def __init__(self, clock):
         self._clock, self.skew = clock, 0.0
 
     def monotonic(self):
-        """Tell the seconds."""
+        """Return the seconds."""
         return self._clock.time()
 
     def now(self):
-        """Tell the time of day."""
+        """Return the wall-clock time."""
         return self._clock.now() + timedelta(seconds=self.skew)
 
 
 class Stumbles(logging.Handler):
-    """Collects what a thread of ours has stumbled over."""
+    """Collects the unexpected errors of Chiltepin's threads."""
 
     def __init__(self):
         super().__init__(logging.ERROR)
         self.told = []
 
     def emit(self, record):
-        """Keep it, but for what callbacks of the user raise."""
+        """Keep a record, unless it is about an error of a user's callback."""
         if record.name == "chiltepin.transfers.callbacks":
             return
         text = record.getMessage()
@@ -74,7 +74,7 @@ class Stumbles(logging.Handler):
 
 
 class Stack:
-    """A simulated Globus and, before it, one process after the other; threads are real, and the time is not."""
+    """A simulated Globus, and a sequence of processes that use it; the threads are real, and the clock is simulated."""
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY))
@@ -88,21 +88,21 @@ class Stack:
         self._patch.setenv("CHILTEPIN_TOKENS", str(self.folder / "tokens.json"))
         for name, value in self.globus.environment().items():
             self._patch.setenv(name, value)
-        # The SDK waits between its tries, in real seconds.
+        # The SDK waits between its retries, in real seconds.
         patience = RetryConfig(max_retries=2, max_sleep=0)
         self._patch.setattr("chiltepin.backends.globus.auth._retries", lambda: patience)
-        # Everything is opened in one place, and that would have the clock of this machine.
+        # This one function opens all transfers, and would use the real clock.
         self._patch.setattr("chiltepin.parsl.calls.open_transfers", lambda *_: self.transfers)
         logging.getLogger("chiltepin").addHandler(self.stumbles)
         logging.getLogger("concurrent.futures").addHandler(self.stumbles)
         self.clock.attach(self._wake)
         self.requests = 0
-        #: The threads whose callbacks wait for something.
+        #: The threads whose callbacks are waiting.
         self.blocked = set()
         self.begin()
 
     def begin(self):
-        """Have a new process, on a machine that is gone by the time of the next one."""
+        """Start a new process, as if on a machine that no longer exists when the next process starts."""
         owner = ProcessId("gone", next(self._processes), "0")
         journal = Journal(self.folder / "journal", clock=self.hub_clock.now, owner=owner)
         activity_log = ActivityLog(self.folder / "journal", self.hub_clock.now)
@@ -120,7 +120,7 @@ class Stack:
             },
             run_dir=self.folder / "runinfo",
         )
-        # Its log is long, and pytest would keep the records, and what they are about.
+        # Parsl's log is long, and pytest would keep its records and the objects that they refer to.
         config.initialize_logging = False
         logging.getLogger("parsl").setLevel(logging.CRITICAL)
         self.workflow = chiltepin.Workflow(config)
@@ -129,16 +129,16 @@ class Stack:
 
     @property
     def manager(self):
-        """The task manager of the process of now."""
+        """The task manager of the current process."""
         return self.transfers.manager
 
     def _wake(self):
         self.manager._wake()
 
-    # Coming to rest.
+    # Rest.
 
     def rest(self):
-        """Wait until nothing moves any more before the clock does."""
+        """Wait until nothing more happens before the clock moves."""
         waiting, end = threading.Event(), time.monotonic() + PATIENCE
         while not (self._rests() and self._rests()):
             if time.monotonic() > end:
@@ -151,7 +151,7 @@ class Stack:
         return not moved and self.due() > self.clock.time() and not any(map(_launches, self._records()))
 
     def _calls_back(self):
-        """Whether a callback waits for its turn, or runs and does not wait for something itself."""
+        """Whether a callback is queued, or runs without being blocked."""
         threads = callbacks._threads
         with threads._changed:
             running = {thread for thread, future in threads._running.items() if future is not None}
@@ -161,11 +161,11 @@ class Stack:
         return list(self.workflow.dfk.tasks.values()) if self.workflow._dfk is not None else []
 
     def due(self):
-        """When the task manager will do something, by the clock."""
+        """Return the time of the task manager's next action."""
         return self.manager._soonest(self.manager._poller.next_steps())
 
     def underway(self):
-        """What keeps the task manager from coming to rest."""
+        """Return what keeps the task manager from resting."""
         now, manager = self.clock.time(), self.manager
         submits, polls = manager._batcher.backoff.until - now, manager._poller.backoff.until - now
         waits = f"stops {len(manager._stop_requests)}, submits {submits}, polls {polls}"
@@ -178,7 +178,7 @@ class Stack:
         ]
 
     def stacks(self):
-        """Where each thread is."""
+        """Return the stack of each thread."""
         frames = sys._current_frames()
         told = [
             f"{one.name}\n{''.join(traceback.format_stack(frames[one.ident]))}"
@@ -190,7 +190,7 @@ class Stack:
     # Time.
 
     def wait(self, seconds):
-        """Let the time go by, and everything happen in its time."""
+        """Advance the clock, and let each event happen at its time."""
         end = self.clock.time() + seconds
         while True:
             self.rest()
@@ -203,20 +203,20 @@ class Stack:
             self.clock.advance(max(0.001, moment - now))
 
     def jump(self, seconds):
-        """Let the time go by at once."""
+        """Advance the clock in one step."""
         self.clock.advance(seconds)
         self.rest()
 
     @contextmanager
     def running(self):
-        """Let the time go by, a second after the other, while this thread waits for something."""
+        """Advance the clock second by second while this thread waits."""
         over, told = threading.Event(), []
 
         def run():
             try:
                 while not over.is_set():
                     self.wait(1)
-            except BaseException as err:  # noqa: BLE001 - reported below, when the waiting thread has been released
+            except BaseException as err:  # noqa: BLE001 - reported below, after the waiting thread is released
                 told.append(err)
                 while not over.wait(0.01):
                     self.clock.advance(1000)
@@ -229,20 +229,20 @@ class Stack:
         if told:
             raise told[0]
 
-    # The ends of a process.
+    # The end of a process.
 
     def leave(self, error=None):
-        """Leave the workflow, in order or by an error, and run another one in the same process."""
+        """Exit the workflow, normally or by an error, and start another one in the same process."""
         with self.running():
             self.workflow.__exit__(type(error) if error else None, error, None)
         self._enter()
 
     def kill(self):
-        """Have the process die without a word, and another one begin."""
+        """End the process as if it was killed, and start another one."""
         self.rest()
         manager = self.manager
         with manager._lock:
-            # Its threads have nothing to do any more, and end.
+            # Without work, its threads end.
             for dead in (manager._batcher.batches, manager._stop_requests, manager._timeouts):
                 dead.clear()
         _managers.discard(manager)
@@ -257,7 +257,7 @@ class Stack:
         self.globus.clear_requests()
 
     def close(self):
-        """Leave nothing behind."""
+        """Release all resources."""
         try:
             if self.workflow._dfk is not None:
                 with self.manager._lock:
@@ -274,42 +274,42 @@ class Stack:
             self._patch.undo()
             shutil.rmtree(self.folder)
 
-    # What the service knows.
+    # Tasks of the service.
 
     def tasks(self):
-        """All tasks that the service remembers."""
+        """Return all tasks that the service remembers."""
         with self.globus._engine.lock:
             return list(self.globus._engine.tasks.values())
 
     def live(self):
-        """Its tasks that have not ended."""
+        """Return the tasks that have not ended."""
         return [task for task in self.tasks() if not task.over]
 
 
 def _in_a_thread(call):
-    """Call something where the stack is short: Parsl reads the source of each frame when it starts, for 0.1 s."""
+    """Call a function with a short call stack: Parsl reads the source of each frame when it starts, which takes time."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(call).result(PATIENCE)
 
 
 def paths_of(task):
-    """The paths that a task of the service is about: of a transfer the destinations."""
+    """Return the destinations of a transfer, or the paths of a deletion."""
     return [item.destination_path or item.source_path for item in task.submission.items]
 
 
 def moves_of(tasks):
-    """How often each destination was written."""
+    """Return how often each destination was written."""
     return Counter(entry["destination_path"] for task in tasks for entry in task.successful)
 
 
 def _moves(chore):
-    """Whether a thread of ours has something to do."""
+    """Whether one of Chiltepin's threads has work."""
     with chore._changed:
         return chore._thread is not None and (chore._again or not chore._changed._waiters)
 
 
 def _launches(record):
-    """Whether Parsl has something to do about a task."""
+    """Whether Parsl has work for a task."""
     if record["app_fu"].done():
         return False
     state = record["status"].name
