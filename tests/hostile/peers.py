@@ -1,4 +1,4 @@
-"""A peer at the other end of ``ssh -s``, which speaks SFTP and lies."""
+"""A peer at the other end of ``ssh -s`` that speaks SFTP and sends invalid data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["install"]
 
-#: A program in place of ssh: it answers as if each folder were full of what the lie says.
+#: A program in place of ssh: it responds as if each folder contained what the lie says.
 PEER = r"""#!{python}
 import itertools, os, struct, sys
 
@@ -120,7 +120,7 @@ while True:
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
-    """Put the peer before the real ``ssh`` on the PATH."""
+    """Put the peer before the real ``ssh`` on PATH."""
     script = folder / "ssh"
     script.write_text(PEER.format(python=sys.executable, lie=lie))
     script.chmod(0o755)

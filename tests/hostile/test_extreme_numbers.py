@@ -1,4 +1,4 @@
-"""Numbers that break programs: each numeric parameter takes them or refuses them, and everything else goes on."""
+"""Extreme numbers: each numeric parameter accepts or refuses them, and other transfers continue."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from chiltepin.settings.endpoints import _General
 from chiltepin.settings.resources import Resource
 from chiltepin.testing.simulator import Simulator
 
-#: Seconds after which a call that has to end counts as hanging.
+#: Timeout in seconds of a call that has to end.
 LIMIT = 60
 
 
 class Odd(float):
-    """A number whose text is no number."""
+    """A number that cannot be converted to text."""
 
     def __repr__(self):
         raise OverflowError("too much to tell")
 
 
-#: What is a number, nearly one, or none; each has broken a program.
+#: Values that are numbers, almost numbers, or not numbers; each has broken a program.
 EXTREMES = [
     *(math.nan, math.inf, -math.inf, 1e300, -1e300, sys.float_info.max, 5e-324, 1e-9, -1e-9, 0, 0.0, -0.0, -1, 1),
     *(
@@ -61,7 +61,7 @@ EXTREMES = [
 ]
 ANY = st.one_of(st.sampled_from(EXTREMES), st.floats(), st.integers(), st.fractions())
 
-#: Arguments with which each public function can be called.
+#: Valid arguments for each public function.
 GIVEN = {
     "src_ep": "a",
     "dst_ep": "b",
@@ -73,14 +73,14 @@ GIVEN = {
 
 
 def is_numeric(parameter):
-    """Whether a parameter of a signature takes a number."""
+    """Whether a parameter of a signature accepts a number."""
     default, hint = parameter.default, str(parameter.annotation)
     numeric = isinstance(default, int | float) and not isinstance(default, bool)
     return numeric or re.search(r"\b(int|float)\b", hint) is not None
 
 
 def parameters():
-    """Every numeric parameter of every public function."""
+    """Yield every numeric parameter of every public function."""
     for name in chiltepin.__all__:
         made = getattr(chiltepin, name)
         if inspect.isfunction(made):
@@ -90,7 +90,7 @@ def parameters():
 
 
 def options():
-    """Every numeric option and argument of every command."""
+    """Yield every numeric option and argument of every command."""
     for name, command in main.COMMANDS.items():
         loaded = main.chiltepin.get_command(click.Context(main.chiltepin), name) or command
         for option in loaded.params:
@@ -99,7 +99,7 @@ def options():
 
 
 def keys():
-    """Every numeric key of the settings: the model, and its name."""
+    """Yield every numeric key of the settings, as its model and name."""
     for model in (Resource, _General):
         for name, field in model.model_fields.items():
             if re.search(r"\b(int|float)\b", str(field.annotation)):
@@ -107,12 +107,12 @@ def keys():
 
 
 def is_sentence(text):
-    """Whether a message is fit to be read: one line, not endless."""
+    """Whether a message is readable: one line of limited length."""
     return bool(text) and text.isprintable() and len(text) < 500
 
 
 def refusal(call):
-    """Call; return the text of a refusal and what came of the call: one of them is None."""
+    """Call a function; return the text of a refusal or the result, and None for the other."""
     try:
         return None, call()
     except click.BadParameter as err:
@@ -123,7 +123,7 @@ def refusal(call):
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """A workflow on a simulated Globus, with a file to move and to delete."""
+    """A workflow on a simulated Globus, with a file to transfer."""
     with Simulator({name: tmp_path / name for name in "ab"}, request_rate=None) as globus:
         for name, value in globus.environment().items():
             monkeypatch.setenv(name, value)
@@ -133,7 +133,7 @@ def world(tmp_path, monkeypatch):
 
 
 def test_there_are_numbers_to_try():
-    """The tests below find what they are about."""
+    """The parameters, options and keys of the tests below are found."""
     assert ("transfer_task", "timeout") in set(parameters())
     assert ("delete", "polling_interval") in set(parameters())
     assert {option.id for option in options()} >= {"transfer --timeout", "delete --timeout", "simulate --bandwidth"}
@@ -141,7 +141,7 @@ def test_there_are_numbers_to_try():
 
 
 def moved(name, parameter, value):
-    """Call a public function to its end."""
+    """Call a public function and wait until it ends."""
     function = getattr(chiltepin, name)
     given = {key: GIVEN[key] for key in inspect.signature(function).parameters if key in GIVEN}
     made = function(**{**given, parameter: value})
@@ -160,7 +160,7 @@ def moved(name, parameter, value):
 @example(value=5e-324)
 @example(value=math.nan)
 def test_an_extreme_number_holds_nothing_up(world, name, parameter, value):
-    """A number is taken and works, or is refused in one sentence; the next transfer ends as ever."""
+    """An extreme number works or is refused in one sentence, and the next transfer succeeds."""
     (world.a / "x").write_text("x")
     refused, done = refusal(lambda: moved(name, parameter, value))
     assert done is True or is_sentence(refused), refused
@@ -171,7 +171,7 @@ def test_an_extreme_number_holds_nothing_up(world, name, parameter, value):
 @pytest.mark.parametrize("value", [float(sys.maxsize), math.nan, 10**400, -1, True, "5", dt.timedelta(seconds=5)])
 @pytest.mark.parametrize("parameter", ["timeout", "polling_interval"])
 def test_a_number_that_comes_late_is_looked_at_too(world, parameter, value):
-    """The result of a future is refused as a value is, by the future of the transfer."""
+    """A number from a future is checked like a value, and the future of the transfer raises the error."""
     late = chiltepin.python_task(lambda: value)(executor="local")
     options = {"executor": "local", "polling_interval": 0.1, parameter: late}
     refused, _ = refusal(chiltepin.transfer_task("a", "b", "/plain", "/late", **options).result)
@@ -179,7 +179,7 @@ def test_a_number_that_comes_late_is_looked_at_too(world, parameter, value):
 
 
 def text_of(value):
-    """Return a value as it would be typed; "many" for one that has no text."""
+    """Return a value as a user types it; "many" for a value that has no text."""
     try:
         return str(value)
     except (ValueError, OverflowError):
@@ -189,7 +189,7 @@ def text_of(value):
 @pytest.mark.parametrize("option", list(options()))
 @given(value=ANY)
 def test_a_number_on_the_command_line_is_in_range(option, value):
-    """An option takes a finite number, or says in one line what to give."""
+    """An option accepts a finite number, or says in one line what to give."""
     refused, taken = refusal(lambda: option.type.convert(text_of(value), option, None))
     assert is_sentence(refused) if refused else 0 <= taken <= limits.BANDWIDTH.most
 
@@ -197,7 +197,7 @@ def test_a_number_on_the_command_line_is_in_range(option, value):
 @pytest.mark.parametrize(("model", "key"), sorted(keys(), key=lambda pair: pair[1]))
 @given(value=ANY)
 def test_a_number_of_the_settings_is_in_range(model, key, value):
-    """A key takes a number that a machine can have, or the settings are refused in one sentence."""
+    """A key accepts a number in its range, or the settings are refused in one sentence."""
     other = {"provider": "threads"} if key == "max_threads" else {"provider": "slurm", "mpi": key == "max_mpi_apps"}
     most = {} if key in {"max_blocks", "max_threads"} else {"max_blocks": 100_000}
     config = {"r": {**other, **most, key: value}} if model is Resource else {"data": {key: value}}
@@ -212,7 +212,7 @@ def test_a_number_of_the_settings_is_in_range(model, key, value):
 @pytest.mark.parametrize("value", [math.nan, 1e300, sys.maxsize, 10**400, 10**5000, -1, 2**53], ids=shown)
 @pytest.mark.parametrize("option", ["connect_timeout", "read_timeout", "timeout"])
 def test_a_timeout_of_a_store_is_in_range(option, value):
-    """What a store is told of seconds is refused when the settings are read."""
+    """An invalid timeout in a store's options is refused when the settings are read."""
     options = {"config_kwargs": {option: value}}
     config = {"data": {"endpoints": {"e": {"filesystem": {"url": "s3://b", "options": options}}}}}
     refused, _ = refusal(lambda: check(config, backends=["filesystem"]))
@@ -221,7 +221,7 @@ def test_a_timeout_of_a_store_is_in_range(option, value):
 
 
 def test_a_short_interval_does_not_flood_the_service(world):
-    """However short an interval is asked for, a second of polling is not more than Globus meters in it."""
+    """A very short polling interval causes no more polls per second than Globus allows."""
     globus, before = world.globus, len(world.globus.requests)
     globus.settings.task_latency = 1.0
     assert chiltepin.transfer("a", "b", "/plain", "/short", polling_interval=1e-300) is True

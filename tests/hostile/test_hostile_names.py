@@ -1,4 +1,4 @@
-"""Names that hold terminal escapes, line breaks and HTML: no command shows them as they are."""
+"""Names with terminal escapes, line breaks and HTML: no command prints them unescaped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NAME = "a\x1b]0;owned\x07\x1b[2J\r\n\u202egnp\x9b31m<script>alert(1)&\udcff"
 
 @pytest.fixture
 def chiltepin(tmp_path):
-    """Run a command over two folders; return what it says."""
+    """Return a function that runs a command over two folders."""
     for name in ("one", "two"):
         (tmp_path / name / NAME).mkdir(parents=True)
     (tmp_path / "one" / NAME / NAME).write_bytes(b"x")
-    # In the way of a copy.
+    # This folder prevents the copy of the file.
     (tmp_path / "two" / NAME / NAME).mkdir()
     endpoints = {name: {"filesystem": f"{tmp_path}/{name}"} for name in ("one", "two")}
     data = {"backend": "filesystem", "endpoints": endpoints, "journal": str(tmp_path / "journal")}
@@ -62,7 +62,7 @@ def chiltepin(tmp_path):
     ids=lambda words: "-".join(words[:2]) if len(words[1]) < 12 else words[0],
 )
 def test_no_command_shows_what_a_terminal_obeys(chiltepin, words):
-    """In what is said on both streams there are lines, and nothing else that a terminal might obey."""
+    """Both output streams contain printable lines only."""
     done = chiltepin(*words)
     for stream in (done.stdout, done.stderr):
         shown = stream.decode()
@@ -71,7 +71,7 @@ def test_no_command_shows_what_a_terminal_obeys(chiltepin, words):
 
 
 def test_activity_and_its_page_show_names_as_text(chiltepin, tmp_path):
-    """After a transfer that failed on such a name, the table has it escaped, and the page has no element of it."""
+    """After a failed transfer of such a name, the table shows it escaped, and the page contains it only as text."""
     chiltepin("transfer", "-r", "one:/", "two:/")
     shown = chiltepin("activity").stdout.decode()
     assert "gnp" in shown

@@ -1,4 +1,4 @@
-"""A malicious settings file is refused with one sentence, soon, and does nothing."""
+"""A malicious settings file is refused with one error, quickly, and runs nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FILES = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", FILES)
 def test_a_hostile_file_is_refused(tmp_path, kind):
-    """One error of the settings, fit for a terminal, and nothing was run."""
+    """A hostile file raises one settings error that is safe to print, and no code of the file runs."""
     marker = tmp_path / "marker"
     file = tmp_path / "c.yaml"
     text = FILES[kind].replace("{{", "{").replace("}}", "}").replace("{marker}", str(marker))
@@ -64,14 +64,14 @@ def test_a_hostile_file_is_refused(tmp_path, kind):
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="There is no such device here.")
 def test_a_file_without_an_end_is_refused():
-    """What never ends is not read to the end."""
+    """A file without an end is not read to the end."""
     with pytest.raises(ConfigError, match="more than 256 KiB"):
         read("/dev/zero")
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077", "777"])
 def test_the_command_refuses_it_in_one_line(tmp_path, umask):
-    """On the command line it is one sentence, and the exit code of a wrong setting, under any umask."""
+    """On the command line the error is one line and exits with 2, under any umask."""
     file = tmp_path / "c.yaml"
     file.write_text(FILES["runs python"].replace("{marker}", str(tmp_path / "marker")))
     code = f"import os; os.umask(0o{umask}); from chiltepin.cli.main import main; main()"

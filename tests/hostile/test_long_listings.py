@@ -1,4 +1,4 @@
-"""Listings of several pages, of a folder that changes or of a service that miscounts: complete, or an error."""
+"""Listings of several pages, of a folder that changes or a service that miscounts, are complete or an error."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ HERE = "11111111-1111-4111-8111-111111111111"
 
 
 class Folder:
-    """A Transfer service with one folder, which pages by offset and limit and changes between pages as it is told.
+    """A Transfer service with one folder, which is paged by offset and limit and can change between pages.
 
     Parameters
     ----------
     names : iterable of str
-        What is in the folder.
+        The contents of the folder.
     page : int
-        Entries of one answer, at most.
+        Maximum number of entries in one response.
     """
 
     def __init__(self, names, page):
         self.names, self.page = set(names), page
-        #: What happens to the folder before each listing: a list of names that come, and of names that go.
+        #: The changes before each listing: the names to add, and the names to remove.
         self.changes = []
-        #: Spoils a document before it is sent.
+        #: Modifies a document before it is sent.
         self.spoil = lambda listing: listing
         self.listed = 0
 
     def answer(self, _method, path):
-        """Answer a request."""
+        """Respond to a request."""
         if "/ls" not in path:
             return document({"id": HERE, "entity_type": "GCP_mapped_collection", "high_assurance": False})
         if self.listed < len(self.changes):
@@ -51,7 +51,7 @@ class Folder:
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """Our backend before a service that a test makes."""
+    """The Globus backend with a service that a test defines."""
     with Simulator({"one": tmp_path / "one"}) as simulator, Liar(None) as liar:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)
@@ -73,7 +73,7 @@ NAMES = st.sets(st.sampled_from([f"{letter}{number}" for letter in "abcz" for nu
     changes=st.lists(st.tuples(NAMES, NAMES), max_size=12),
 )
 def test_what_was_there_all_the_time_is_listed(world, kept, other, page, changes):
-    """Whatever comes and goes between two pages, a listing has all that stayed, each once; or it is an error."""
+    """If files come and go between pages, a listing has every file that stayed, once, or it is an error."""
     liar, backend = world
     folder = Folder(kept | other, page)
     folder.changes = changes
@@ -91,7 +91,7 @@ def test_what_was_there_all_the_time_is_listed(world, kept, other, page, changes
 
 
 def test_a_folder_of_many_pages_is_listed_whole(world):
-    """Each entry comes once, and there are no more requests than pages."""
+    """Each entry is listed once, with no more requests than pages."""
     liar, backend = world
     folder = Folder([f"f{number:03}" for number in range(100)], 26)
     liar.answer = folder.answer
@@ -101,7 +101,7 @@ def test_a_folder_of_many_pages_is_listed_whole(world):
 
 @pytest.mark.parametrize("size", [0, 1, 5, 6, 11])
 def test_a_service_without_a_total_is_asked_until_there_is_no_more(world, size):
-    """Where the answer does not say how many there are, pages are read until one brings nothing new."""
+    """If the response has no total, pages are read until one contains nothing new."""
     liar, backend = world
     folder = Folder([f"f{number}" for number in range(size)], 5)
     folder.spoil = lambda listing: {"DATA": listing["DATA"]}
@@ -109,7 +109,7 @@ def test_a_service_without_a_total_is_asked_until_there_is_no_more(world, size):
     assert len(backend.ls("a", "/")) == size
 
 
-#: What a service may say of its pages that cannot be true.
+#: Impossible statements of a service about its pages.
 LIES = {
     "more in all": lambda listing: {**listing, "total": listing["total"] + 1},
     "fewer in all": lambda listing: {**listing, "total": 4},
@@ -135,7 +135,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_pages_that_do_not_fit_together_are_an_error(world, lie):
-    """What cannot be the whole folder is refused after a few tries, and never given as one."""
+    """Inconsistent pages are refused after a few attempts and are never returned as the whole folder."""
     liar, backend = world
     folder = Folder([f"f{number:02}" for number in range(12)], 5)
     folder.spoil = LIES[lie]
@@ -146,7 +146,7 @@ def test_pages_that_do_not_fit_together_are_an_error(world, lie):
 
 
 def test_a_listing_without_an_end_ends(world, monkeypatch):
-    """A service that has new names on every page is left after so many."""
+    """A listing stops after a limit if every page contains new names."""
     liar, backend = world
     monkeypatch.setattr("chiltepin.backends.globus.listing.MOST_ENTRIES", 500)
     told = []

@@ -1,4 +1,4 @@
-"""A service that lies: whatever comes from it is an answer or one of our errors, and nothing of ours goes elsewhere."""
+"""A service that lies: any response becomes a result or a Chiltepin error, and no credential goes elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOVE = transfer_request(src_ep="a", dst_ep="b", src_path="/x", dst_path="/y")
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
-#: What an honest service says to each question, by the end of its path.
+#: Responses of an honest service, by the end of the path.
 HONEST = {
     "submission_id": {"value": TASK},
     "/transfer": {"code": "Accepted", "message": "ok", "task_id": TASK, "submission_id": TASK},
@@ -59,33 +59,33 @@ HONEST = {
 
 
 def honest(path):
-    """The document for a path; that of a refusal where there is none."""
+    """Return the document for a path, or that of a refusal."""
     plain = path.partition("?")[0]
     return next((said for end, said in HONEST.items() if plain.endswith(end)), {"code": "NotFound", "message": "no"})
 
 
 @pytest.fixture
 def liar(tmp_path, monkeypatch):
-    """A Globus Transfer that answers by the letter until it is told to lie; Auth beside it is honest."""
+    """A Globus Transfer service that responds correctly until it is told to lie, beside an honest Auth service."""
     with Simulator({"one": tmp_path}) as simulator, Liar(lambda _method, path: document(honest(path))) as liar:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)
         liar.simulator = simulator
         monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_TRANSFER", liar.url())
-        # The SDK waits before it asks again, which none of these tests is about.
+        # The SDK waits before it retries, which these tests do not examine.
         monkeypatch.setattr("time.sleep", lambda _seconds: None)
         yield liar
 
 
 @pytest.fixture
 def backend(liar):
-    """Our backend before it."""
+    """The Globus backend with this service."""
     backend = GlobusBackend.from_config({"a": {"collection": ONE}, "b": {"collection": OTHER}}, {})
     yield backend
     backend.close()
 
 
-#: Everything that the backend is asked.
+#: Every request of the backend.
 QUESTIONS = {
     "ls": lambda backend: backend.ls("a", "/"),
     "search": lambda backend: backend.ls("n", "/"),
@@ -99,7 +99,7 @@ QUESTIONS = {
 
 
 def told(question):
-    """The error of ours that a question ends with, and what it brings: one of them is None."""
+    """Return the Chiltepin error or the result of a request, and None for the other."""
     try:
         return None, question()
     except ChiltepinError as err:
@@ -108,14 +108,14 @@ def told(question):
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_an_honest_service_is_understood(backend, question):
-    """What the others tests spoil is right before."""
+    """The responses that the other tests spoil are valid before."""
     QUESTIONS[question](backend)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("question", ["ls", "submit", "id"])
 def test_a_redirect_to_another_host_is_not_followed(liar, backend, question, status):
-    """Neither the token nor what is asked for goes where the service points."""
+    """Neither the token nor the request follows a redirect to another host."""
     with Liar(lambda _method, path: document(honest(path))) as elsewhere:
         liar.answer = lambda _method, path: (
             status,
@@ -128,7 +128,7 @@ def test_a_redirect_to_another_host_is_not_followed(liar, backend, question, sta
 
 
 def test_a_redirect_of_auth_takes_no_secret_along(liar, backend, monkeypatch):
-    """A request for a token, which holds the secret, is not sent on."""
+    """A token request, which holds the secret, does not follow a redirect."""
     with Liar(lambda *_: document({})) as elsewhere:
         away = elsewhere.url("localhost")
         with Liar(lambda _method, path: (307, {"Location": away + path, "Content-Length": "0"}, [])) as lying_auth:
@@ -146,7 +146,7 @@ def _endless():
 
 
 def _bomb():
-    # Members of gzip one behind the other are one content (RFC 1952, 2.2).
+    # Consecutive gzip members are one content (RFC 1952, 2.2).
     return gzip.compress(b'{"DATA": ["') + gzip.compress(b" " * (1 << 20)) * 300 + gzip.compress(b'"]}')
 
 
@@ -156,21 +156,21 @@ def _bomb():
     ids=["endless", "inflated"],
 )
 def test_a_gigantic_answer_is_put_down(liar, backend, headers, pieces):
-    """An answer without an end, or one that swells as it is unpacked, is an error and not all of the memory."""
+    """A response without an end, or one that inflates, is an error and does not fill the memory."""
     liar.answer = lambda *_: (200, {"Content-Type": "application/json", **headers}, pieces())
     with pytest.raises(ServiceUnavailableError, match="more than 256 MiB"):
         backend.new_submission_id()
 
 
 def test_an_answer_that_is_packed_is_read(liar, backend):
-    """Compression that is meant well is understood."""
+    """A compressed response is read."""
     packed = gzip.compress(json.dumps(HONEST["submission_id"]).encode())
     liar.answer = lambda *_: (200, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, [packed])
     assert backend.new_submission_id() == TASK
 
 
 def test_an_answer_that_breaks_off_is_no_answer(liar, backend):
-    """Half a document is a hiccup of the line."""
+    """A truncated response is a connection error and is retried."""
     cut = {"Content-Type": "application/json", "Content-Length": "100", "Connection": "close"}
     liar.answer = lambda *_: (200, cut, [b'{"value":'])
     with pytest.raises(ServiceUnavailableError, match="could not be reached"):
@@ -179,7 +179,7 @@ def test_an_answer_that_breaks_off_is_no_answer(liar, backend):
 
 
 def _pages(path):
-    """Always another page."""
+    """Return another page for any offset."""
     offset = int((re.search(r"offset=(\d+)", path) or [0, 0])[1])
     entry = {**HONEST["successful_transfers"]["DATA"][0], **HONEST["skipped_errors"]["DATA"][0]}
     entry |= {"id": ONE, "display_name": f"n{offset}", "owner_string": "o"}
@@ -199,7 +199,7 @@ def test_pages_without_an_end_end(liar, backend, question, monkeypatch):
 
 
 def test_empty_pages_that_promise_more_end(liar, backend):
-    """A search whose pages have nothing on them, and always one more behind them, is left after so many."""
+    """A search whose pages are empty but promise more is ended after a limit."""
     nothing = {"DATA": [], "has_next_page": True, "offset": 0, "limit": 100}
     liar.answer = lambda _method, path: document(nothing if "endpoint_search" in path else honest(path))
     with pytest.raises(ServiceUnavailableError, match="could not parse"):
@@ -209,7 +209,7 @@ def test_empty_pages_that_promise_more_end(liar, backend):
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "/etc/passwd", "..", ".", "", "a\0b"])
 def test_a_name_that_is_none_is_refused(liar, backend, name):
-    """What a listing calls ``../../x`` is not taken for something in the folder."""
+    """A name that leads out of the listed folder is refused."""
     entry = {"name": name, "type": "file", "size": 3}
     liar.answer = lambda _method, path: document({"DATA": [entry]} if "/ls" in path else honest(path))
     with pytest.raises(BackendError, match="could not parse"):
@@ -218,7 +218,7 @@ def test_a_name_that_is_none_is_refused(liar, backend, name):
 
 @pytest.mark.parametrize("task_id", ["../../endpoint", "a/b", "", "x" * 5000, "\x1b[2J", 7, None, ["x"]])
 def test_an_id_that_is_none_is_refused(liar, backend, task_id):
-    """An id goes into addresses, the journal and the terminal; one that is none is no answer."""
+    """An invalid id is refused, because ids are used in URLs, the journal and the terminal."""
     said = {"task_id": task_id, "value": task_id, "code": "Accepted", "message": "ok"}
     liar.answer = lambda method, path: document(said if method == "POST" or "submission" in path else honest(path))
     for question in ("submit", "id"):
@@ -232,7 +232,7 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\r\n\u202egnp.exe\x9b31m"
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 409, 502])
 def test_escapes_reach_no_message(liar, backend, question, status):
-    """Whatever text of the service goes into an error or a status, a terminal finds nothing to obey in it."""
+    """Escape sequences in any text of the service are escaped in errors and statuses."""
 
     def spoiled(value):
         if isinstance(value, dict):
@@ -254,14 +254,14 @@ def test_escapes_reach_no_message(liar, backend, question, status):
             assert one.code.isprintable()
 
 
-#: What may stand anywhere in a document that makes no sense.
+#: Values that can be put anywhere in a document.
 NONSENSE = (
     *(None, True, -1, 1e308, "", "x", [], {}, [[]], [None], {"DATA": None}, "9" * 5000, "\ud800", {"": {}}, 10**30),
 )
 
 
 def _distorted(chance, value):
-    """The same document, with nonsense somewhere in it."""
+    """Return the same document with an invalid value somewhere in it."""
     if chance.random() < 0.25:
         return chance.choice(NONSENSE)
     if isinstance(value, dict):
@@ -271,7 +271,7 @@ def _distorted(chance, value):
     return value
 
 
-#: Texts that no JSON library makes.
+#: Texts that no JSON library writes.
 RAW = (
     *(
         b"",
@@ -297,7 +297,7 @@ RAW = (
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_nonsense_is_an_error_of_ours(liar, backend, question, status):
-    """Any document at all is an answer or an error of Chiltepin, never one of another library."""
+    """Any document becomes a result or a Chiltepin error, never an error of another library."""
     chance = random.Random(f"{question} {status}")  # noqa: S311 - reproducible, not secret
     lies = [lambda _path, raw=raw: document(raw, status) for raw in RAW]
     lies += [

@@ -1,4 +1,4 @@
-"""Servers that lie: of SFTP, of the web, and of S3. What they list, say and send harms nothing on this side."""
+"""SFTP, web and S3 servers that lie: their listings, messages and data do no harm on this machine."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from chiltepin.transfers.runner import Transfers
 
 @pytest.fixture
 def here(tmp_path):
-    """The folder of this machine; files beside it must not be touched."""
+    """A folder of this machine, whose neighbors must not be touched."""
     folder = tmp_path / "beside" / "here"
     folder.mkdir(parents=True)
     return folder
 
 
 def transfers_of(here, url, options=()):
-    """The endpoints ``there``, of the liar, and ``here``."""
+    """Return transfers between the endpoints ``there``, of the server, and ``here``."""
     settings = {"there": {"url": url, "options": dict(options)}, "here": {"url": str(here)}}
     places = {name: place_of(name, said) for name, said in settings.items()}
-    # What is tried again is tried at once.
+    # Retry without a pause.
     return Transfers(FilesystemBackend(places, pause=lambda *_: None))
 
 
 def moved(transfers, path="/", *, recursive=True, timeout=60.0):
-    """Get a tree or a file from the liar."""
+    """Transfer a tree or a file from the server."""
     request = transfer_request(
         src_ep="there", dst_ep="here", src_path=path, dst_path="/got" if recursive else "/f", recursive=recursive
     )
@@ -44,14 +44,14 @@ def moved(transfers, path="/", *, recursive=True, timeout=60.0):
 
 
 def unharmed(here):
-    """See that there is nothing but what belongs there, nowhere around."""
+    """Check that there are only the expected files, in the folder and around it."""
     assert os.listdir(here.parent) == ["here"]
     for _, _, files in os.walk(here):
         assert set(files) <= {"f", "g"}, files
 
 
 def asked(transfers, path="/"):
-    """List a folder; what comes is a list, or an error of ours, fit for a terminal."""
+    """List a folder; return the names, or the text of a Chiltepin error after checking that it is printable."""
     try:
         return [entry.name for entry in transfers.ls("there", path)]
     except ChiltepinError as err:
@@ -66,7 +66,7 @@ SFTP_LIES += ("unasked", "banner", "no-root", "attributes", "words", "links", "h
 
 @pytest.fixture
 def sftp(here, tmp_path, monkeypatch):
-    """What makes the endpoints, ``there`` being a peer that lies in one way."""
+    """Return a function that opens the endpoints with a peer that lies in one way."""
     made = []
 
     def open_with(lie):
@@ -81,7 +81,7 @@ def sftp(here, tmp_path, monkeypatch):
 
 
 def test_an_honest_peer_is_understood(sftp, here):
-    """What the other tests spoil is right before."""
+    """The data that the other tests spoil is valid before."""
     transfers = sftp("fine")
     assert asked(transfers) == ["f"]
     assert moved(transfers).state is TaskState.SUCCEEDED
@@ -90,7 +90,7 @@ def test_an_honest_peer_is_understood(sftp, here):
 
 @pytest.mark.parametrize("lie", SFTP_LIES)
 def test_a_lying_sftp_server_harms_nothing(sftp, here, lie):
-    """Names that are paths, lists without an end, answers that are none: each ends as a failure, in time."""
+    """Names that are paths, endless lists and invalid responses each end as a failure, in time."""
     transfers = sftp(lie)
     said = asked(transfers)
     assert isinstance(said, str) or lie in ("words", "huge", "more", "links"), said
@@ -103,7 +103,7 @@ def test_a_lying_sftp_server_harms_nothing(sftp, here, lie):
 
 
 def test_escapes_in_names_of_an_sftp_server_reach_no_message(sftp, here):
-    """A name is data, and comes as it is; where it is told it is escaped."""
+    """A name with escape sequences is listed unchanged and is escaped in messages."""
     transfers = sftp("escapes")
     assert asked(transfers) == ["f\x1b]0;owned\x07\x1b[2J\r\n"]
     status = moved(transfers)
@@ -126,7 +126,7 @@ INDEX = "<html><head><title>Index of /</title></head><body>{}</body></html>"
 
 @pytest.fixture
 def web(here):
-    """A web server that lies as it is told, and the endpoints."""
+    """A web server that lies on demand, and the endpoints."""
     with Liar(lambda *_: document(b"")) as liar:
         yield (
             liar,
@@ -135,18 +135,18 @@ def web(here):
 
 
 def page(*links):
-    """An index page with these links."""
+    """Return an index page with these links."""
     body = INDEX.format("".join(f'<a href="{link}">x</a>' for link in links)).encode()
     return 200, {"Content-Type": "text/html", "Content-Length": str(len(body))}, [body]
 
 
 def whole(body=b"inside"):
-    """A file."""
+    """Return the response for a file."""
     return 200, {"Content-Type": "text/plain", "Content-Length": str(len(body))}, [body]
 
 
 def test_names_of_an_index_page_stay_below_it(web, here):
-    """Links that lead up, elsewhere, or to nothing are not names; one that looks like an entry fails by itself."""
+    """Links that lead up, elsewhere or nowhere are not entries; a link that looks like an entry fails alone."""
     liar, transfers = web
     links = ("../x", "%2e%2e/x", "..%2fx", "a%2fb", "/etc/x", "//h/x", "http://h/x", ".", "..", "%2e%2e", "", "a%00b")
     links += (temporary("0"), "./../x", "g/../../x", "f")
@@ -160,7 +160,7 @@ def test_names_of_an_index_page_stay_below_it(web, here):
 
 
 def test_escapes_in_an_index_page_reach_no_message(web, here):
-    """A name with escapes is data; where it is told it is escaped."""
+    """A name with escape sequences is listed unchanged and is escaped in messages."""
     liar, transfers = web
     liar.answer = lambda _method, path: page("f%1b%5b2J") if path == "/root/" else (404, {"Content-Length": "0"}, [])
     assert asked(transfers) == ["f\x1b[2J"]
@@ -176,7 +176,7 @@ def test_escapes_in_an_index_page_reach_no_message(web, here):
 
 @pytest.mark.parametrize("padded", [b" ", b"<a href='g'></a>"])
 def test_an_index_page_that_is_too_long_is_no_index(web, here, padded):
-    """A page of which only the beginning was read is not taken for the whole: what is missing might be removed."""
+    """A truncated index page is not treated as complete, because the missing files could be removed."""
     liar, transfers = web
     long = INDEX.format("<a href='f'>f</a>").encode() + padded * ((65 << 20) // len(padded))
     liar.answer = lambda _method, path: (200, {"Content-Type": "text/html"}, [long]) if path == "/root/" else whole()
@@ -186,7 +186,7 @@ def test_an_index_page_that_is_too_long_is_no_index(web, here, padded):
 
 
 def test_a_file_without_an_end_ends_with_its_task(web, here):
-    """Nothing of it is seen, and nothing is left."""
+    """A file without an end does not appear at the destination, and leaves nothing."""
     liar, transfers = web
     liar.answer = lambda *_: (200, {}, itertools.repeat(b"x" * 65536))
     with pytest.raises(ChiltepinError):
@@ -202,7 +202,7 @@ def test_a_file_without_an_end_ends_with_its_task(web, here):
 
 @pytest.mark.parametrize("told", ["99999999999999999999", "-1", "6, 6", "x"])
 def test_a_size_that_is_none_is_no_size(web, here, told):
-    """A length that cannot be is a failure, or not believed."""
+    """An impossible length is a failure, or is ignored."""
     liar, transfers = web
     liar.answer = lambda *_: (200, {"Content-Length": told, "Connection": "close"}, [b"inside"])
     status = moved(transfers, "/f", recursive=False)
@@ -212,7 +212,7 @@ def test_a_size_that_is_none_is_no_size(web, here, told):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_our_headers_do_not_follow_a_redirect_to_another_host(web, here, status):
-    """The file is got from where the server points, without what was meant for the server."""
+    """A file is read from the redirected host without the headers that are meant for the first server."""
     liar, transfers = web
     with Liar(lambda *_: whole()) as elsewhere:
         liar.answer = lambda _method, path: (
@@ -230,7 +230,7 @@ def test_our_headers_do_not_follow_a_redirect_to_another_host(web, here, status)
     "place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/root/f", "gopher://x/", "http://\x1b[2J/"]
 )
 def test_a_redirect_to_what_is_no_web_server_is_refused(web, here, place):
-    """A server cannot send us to a file of this machine, nor in circles."""
+    """A redirect to a local file, or in a circle, is refused."""
     liar, transfers = web
     liar.answer = lambda *_: (302, {"Location": place, "Content-Length": "0"}, [])
     status = moved(transfers, "/f", recursive=False)
@@ -249,21 +249,21 @@ ENTRY = (
 
 
 def xml(text, status=200):
-    """An answer of S3."""
+    """Return a response of S3."""
     body = text.encode()
     return status, {"Content-Type": "application/xml", "Content-Length": str(len(body))}, [body]
 
 
 @pytest.fixture
 def bucket(here):
-    """A server of S3 that lies as it is told, and the endpoints."""
+    """An S3 server that lies on demand, and the endpoints."""
     with Liar(lambda *_: document(b"")) as liar:
         options = {"key": "AKIA", "secret": "s3cr3t", "endpoint_url": liar.url(), "region": "us-east-1"}
         yield liar, transfers_of(here, "s3://b/root", options)
 
 
 def listing(*keys, more="false", token=""):
-    """A page of names."""
+    """Return a page of names."""
     return xml(LISTING.format(more=more, token=token, entries="".join(map(ENTRY.format, keys))))
 
 
@@ -272,7 +272,7 @@ def listing(*keys, more="false", token=""):
     ["root/../../x", "root/a/f", "root/../y", "root//etc/x", "other/../../etc/x", "", "r", "root/..", "root/&#27;[2J"],
 )
 def test_names_of_a_bucket_stay_below_it(bucket, here, key):
-    """Keys with slashes where there can be none, or of another folder, are no names of files here."""
+    """Keys with extra slashes, or of another folder, do not become files here."""
     liar, transfers = bucket
     liar.answer = lambda _method, path: listing(key) if "list-type=2" in path else whole()
     said = asked(transfers)
@@ -283,7 +283,7 @@ def test_names_of_a_bucket_stay_below_it(bucket, here, key):
 
 @pytest.mark.parametrize("again", [True, False])
 def test_pages_of_a_bucket_without_an_end_end(bucket, here, again):
-    """The same page again and again is detected, and endless new pages stop after a limit."""
+    """A repeated page is detected, and endless new pages stop after a limit."""
     liar, transfers = bucket
     numbers = itertools.count()
     given = "<NextContinuationToken>{}</NextContinuationToken>".format("again" if again else "{}")
@@ -324,19 +324,19 @@ def test_a_redirect_of_a_bucket_takes_no_signature_along(bucket, here, status):
 @pytest.mark.parametrize("raw", ["", "<", "<a/>", "<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "\x1b[2J", "&#27;[2J"])
 @pytest.mark.parametrize("status", [200, 400, 403, 500])
 def test_nonsense_of_a_bucket_is_a_failure(bucket, here, raw, status):
-    """Any document at all is an answer or a failure, told in words of ours."""
+    """Any document is a response or a failure with a message of Chiltepin."""
     liar, transfers = bucket
     liar.answer = lambda *_: xml(raw, status)
     asked(transfers)
     found = moved(transfers, "/f", recursive=False)
-    # Of a file the content may be anything.
+    # The content of a file can be anything.
     assert found.state is TaskState.FAILED or status == 200
     assert found.reason.isprintable()
     unharmed(here)
 
 
 def test_a_swelling_document_of_a_bucket_is_put_down(bucket, here):
-    """Entities that stand for each other a billion times are not written out."""
+    """Entities that expand to a billion characters are not expanded."""
     liar, transfers = bucket
     bomb = '<!DOCTYPE a [<!ENTITY a "' + "x" * 1000 + '">'
     for one, next_one in itertools.pairwise("abcdefghij"):

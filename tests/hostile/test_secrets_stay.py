@@ -1,4 +1,4 @@
-"""Tokens and keys stay where they are used: looked for in all that a run writes, tells, sends and leaves in memory."""
+"""Tokens and keys stay where they are used: they are not in files, output, requests or memory of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOLDERS = Path(__file__).parent.parent
 
 @pytest.fixture
 def everything_logged(tmp_path):
-    """A file with what all loggers of all libraries say, down to DEBUG."""
+    """A file with the log of all loggers of all libraries, at level DEBUG."""
     handler = logging.FileHandler(tmp_path / "everything.log")
     root = logging.getLogger()
     level = root.level
@@ -51,7 +51,7 @@ def everything_logged(tmp_path):
 
 @pytest.fixture
 def log_in(monkeypatch):
-    """The login of a user, as the tests of Globus have it."""
+    """The login helper of the Globus tests."""
     monkeypatch.syspath_prepend(str(FOLDERS / "globus"))
     from logins import log_in
 
@@ -59,18 +59,18 @@ def log_in(monkeypatch):
 
 
 def forms(secret):
-    """How a secret may be written."""
+    """Return the encodings of a secret."""
     plain = secret.encode()
     return {plain, base64.b64encode(plain).rstrip(b"="), quote(secret, safe="").encode(), plain.hex().encode()}
 
 
 def found_in(content, secrets, forms=forms):
-    """Return the secrets that are in some bytes."""
+    """Return the secrets that some bytes contain."""
     return [secret for secret in secrets if any(form in content for form in forms(secret))]
 
 
 def found_below(folder, secrets, *, leave=()):
-    """Return the files below a folder that hold a secret."""
+    """Return the files below a folder that contain a secret."""
     return [
         (str(path), found)
         for path in Path(folder).rglob("*")
@@ -79,7 +79,7 @@ def found_below(folder, secrets, *, leave=()):
 
 
 def found_in_memory(pid, secrets):
-    """Return the secrets in the memory of a process, as its core would have them."""
+    """Return the secrets in the memory of a process, as in its core dump."""
     found = set()
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
         for line in maps:
@@ -94,14 +94,14 @@ def found_in_memory(pid, secrets):
 
 @python_task
 def who():
-    """Tell which process it is."""
+    """Return the process id."""
     import os
 
     return os.getpid()
 
 
 def workers(pid):
-    """The process that did a task, and those above it up to the one that runs the workers."""
+    """Return the process of a task and its ancestors up to the manager of the workers."""
     return [
         pid,
         *(one.pid for one in psutil.Process(pid).parents() if "process_worker_pool" in " ".join(one.cmdline())),
@@ -110,7 +110,7 @@ def workers(pid):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Another system shows no memory of a process.")
 def test_what_is_in_memory_is_found():
-    """The look into the memory of a process sees what is in its environment and in its heap: it can say no."""
+    """The search in a process's memory finds words in its environment and its heap, and no other word."""
     word = os.urandom(16).hex()
     code = (
         "import sys; kept = bytes.fromhex(sys.stdin.readline().strip()); print('there', flush=True); sys.stdin.read()"
@@ -133,12 +133,12 @@ def test_what_is_in_memory_is_found():
 def test_no_token_of_globus_is_anywhere(
     chiltepin_globus, log_in, everything_logged, tmp_path, monkeypatch, capfd, service
 ):
-    """A run with worker processes, failures and all logs: no token and no client's secret outside of the token file."""
+    """A run with worker processes, failures and all logs has no Globus token or secret outside the token file."""
     globus = chiltepin_globus
     tokens = tmp_path / "state" / "tokens.json"
     monkeypatch.setenv(FILE_VARIABLE, str(tokens))
     secrets = [globus.authority.client_secret]
-    # It is of another program, which the test does not run.
+    # It belongs to another program, which the test does not run.
     monkeypatch.delenv("GLOBUS_CLI_CLIENT_SECRET")
     assert {SECRET_VARIABLE, COMPUTE_VARIABLES[1]} == set(KEPT_BACK)
     if not service:
@@ -147,7 +147,7 @@ def test_no_token_of_globus_is_anywhere(
         log_in()
         secrets += [word for word in tokens.read_text().split('"') if word.startswith("Ag")]
         assert len(secrets) == 5
-    # A worker finds this module.
+    # A worker imports this module.
     monkeypatch.setenv("PYTHONPATH", f"{FOLDERS}/hostile:{os.environ.get('PYTHONPATH', '')}")
     (tmp_path / "my-laptop").mkdir(exist_ok=True)
     (tmp_path / "my-laptop" / "f").write_text("content")
@@ -201,7 +201,7 @@ KEYS = {
 
 @pytest.mark.timeout(300)
 def test_no_key_of_a_bucket_is_anywhere(everything_logged, tmp_path, monkeypatch, capfd):
-    """A run of a bucket's transfers, good and bad, with all logs: the secret and the session are in none of it."""
+    """A run of bucket transfers, with failures and all logs, has the secret and the session token nowhere."""
     pytest.importorskip("boto3")
     monkeypatch.syspath_prepend(str(FOLDERS))
     from buckets import Moto
@@ -209,7 +209,7 @@ def test_no_key_of_a_bucket_is_anywhere(everything_logged, tmp_path, monkeypatch
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     server = Moto()
-    # Also of loggers that exist only now.
+    # Include the loggers that were created meanwhile.
     for name in list(logging.getLogger().manager.loggerDict):
         if name.split(".")[0] in (
             "botocore",

@@ -1,4 +1,4 @@
-"""Four hosts on this machine for the tests of this folder, and a Slurm over them."""
+"""Four hosts on this machine for the tests of this folder, and a Slurm cluster over them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from hostset import Hosts, missing
 from waiting import until
 
-# Where the settings of Slurm are that both Slurms of these tests share.
+# The folder of the settings that both Slurm clusters of the tests share.
 sys.path.append(str(Path(__file__).parents[1] / "slurm"))
 
-#: How many there are.
+#: The number of hosts.
 COUNT = 4
 
 SERVER = """
@@ -35,7 +35,7 @@ server._thread.join()
 
 @pytest.fixture(scope="session")
 def all_hosts(tmp_path_factory):
-    """Four hosts, once for each process that runs tests: two sets do not see each other."""
+    """Four hosts for each process that runs tests; the sets do not see each other."""
     if reason := missing():
         pytest.skip(reason)
     with Hosts(tmp_path_factory.mktemp("hosts") / "state", COUNT) as running:
@@ -44,14 +44,14 @@ def all_hosts(tmp_path_factory):
 
 @pytest.fixture
 def hosts(all_hosts):
-    """Four hosts that are up and reach each other, also after the test, whatever it does to them."""
+    """Four hosts that are up and connected, and are repaired after the test."""
     yield all_hosts
     all_hosts.boot()
 
 
 @pytest.fixture(scope="session")
 def all_slurm(all_hosts):
-    """A Slurm whose nodes are all hosts but the first one, which controls it."""
+    """A Slurm cluster: the first host controls it, and the rest are nodes."""
     from hostslurm import HostSlurm
     from slurmcluster import missing_programs
 
@@ -61,22 +61,22 @@ def all_slurm(all_hosts):
     try:
         running.start()
     except AssertionError as err:
-        # It wants more of the system than hosts do, such as a cgroup that it knows how to use.
+        # Slurm requires more of the system than the hosts do, such as a usable cgroup.
         pytest.skip(f"Slurm does not start on these hosts: {err}")
     return running
 
 
 @pytest.fixture
 def slurm(all_slurm, hosts):
-    """A Slurm whose nodes are idle."""
-    # Another test may have killed a host, with the daemon of its node.
+    """A Slurm cluster whose nodes are idle."""
+    # Another test may have killed a host, and with it the daemon of its node.
     all_slurm.start()
     return all_slurm
 
 
 @pytest.fixture
 def bucket(hosts):
-    """An S3 server with a bucket on h4."""
+    """A bucket of an S3 server on h4."""
     with hosts["h4"].start(sys.executable, "-c", SERVER) as server:
         until(lambda: "up" in server.stdout.readline())
         yield

@@ -1,4 +1,4 @@
-"""A workflow on h1 with one task on a node, which waits: ``held.py RUN_FOLDER``; prints the error of the task.
+"""A workflow on h1 with one task that waits on a node: ``held.py RUN_FOLDER``; prints the error of the task.
 
 The task makes the file ``/shared/held/NODE`` when it begins.
 """

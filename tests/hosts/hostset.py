@@ -1,11 +1,11 @@
-"""Several hosts on one machine, for tests: namespaces of Linux, joined by a switch.
+"""Several hosts on one machine, for tests: Linux namespaces, joined by a switch.
 
-Each host has its own network, loopback, name, processes, boot id, ``/tmp``, ``/scratch``, ``/run`` and ``/home/me``.
-``/shared`` is one folder for all of them; the rest is the machine's, read-only. ``ssh hK`` works from each to each. The
-network of the machine is not reached from there.
+Each host has a separate network, loopback, name, process tree, boot id, ``/tmp``, ``/scratch``, ``/run`` and
+``/home/me``. ``/shared`` is one folder for all hosts; the rest is the machine's, read-only. ``ssh hK`` works between
+all hosts, which cannot reach the network of the machine.
 
-Nothing outlives this process, even if it is killed: the kernel ends the first process of each host with it, and with
-that process everything else of the host.
+Nothing outlives this process, even if it is killed: the kernel ends the first process of each host with it, and then
+all other processes of the host.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 NETWORK = "10.77.0"
 REPOSITORY = Path(__file__).parents[2]
-#: What runs the tests, and what they run; a path may lead through links.
+#: The folders of Python and of the repository; a path may contain symbolic links.
 SEEN = sorted(
     {path for seen in (sys.prefix, sys.base_prefix, str(REPOSITORY)) for path in (seen, os.path.realpath(seen))}
 )
 
-#: Before a command: end it with the process that has started it.
+#: Prefix of a command that ends with the process that has started it.
 _BOUND = ("setpriv", "--pdeathsig", "KILL")
-#: The same, and start it in new namespaces.
+#: Prefix of a command that also runs in new namespaces.
 _APART = (*_BOUND, "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--kill-child")
 
-#: What a host needs and a container may refuse.
+#: What a host requires and a container may refuse.
 _PROBE = """
 mount -t tmpfs probe /mnt
 mount -t sysfs -o ro sysfs /mnt
@@ -69,7 +69,7 @@ Subsystem sftp internal-sftp
 
 @cache
 def missing() -> str:
-    """Return what keeps hosts from running here, as a sentence; empty if nothing does."""
+    """Return why hosts cannot run here, as a sentence; empty if they can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "Several hosts on one machine need Linux and root."
     for program in PROGRAMS:
@@ -95,28 +95,28 @@ def _do(*words: str, check: bool = True) -> bool:
 
 
 class Host:
-    """One host; `boot` starts it, again and again.
+    """One host, which `boot` starts as often as needed.
 
     Parameters
     ----------
     hosts : Hosts
-        The set that it belongs to.
+        The set that contains it.
     number : int
-        From 1.
+        Its number, from 1.
     """
 
     def __init__(self, hosts: Hosts, number: int) -> None:
         self.name, self.address = f"h{number}", f"{NETWORK}.{number}"
         self._hosts, self._port, self._number = hosts, f"p{number}", number
-        #: Its files, as they are seen from outside.
+        #: The folder of its files, as seen from outside.
         self.disks = hosts.state / self.name
         self.scratch, self.home = self.disks / "scratch", self.disks / "home"
         self._init: subprocess.Popen[bytes] | None = None
-        #: Its first process, by its number outside.
+        #: The id of its first process, as seen from outside.
         self.pid = ""
 
     def boot(self) -> None:
-        """Start it, with the disks that it had before; wait until its sshd answers."""
+        """Start the host with its earlier disks, and wait until its sshd is ready."""
         for disk in ("tmp", "scratch", "run/sshd", "root", "home/.ssh"):
             (self.disks / disk).mkdir(parents=True, exist_ok=True)
         (self.disks / "tmp").chmod(0o1777)
@@ -137,7 +137,7 @@ class Host:
 
     def _plug_in(self) -> None:
         switch = self._hosts.switch
-        # The kernel removes that of an earlier boot some time after it.
+        # The kernel removes the port of an earlier boot with a delay.
         switch("ip", "link", "delete", self._port, check=False)
         switch("ip", "link", "add", self._port, "type", "veth", "peer", "name", "eth0", "netns", self.pid)
         switch("ip", "link", "set", self._port, "master", "br0", "up")
@@ -150,23 +150,23 @@ class Host:
         return "nsenter", "-t", self.pid, "-n"
 
     def is_up(self) -> bool:
-        """Whether it runs."""
+        """Whether the host is running."""
         return self._init is not None and self._init.poll() is None
 
     def command(self, *words: str) -> list[str]:
-        """Return the words that run a command there; it ends with the process that has started them."""
+        """Return the arguments that run a command on the host; it ends with the process that has started it."""
         assert self.is_up(), f"{self.name} is down"
         inside = ["env", "-C", "/home/me", *_BOUND, *words]
         return ["nsenter", "-t", self.pid, "-m", "-u", "-i", "-n", "-p", "--", *inside]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a command there."""
+        """Return the environment of a command on the host."""
         kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "PYTHONPATH") if name in os.environ}
         scripts = os.path.join(sys.prefix, "bin")
         return {**kept, "PATH": f"{scripts}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/home/me", **more}
 
     def start(self, *words: str, output: int | None = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
-        """Start a command there, with more variables of its environment; its output and its errors are one."""
+        """Start a command on the host, with these additional variables; stdout and stderr are combined."""
         return subprocess.Popen(
             self.command(*words),
             stdin=subprocess.DEVNULL,
@@ -177,8 +177,8 @@ class Host:
         )
 
     def run(self, *words: str, timeout: float = 60, **more: str) -> str:
-        """Run a command there, and return what it prints; an AssertionError if it fails."""
-        # A file and not a pipe, which a daemon that it leaves would hold open.
+        """Run a command on the host, and return its output; raise AssertionError if it fails."""
+        # A file instead of a pipe, which a daemon of the command would keep open.
         with open(self.disks / "said", "w+") as said:
             with self.start(*words, output=said.fileno(), **more) as process:
                 try:
@@ -191,22 +191,22 @@ class Host:
         return text
 
     def kill(self) -> None:
-        """Switch its power off."""
+        """Kill the host, as a power failure does."""
         if self.is_up():
             with suppress(ProcessLookupError):
                 os.kill(int(self.pid), signal.SIGKILL)
             self._init.wait()
 
     def cut(self) -> None:
-        """Pull its network cable."""
+        """Disconnect its network cable."""
         self._hosts.switch("ip", "link", "set", self._port, "down")
 
     def mute(self) -> None:
-        """Drop all that it sends and gets, and answer nothing."""
+        """Drop its network traffic in both directions, without a response."""
         self._hosts.switch("bridge", "link", "set", "dev", self._port, "state", "0")
 
     def slow(self, rate: str) -> None:
-        """Limit what it sends and gets, such as to ``40mbit`` each."""
+        """Limit its traffic in each direction, for example to ``40mbit``."""
         limit = ("root", "tbf", "rate", rate, "burst", "64kb", "latency", "100ms")
         self._hosts.switch("tc", "qdisc", "replace", "dev", self._port, *limit)
         _do(*self._inside, "tc", "qdisc", "replace", "dev", "eth0", *limit)
@@ -215,22 +215,22 @@ class Host:
         """Undo `cut`, `mute` and `slow`."""
         switch = self._hosts.switch
         switch("ip", "link", "set", self._port, "up")
-        # The cable is in some time later.
+        # The link is up with a delay.
         until(lambda: switch("bridge", "link", "set", "dev", self._port, "state", "3", check=False))
-        # Back to what the kernel gives every such device, whether it was limited or not.
+        # This is the kernel's default, whether a limit was set or not.
         switch("tc", "qdisc", "replace", "dev", self._port, "root", "noqueue")
         _do(*self._inside, "tc", "qdisc", "replace", "dev", "eth0", "root", "noqueue")
 
 
 class Hosts:
-    """Hosts h1, h2, ..., which end with the ``with`` block.
+    """Hosts h1, h2, ..., which run for a ``with`` block.
 
     Parameters
     ----------
     state : Path
         An empty folder for their disks.
     count : int
-        How many.
+        The number of hosts.
     """
 
     def __init__(self, state: Path, count: int) -> None:
@@ -270,7 +270,7 @@ class Hosts:
         users = [line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith("root:")]
         users.insert(0, "root:x:0:0:root:/home/me:/bin/bash")
         (self.state / "etc" / "passwd").write_text("\n".join(users) + "\n")
-        # One key for all: whose login it is, and which host, is not what is tested.
+        # One key for all hosts and logins, because the tests do not examine them.
         key = self.keys / "key"
         _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hosts", "-f", str(key))
         (self.keys / "sshd_config").write_text(SSHD)
@@ -281,22 +281,22 @@ class Hosts:
             (folder / "known_hosts").write_text(f"h* {key.with_suffix('.pub').read_text()}")
 
     def switch(self, *words: str, check: bool = True) -> bool:
-        """Run a command in the network that joins the hosts; return whether it succeeded."""
+        """Run a command in the network namespace of the switch; return whether it succeeded."""
         return _do("nsenter", "-t", str(self._switch.pid), "-n", *words, check=check)
 
     def boot(self) -> None:
-        """Boot each host that is down, and mend the network of all."""
+        """Boot each host that is down, and repair the network of all hosts."""
         for host in self:
             if not host.is_up():
                 host.boot()
             host.mend()
 
     def processes(self) -> list[str]:
-        """Return the numbers of the processes that end with this one, and with which all of the hosts end."""
+        """Return the ids of the processes that end with this one, and all hosts with them."""
         return [str(self._switch.pid), *(host.pid for host in self)]
 
     def stop(self) -> None:
-        """End all of them, and remove their files."""
+        """End all hosts, and remove their files."""
         for host in self:
             host.kill()
         if self._switch is not None:
@@ -306,5 +306,5 @@ class Hosts:
 
 
 def python(*words: str) -> Sequence[str]:
-    """Return the words that run a script of this folder with the Python of these tests."""
+    """Return the arguments that run a script of this folder with the Python of these tests."""
     return sys.executable, str(Path(__file__).with_name(words[0])), *words[1:]

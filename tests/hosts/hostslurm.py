@@ -1,4 +1,4 @@
-"""A real Slurm over several hosts: h1 controls it, the other ones are its nodes."""
+"""A real Slurm cluster over several hosts: h1 controls it, and the rest are its nodes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP
 
 
 class HostSlurm:
-    """A Slurm over hosts; it ends with them."""
+    """A Slurm cluster over hosts, which ends with them."""
 
-    #: Its settings, for what runs on a host with ``SLURM_CONF``.
+    #: The path of its settings on a host, for ``SLURM_CONF``.
     config = "/shared/slurm/slurm.conf"
 
     def __init__(self, hosts: Hosts) -> None:
@@ -44,14 +44,14 @@ class HostSlurm:
         (folder / "slurm.conf").write_text(SETTINGS.format(quick=QUICK, nodes=nodes))
 
     def start(self) -> None:
-        """Start what does not run, and wait until all nodes are idle."""
+        """Start the daemons that do not run, and wait until all nodes are idle."""
         files = {"socket": "socket", "seed-file": "seed", "pid-file": "pid", "log-file": "log"}
         munge = [f"--{option}=/run/munge/{name}" for option, name in files.items()]
         for host in (self._control, *self._nodes):
             for folder in ("run/munge", "scratch/slurmctld", "scratch/slurmd"):
                 (host.disks / folder).mkdir(parents=True, exist_ok=True)
                 (host.disks / folder).chmod(0o755)
-            # --force: the key lies in a folder that belongs to everybody, which is a warning then and no refusal.
+            # With --force the group-writable folder of the key causes only a warning.
             self._daemon(host, "munged", "--force", "--key-file=/shared/slurm/key", *munge)
         self._daemon(self._control, "slurmctld", "-f", self.config)
         for node in self._nodes:
@@ -62,9 +62,9 @@ class HostSlurm:
         host.run("sh", "-c", 'pgrep -x "$1" || "$@"', "-", *words)
 
     def ask(self, *words: str) -> str:
-        """Return what a command of Slurm prints on the controlling host."""
+        """Return the output of a Slurm command on the controlling host."""
         return self._control.run(*words, SLURM_CONF=self.config)
 
     def states(self) -> dict[str, str]:
-        """Return the state of each node, in Slurm's words."""
+        """Return the state of each node, as Slurm names it."""
         return dict(line.split() for line in self.ask("sinfo", "-hN", "-o", "%N %t").splitlines())

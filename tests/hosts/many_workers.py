@@ -1,8 +1,8 @@
 """A workflow on h1 whose workers on three nodes move one tree together: ``many_workers.py RUN_FOLDER FILES``.
 
-The tree goes from the shared folder to another one, to h1 over SFTP and to S3, and comes back from each. Each
-destination has a file too many before. Prints, for each way, its name, the files that were moved, and the most that are
-different or too many at its ends; and last why a folder that does not exist, and one that only h1 sees, are not moved.
+The tree is copied from the shared folder to another one, to h1 over SFTP and to S3, and back from each. Each
+destination has one extra file before. The script prints, for each way, its name, the files moved in each direction, and
+the number of differences at its ends; and last, why a missing folder and a folder that only h1 sees cannot be moved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WAYS = ("shared", "h1", "s3")
 
 
 def move(source, goal, path, other):
-    """Move the tree with three workers; return the files that were moved or removed."""
+    """Move the tree with three workers; return the number of files that were moved."""
     future = transfer_task(
         source, goal, path, other, recursive=True, executor="compute", workers=3, delete_destination_extra=True
     )
@@ -29,19 +29,19 @@ def move(source, goal, path, other):
 
 
 def names(top):
-    """Return the paths of all files in a tree, temporary files too."""
+    """Return the paths of all files in a tree, including temporary files."""
     return {os.path.relpath(os.path.join(base, name), top) for base, _, files in os.walk(top) for name in files}
 
 
 def differences(top, other):
-    """Return how many files are in one of two trees only, or have other content."""
+    """Return the number of files that are in only one of two trees, or that have other content."""
     return len(names(top) ^ names(other)) + sum(
         not filecmp.cmp(top / name, other / name, shallow=False) for name in names(top) & names(other)
     )
 
 
 def main(run_folder, files):
-    """Go all ways, one after the other."""
+    """Move the tree each way, one after the other."""
     stage = Path("/shared/stage")
     (Path.home() / "project").mkdir(exist_ok=True)
     for number in range(int(files)):

@@ -1,6 +1,6 @@
 """Run one transfer on a host: ``move.py SOURCE GOAL``, each a URL or a folder; prints each new status.
 
-The file is ``/f`` on both sides. SFTP gives up a server that is silent for two seconds.
+The file is ``/f`` on both sides. SFTP gives up on a server that is silent for two seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ QUICK = {"silence": 2, "ssh_options": {"ConnectTimeout": 1}}
 
 
 def main(source: str, goal: str) -> None:
-    """Move the file."""
+    """Transfer the file."""
     places = {
         name: {"url": url, "options": QUICK if url.startswith("sftp:") else {}}
         for name, url in {"source": source, "goal": goal}.items()

@@ -1,6 +1,6 @@
-"""A workflow on h1 over the nodes of Slurm: stage, process, bring back, clean up, by each of three routes.
+"""A workflow on h1 over the nodes of Slurm: stage, process, copy back and clean up, over three routes.
 
-``pipeline.py RUN_FOLDER`` prints, for each route, its name, the sum and the node that made it; and last the errors of a
+``pipeline.py RUN_FOLDER`` prints, for each route, its name, the sum and the node that computed it; then the errors of a
 transfer and of a task that fail on a node.
 """
 
@@ -35,13 +35,13 @@ SETTINGS = {
     },
 }
 
-#: The places through which the data goes, there and back. Only h1 sees the first one of the first and last route.
+#: The endpoints through which the data passes in both directions. Only h1 sees ``project`` and ``h1``.
 ROUTES = {"shared": ("project", "shared"), "sftp": ("h1", "shared"), "s3": ("project", "s3", "shared")}
 
 
 @python_task
 def add_up(table, total):
-    """Add up the numbers of a table into a file; return the name of this host."""
+    """Write the sum of a table to a file; return the name of this host."""
     import socket
 
     with open(table, encoding="ascii") as lines, open(total, "w", encoding="ascii") as file:
@@ -51,12 +51,12 @@ def add_up(table, total):
 
 @python_task
 def fail():
-    """Fail."""
+    """Raise an error."""
     raise ValueError("of no use")
 
 
 def run(route):
-    """Bring the table to the nodes, add it up, bring the sum back and clean up; return the futures."""
+    """Copy the table to the nodes, add it up, copy the sum back and clean up; return the futures."""
     home, *others = places = ROUTES[route]
 
     def path(place, name):
@@ -92,7 +92,7 @@ def main(run_folder):
         for route, (made, done) in [(route, run(route)) for route in ROUTES]:
             assert all(future.result() is True for future in done)
             sys.stdout.write(f"{route} {(project / f'{route}.sum').read_text()} {made.result()}\n")
-        # The folder is on h1 only.
+        # The folder exists only on h1.
         moved = transfer_task("project", "shared", "/in", "/in", executor="compute")
         for error in (moved.exception(), fail(executor="compute").exception()):
             sys.stdout.write("".join(traceback.format_exception_only(error)).replace("\n", " ") + "\n")

@@ -1,4 +1,4 @@
-"""Look for a file at each URL, all at once, and print the errors: ``reach.py URL...``."""
+"""Request a file at each URL, all at once, and print the errors: ``reach.py URL...``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.locations import place_of
 
-#: Longer than the three seconds after which the kernel knows that an address does not answer.
+#: Longer than the three seconds after which the kernel reports that an address is unreachable.
 OPTIONS = {"sftp": {"ssh_options": {"ConnectTimeout": 6}}}
 
 
 def reach(url: str) -> str:
-    """Return why a URL is not reached."""
+    """Return why a URL cannot be reached."""
     options = OPTIONS.get(url.partition(":")[0], {})
     try:
         place_of("place", {"url": url, "options": options}).store().folder(()).entry("f")

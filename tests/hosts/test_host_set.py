@@ -1,4 +1,4 @@
-"""The hosts of these tests: what is separate, what is shared, and that nothing of them stays."""
+"""The hosts of these tests: what is separate, what is shared, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waiting import until
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
-#: Starts two hosts, says so, and waits to be killed.
+#: Starts two hosts, prints a line, and waits to be killed.
 LEFT = """
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ with Hosts(Path(sys.argv[1]), 2) as hosts:
 
 
 def test_hosts_differ_in_what_is_theirs_and_share_one_folder(hosts):
-    """Each host has its own name, boot id and disks; what one writes in the shared folder, the other one reads."""
+    """Each host has a separate name, boot id and disks, and all hosts share one folder."""
     h1, h2 = hosts["h1"], hosts["h2"]
     assert [host.run("hostname").strip() for host in (h1, h2)] == ["h1", "h2"]
     assert h1.run("cat", BOOT_ID) != h2.run("cat", BOOT_ID)
@@ -37,7 +37,7 @@ def test_hosts_differ_in_what_is_theirs_and_share_one_folder(hosts):
 
 
 def test_a_host_boots_again_with_its_disks(hosts):
-    """A host that was switched off has its files and another boot id when it is back."""
+    """A host that is killed and booted keeps its files and has another boot id."""
     host = hosts["h2"]
     before = host.run("sh", "-c", f"echo kept >/scratch/file; cat {BOOT_ID}")
     host.kill()
@@ -47,7 +47,7 @@ def test_a_host_boots_again_with_its_disks(hosts):
 
 
 def test_a_host_is_cut_off_and_joined_again(hosts):
-    """Without its cable, and with a network that drops everything, a host is not reached; mended, it is."""
+    """A host without its cable, or behind a network that drops everything, is unreachable until it is repaired."""
     h1, h3 = hosts["h1"], hosts["h3"]
 
     def reached(seconds: int) -> str:
@@ -61,7 +61,7 @@ def test_a_host_is_cut_off_and_joined_again(hosts):
 
 
 def test_nothing_of_killed_tests_stays(all_hosts, tmp_path):
-    """If the process of the tests is killed, every process of its hosts ends, and no mount of theirs is left."""
+    """If the process of the tests is killed, every process of its hosts ends, and no mount is left."""
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     words = [sys.executable, "-c", LEFT, str(tmp_path / "state"), *folders]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as tests:
@@ -78,7 +78,7 @@ def _commands() -> list[Path]:
 
 
 def test_a_command_ends_with_its_caller(hosts):
-    """A command that is killed from outside is killed on its host, too."""
+    """A command that is killed from outside also ends on its host."""
     host = hosts["h1"]
     command = host.start("sleep", "4712")
     until(lambda: "4712" in host.run("ps", "-eo", "args"))

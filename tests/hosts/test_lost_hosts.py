@@ -1,4 +1,4 @@
-"""A host that is lost in the middle of a transfer: no half file has a real name, and the next run completes it."""
+"""A host is lost during a transfer: the destination has no partial file, and the next run completes it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from waiting import until
 
 CONTENT = os.urandom(24 << 20)
 
-#: So slow that the file takes seconds.
+#: Slow enough that the file takes seconds.
 RATE = "80mbit"
 
 
 @pytest.fixture
 def source(hosts):
-    """A file on h1 for the folder of h3, which is empty."""
+    """A file on h1, and an empty folder on h3."""
     for host in (hosts["h1"], hosts["h3"]):
         for file in host.scratch.glob("[.f]*"):
             file.unlink()
@@ -25,14 +25,14 @@ def source(hosts):
 
 
 def half_done(host):
-    """Return whether a part of the file is there, and none of it has its name."""
+    """Return whether part of the file is there, under a temporary name only."""
     assert not (host.scratch / "f").exists()
-    # A temporary file has its final size at once, where the digests of its parts are.
+    # A temporary file has its final size at once, because the digests of its parts are at the end.
     return sum(file.stat().st_blocks * 512 for file in host.scratch.iterdir()) > len(CONTENT) / 8
 
 
 def move(host, *, start=False):
-    """Move the file from h1 to h3."""
+    """Transfer the file from h1 to h3."""
     words = python("move.py", "/scratch", "sftp://h3/scratch")
     return host.start(*words) if start else host.run(*words)
 
@@ -44,14 +44,14 @@ def last_line(process):
 
 
 def whole(host):
-    """Return whether the file is there, whole, and nothing else."""
+    """Return whether the whole file is there, and nothing else."""
     files = [file for file in host.scratch.iterdir() if file.is_file()]
     return [file.name for file in files] == ["f"] and files[0].read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("loss", ["cut", "mute"])
 def test_a_host_that_is_back_gets_the_rest(hosts, source, loss):
-    """A host that is unplugged or silent for some seconds gets the whole file, by a connection that is made again."""
+    """A transfer to a host that is unplugged or silent for some seconds reconnects and completes the file."""
     goal = hosts["h3"]
     goal.slow(RATE)
     with move(source, start=True) as moving:
@@ -66,7 +66,7 @@ def test_a_host_that_is_back_gets_the_rest(hosts, source, loss):
 
 
 def test_a_host_that_is_switched_off_is_named(hosts, source):
-    """While a host is off, the transfer fails and names it; when it is back, the next run completes the file."""
+    """While a host is off, the transfer fails and names it; after the boot, the next run completes the file."""
     goal = hosts["h3"]
     goal.slow(RATE)
     with move(source, start=True) as moving:
@@ -83,7 +83,7 @@ def test_a_host_that_is_switched_off_is_named(hosts, source):
 
 
 def test_the_mover_is_switched_off(hosts, source):
-    """If the host that moves a file is lost, no half file has a name; the same host completes it when it is back."""
+    """If the host that runs the transfer is lost, no partial file is left; after its boot, it completes the file."""
     goal = hosts["h3"]
     goal.slow(RATE)
     with move(source, start=True) as moving:
@@ -97,14 +97,14 @@ def test_the_mover_is_switched_off(hosts, source):
 
 
 def test_why_a_host_is_not_reached(hosts):
-    """A host that is off, one that is silent, one without a server and a name that is not known are told apart."""
+    """Different errors report a host that is off, silent, without a server, or unknown."""
     hosts["h2"].kill()
     hosts["h3"].mute()
     hosts["h4"].run("pkill", "-o", "sshd")
     urls = [f"sftp://{host}/scratch" for host in ("h2", "h3", "h4", "nowhere")]
     off, silent, refused, unknown, web = hosts["h1"].run(*python("reach.py", *urls, "http://h2/")).splitlines()
     for host, told, reasons in (
-        # Of a neighbour that it knew a moment ago, the kernel waits for longer.
+        # The kernel waits longer for a neighbor that it reached a moment ago.
         ("h2", off, ("No route to host", "Connection timed out")),
         ("h3", silent, ("No route to host", "Connection timed out")),
         ("h4", refused, ("Connection refused",)),

@@ -1,4 +1,4 @@
-"""What a workflow on one host says of nodes that do not see its run folder, or that are lost."""
+"""The errors of a workflow on one host about nodes that do not see its run folder, or that are lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from waiting import until
 
 @pytest.fixture
 def hold(hosts, slurm):
-    """Return what starts a task that waits on a node."""
+    """Return a function that starts a task which waits on a node."""
     held = hosts.shared / "held"
     held.mkdir(exist_ok=True)
     for file in held.iterdir():
@@ -25,7 +25,7 @@ def until_told(process):
 
 
 def test_a_run_folder_that_nodes_do_not_see_is_named(hosts, slurm, hold):
-    """With a run folder on a disk of the host of the workflow, the error says so, soon after the job has failed."""
+    """If the nodes do not see the run folder, the error says so soon after the job has failed."""
     with hold("/home/me/runinfo") as workflow:
         until(lambda: "JobState=FAILED" in slurm.ask("scontrol", "-o", "show", "job"))
         failed = time.monotonic()
@@ -36,11 +36,11 @@ def test_a_run_folder_that_nodes_do_not_see_is_named(hosts, slurm, hold):
 
 
 def test_a_node_that_slurm_knows_to_be_down_is_lost_at_once(hosts, slurm, hold):
-    """If Slurm says that a node is down, its tasks end long before Parsl gives its workers up after two minutes."""
+    """If Slurm reports a node as down, its tasks end long before Parsl's timeout of two minutes."""
     with hold("/shared/runinfo") as workflow:
         until(lambda: list((hosts.shared / "held").iterdir()))
         [node] = (file.name for file in (hosts.shared / "held").iterdir())
-        # Slurm is asked about a new node within a second, and is believed only of those that it has known then.
+        # Slurm is queried for a new node within a second; only a node that it knew then can be reported as down.
         known = time.monotonic() + 3
         until(lambda: time.monotonic() > known)
         hosts[node].kill()

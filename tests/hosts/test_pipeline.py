@@ -1,4 +1,4 @@
-"""A workflow over the nodes of a Slurm, whose data goes three ways."""
+"""A workflow over the nodes of a Slurm cluster, with three routes for its data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from waiting import until
 
 
 def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
-    """By a shared folder, by SFTP and by S3 the data comes to a node, and the result back; nothing else is left.
+    """By a shared folder, SFTP and S3 the data reaches a node and the result returns; nothing else is left.
 
-    Errors of a node name it.
+    Errors of a node name the node.
     """
     environment = {"SLURM_CONF": slurm.config, "S3_KEY": "key", "S3_SECRET": "secret"}
     said = hosts["h1"].run(*python("pipeline.py", "/shared/runinfo"), timeout=100, **environment)
@@ -21,7 +21,7 @@ def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
     assert list(routes) == ["shared", "sftp", "s3"]
     assert all(total == "6" and node in ("h2", "h3", "h4") for total, node in routes.values())
     assert re.search(r"The root of the endpoint, /home/me/project, does not exist.* \(on host h[234]\)\. $", moved)
-    # Python has notes since 3.11.
+    # Exceptions have notes since Python 3.11.
     assert sys.version_info < (3, 11) or re.search(r"^ValueError: of no use It was raised on host h[234]\. $", failed)
     assert list(stage.iterdir()) == []
     until(lambda: not slurm.ask("squeue", "-h"))

@@ -1,4 +1,4 @@
-"""Several hosts on one disk, whose locks each of them sees alone: what they write, sweep, continue and store."""
+"""Several hosts on one disk without common locks: what they write, sweep, continue and store."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name, temporary
 
 ONE_HOST = str(Path(__file__).parents[1] / "crash" / "one_host.py")
 
-#: How a copy ends.
+#: The messages of a successful copy.
 DONE = ["begins", ["succeeded", "", ""]]
 
-#: Stores twenty tokens on a disk without locks, or with those of one host only.
+#: Stores twenty tokens on a disk without locks, or with locks that work on one host only.
 STORE = """
 import fcntl, os, sys
 from globus_sdk.token_storage import TokenStorageData
@@ -40,7 +40,7 @@ for number in range(20):
 
 @pytest.fixture
 def disk(hosts):
-    """The folder that all hosts share, with a large file and a small one to be copied, and nothing else."""
+    """The shared folder, with a large file and a small file to copy, and nothing else."""
     for name in ("a", "b", "home"):
         (hosts.shared / name).mkdir()
     (hosts.shared / "a" / "big").write_bytes(os.urandom(20 * PART + 5))
@@ -60,18 +60,18 @@ def copying(host, name="big", *, to="/shared/b", ahead=0):
 
 
 def ended(process):
-    """Return what a copy told."""
+    """Return the messages of a copy."""
     said, _ = process.communicate(timeout=120)
     return [json.loads(line) for line in said.splitlines()][1:]
 
 
 def temp_files(folder):
-    """The temporary files in a folder."""
+    """Return the temporary files in a folder."""
     return [path for path in folder.iterdir() if is_temp_name(path.name)]
 
 
 def killed_in_the_middle(hosts, host, disk):
-    """Switch a host off while it copies the large file; return the temporary file that it leaves."""
+    """Kill a host while it copies the large file; return the temporary file that it leaves."""
     while not temp_files(disk / "b"):
         (disk / "b" / "big").unlink(missing_ok=True)
         with copying(host) as process:
@@ -83,7 +83,7 @@ def killed_in_the_middle(hosts, host, disk):
 
 
 def test_hosts_copy_one_file_at_once(hosts, disk):
-    """Three hosts that copy one file at once write three temporary files, and each ends with a whole file."""
+    """Three hosts that copy one file at once do not disturb each other, and each ends with the whole file."""
     with copying(hosts["h1"]) as one, copying(hosts["h2"]) as two, copying(hosts["h3"]) as three:
         sizes = set()
 
@@ -99,7 +99,7 @@ def test_hosts_copy_one_file_at_once(hosts, disk):
 
 
 def test_what_a_host_left_is_continued_when_it_is_back(hosts, disk):
-    """Another host leaves the temporary file of one that was switched off alone; that one continues it at once."""
+    """Another host keeps the temporary file of a killed host, which continues it after its boot."""
     left = killed_in_the_middle(hosts, hosts["h2"], disk)
     inode = left.stat().st_ino
     with copying(hosts["h3"]) as process:
@@ -113,7 +113,7 @@ def test_what_a_host_left_is_continued_when_it_is_back(hosts, disk):
 
 
 def test_what_a_host_left_is_swept_by_another_after_a_day(hosts, disk):
-    """Within a day by the clock of the disk, not by that of the host, nothing of another host is swept."""
+    """A temporary file of another host is swept when it is a day old by the clock of the disk, not of the host."""
     left = killed_in_the_middle(hosts, hosts["h2"], disk)
     with copying(hosts["h3"], "small", ahead=26) as process:
         assert ended(process) == DONE
@@ -126,7 +126,7 @@ def test_what_a_host_left_is_swept_by_another_after_a_day(hosts, disk):
 
 
 def test_the_clock_of_a_server_decides_over_sftp(hosts, disk):
-    """A host whose clock is ahead sweeps over SFTP what is a day old at the server, and nothing else."""
+    """Over SFTP, a host whose clock is ahead sweeps only the files that are a day old on the server."""
     young, old = (disk / "b" / temporary(f"0-elsewhere-{number}-1-00000000") for number in range(2))
     for path in (young, old):
         path.write_bytes(b"half")
@@ -137,7 +137,7 @@ def test_the_clock_of_a_server_decides_over_sftp(hosts, disk):
 
 
 def test_a_host_has_one_name_at_each_boot(hosts):
-    """The name that a host gives itself differs from those of others, and outlasts a boot; the machine's does not."""
+    """The host id differs between hosts and is the same after a boot; the machine id changes with a boot."""
 
     def names(host):
         code = "from chiltepin.backends.processes import *; print(host_id(), machine_id())"
@@ -154,7 +154,7 @@ def test_a_host_has_one_name_at_each_boot(hosts):
 
 @pytest.mark.parametrize("locks", ["missing", "of one host"])
 def test_hosts_store_tokens_at_once(hosts, disk, locks):
-    """Four hosts that store tokens in one home folder lose none, whatever its locks are worth."""
+    """Four hosts that store tokens in one home folder lose none, even if locks do not work between hosts."""
     writers = [host.start(sys.executable, "-c", STORE, locks) for host in hosts]
     assert [writer.communicate(timeout=120)[0] for writer in writers] == [""] * 4
     document = json.loads((disk / "home" / "tokens.json").read_text())

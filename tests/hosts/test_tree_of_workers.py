@@ -1,4 +1,4 @@
-"""One tree that workers on three nodes of a Slurm move together."""
+"""A tree that workers on three nodes of a Slurm cluster move together."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 
 from hostset import python
 
-#: More with the variable, for a long run.
+#: The variable sets more files for a long run.
 FILES = int(os.environ.get("CHILTEPIN_HOST_FILES", "300"))
 
 
 def test_nodes_move_one_tree_together(hosts, slurm, bucket, stage):
-    """To a shared folder, over SFTP, to S3, and back: equal bytes, nothing extra or temporary; errors name the node."""
+    """To a shared folder, over SFTP, to S3 and back, no file differs, is extra or temporary; errors name the node."""
     environment = {"SLURM_CONF": slurm.config, "S3_KEY": "key", "S3_SECRET": "secret"}
     said = hosts["h1"].run(*python("many_workers.py", "/shared/trees", str(FILES)), timeout=100 + FILES, **environment)
-    # One more than the files: the one too many.
+    # One more than the files, because of the extra file.
     moved = f"{FILES + 1} {FILES + 1} 0"
     *ways, missing, unseen = said.splitlines()
     assert ways == [f"shared {moved}", f"h1 {moved}", f"s3 {moved}"]

@@ -18,7 +18,7 @@ from chiltepin.errors import LoginRequiredError
 #: How often a fault occurs: once, more often than the SDK retries, and until every caller has given up.
 TIMES = (1, 4, 100_000)
 
-#: Faults after which an unknown task may exist: the service has refused what it had accepted.
+#: Refusals, any one of which can fail a request.
 NO = frozenset({"400", "401", "403", "403 consent", "404", "409", "busy", "external", "paused"})
 
 TRIES = [(place, name, times) for place in PLACES for name in sorted(MISHAPS) for times in TIMES]

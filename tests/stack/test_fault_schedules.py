@@ -100,7 +100,7 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.stack = Stack()
         self.items, self.calls, self.resumed = {}, [], []
-        #: The event that callbacks wait for; futures with the calls behind such a callback; and transfers that never started.
+        #: The event that callbacks wait for; futures with the calls behind them; and transfers that never started.
         self.go, self.behind, self.never = threading.Event(), [], []
         self.numbers = itertools.count()
         for number in FILES:

@@ -136,7 +136,7 @@ def seeds():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
-    """Every call ends, success means a source version no older than the call, and no two tasks write one file at once."""
+    """Every call ends, success means a source version no older than the call, and no file is written twice at once."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - reproducible, not secret
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
     environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}

@@ -33,7 +33,7 @@ from chiltepin.transfers.service.manager import _managers
 #: A folder in memory, if this machine has one.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
-#: Timeout of a rest, in real seconds; a rest usually takes a thousandth.
+#: Timeout of `Stack.rest`, in real seconds; a rest usually takes a thousandth.
 PATIENCE = 60.0
 
 GRACE = 20.0
@@ -287,7 +287,7 @@ class Stack:
 
 
 def _in_a_thread(call):
-    """Call a function with a short call stack: Parsl reads the source of each frame when it starts, which takes time."""
+    """Call a function with a short call stack: Parsl reads the source of each frame when it starts, for 0.1 s."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(call).result(PATIENCE)
 
