@@ -1,16 +1,16 @@
-"""What a fenced block of a page does when it is tried.
+"""How the fenced blocks of a page are tested.
 
-- ``python`` is run, in the order of the page and with what earlier blocks left; one whose first line is a comment with
-  a file name (``# pipeline.py``) is written to that file instead, for a later command to run.
-- ``yaml`` is written to the file that its first line names, if it names one, and checked as settings.
-- ``console`` holds commands behind ``$``; each has to end well, and to say what stands below it, if anything does.
-- ``text`` is what the block before it printed; ``...`` stands for anything.
+- ``python`` is run, in the order of the page and with the variables of earlier blocks; a block whose first line is a
+comment with a file name (``# pipeline.py``) is written to that file instead, for a later command to run.
+- ``yaml`` is written to the file that its first line names, if any, and checked as settings.
+- ``console`` contains commands after ``$``; each has to succeed and to print the text below it, if any.
+- ``text`` is the output of the block before it; ``...`` matches anything.
 
-``% recorded`` above a ``console`` is a session at a terminal: its commands run on one, and what is then on the screen
-is compared, but for durations, speeds and moments. ``% recorded, ends with 1`` says how its last command ends.
+``% recorded`` above a ``console`` block marks a session at a terminal: its commands run on one, and the final screen is
+compared, except durations, speeds and times. ``% recorded, ends with 1`` is the exit code of its last command.
 
-A block that is not run has a comment right above it, ``% not run: reason`` or ``<!-- not run: reason -->``, which a
-reader of the page does not see.
+A block that is not run has a comment directly above it, ``% not run: reason`` or ``<!-- not run: reason -->``, which is
+not visible on the page.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
     from sybil import Document, Example, Region
 
-#: Every fence but the directives of Sphinx, which have their name in braces; without a language, that is empty.
+#: Every fence except the directives of Sphinx, whose name is in braces; the language can be empty.
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^{\n]*)\n"))
 RECORDED = re.compile(r"% recorded(?:, ends with (\d+))?")
 NOT_RUN = re.compile(r"(?:%|<!--) not run: \S.*")
 FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
-#: The commands that are tried; where Python's scripts are not on PATH they are found beside its interpreter.
+#: The commands that are run; scripts that are not on PATH are found beside the Python interpreter.
 COMMANDS = {"chiltepin", "python"}
-#: In a session, what a person types between them.
+#: The commands that a user types between them in a session.
 BETWEEN = {"cat", "cp", "ls", "mkdir", "mv", "rm"}
 
 run_python = PythonEvaluator()
 
 
 def blocks(document: Document) -> Iterator[Region]:
-    """Find the fenced blocks of a page, as a parser of sybil does."""
+    """Find the fenced blocks of a page, as a parser of sybil."""
     for region in LEXER(document):
         above = document.text[: region.start].rstrip().rpartition("\n")[2]
         if not NOT_RUN.fullmatch(above):
@@ -64,7 +64,7 @@ def blocks(document: Document) -> Iterator[Region]:
 
 
 def evaluate(example: Example) -> str | None:
-    """Try one block; return what is wrong with it, if anything is."""
+    """Test one block; return its problem, or None."""
     language = example.region.lexemes["language"]
     if language not in EVALUATORS:
         return f"Blocks in {language!r} cannot be run; write '% not run: reason' above the block."
@@ -94,7 +94,7 @@ def yaml(example: Example) -> None:
 
 
 def console(example: Example) -> str | None:
-    """Run commands, each in a new shell, and compare what they print."""
+    """Run commands, each in a new shell, and compare their output."""
     before, *parts = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
     if before or not parts:
         return "It does not begin with '$ ' and a command."
@@ -113,7 +113,7 @@ def console(example: Example) -> str | None:
                 return problem
             example.document.waiting -= set(words) | imported(words)
             continue
-        # In a shell, as a reader of the page runs it.
+        # In a shell, as a user runs it.
         run = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, env=environment)  # noqa: S602
         if run.returncode:
             return f"{command!r} ended with {run.returncode}:\n{run.stdout}{run.stderr}"
@@ -125,7 +125,7 @@ def console(example: Example) -> str | None:
 
 
 def at_a_terminal(command: str, wanted: str, end: int, environment: dict[str, str]) -> str | None:
-    """Run a command of a session; return how what it shows differs from what the page has, None if it does not."""
+    """Run a command of a session; return how its screen differs from the page, or None."""
     code, shown = recorded.run(command, environment)
     if code != end:
         return f"{command!r} ended with {code}, not with {end}:\n{shown}"
@@ -139,12 +139,12 @@ def imported(words: list[str]) -> set[str]:
 
 
 def text(example: Example) -> str | None:
-    """Compare a block with what the one before it printed."""
+    """Compare a block with the output of the block before it."""
     return difference(example.parsed, example.document.printed)
 
 
 def difference(wanted: str, got: str) -> str | None:
-    """Return how two texts differ, None if they do not; ``...`` stands for anything, white space for white space."""
+    """Return how two texts differ, or None; ``...`` matches anything, and any white space matches white space."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     checker = doctest.OutputChecker()
     if checker.check_output(wanted.strip(), got.strip(), flags):

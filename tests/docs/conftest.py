@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Run in a separate folder, without the home and settings of the user; undo what a page sets."""
+    """Run in a separate folder, without the user's home and settings; restore the environment afterwards."""
     before = dict(os.environ)
     monkeypatch.chdir(tmp_path)
     os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = str(tmp_path)

@@ -1,4 +1,4 @@
-"""A session at a terminal, as a page shows it: commands on a pseudo-terminal, and what then stands on its screen."""
+"""A session at a terminal, as a page shows it: commands on a pseudo-terminal, and the final screen."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import struct
 import subprocess
 import termios
 
-#: The size of the terminal on the page, and the working folder of its user.
+#: The width of the terminal on the page, and the working folder of its user.
 COLUMNS, FOLDER = 80, "/home/me/first-hour"
 
-#: What differs from run to run: moments, the time left, durations and speeds, and the length of a bar.
+#: Text that differs between runs: times, the time left, durations and speeds, and the length of a bar.
 _PASSING = re.compile(
     r"\b(?:\d{4}-)?\d\d-\d\d \d\d:\d\d(?::\d\d)?\b|\b\d+:\d\d(?::\d\d)?\b"
     r"|\d[\d.,]* (?:ms|s|min|(?:[kMGT]?B|bytes?)/s)\b|[\N{BOX DRAWINGS HEAVY HORIZONTAL}╸╺]+"
@@ -22,7 +22,7 @@ _ESCAPE = r"\x1b\[([\d;?]*)([A-Za-z])"
 
 
 def run(command: str, environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command in a shell on a terminal; return its exit code and what is on the screen at the end."""
+    """Run a command in a shell on a terminal; return its exit code and the final screen."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
     environment = {**environment, "TERM": "xterm-256color", "NO_COLOR": "1"}
@@ -44,7 +44,7 @@ def _read(master: int) -> bytes:
 
 
 def screen(said: str) -> str:
-    """Return what a terminal shows after it was told this: lines are gone back to, wiped and written over."""
+    """Return the final screen of a terminal after this output, which can move back, erase and overwrite."""
     lines, row, column = [""], 0, 0
     for token in re.finditer(rf"{_ESCAPE}|(.)", said, re.DOTALL):
         number, letter, sign = token.groups()
@@ -64,6 +64,6 @@ def screen(said: str) -> str:
 
 
 def steady(text: str) -> str:
-    """Return a text without what passes: durations and moments, and where the lines were broken and folders are."""
+    """Return a text without durations and times, line breaks and folders."""
     text = text.replace(os.getcwd(), FOLDER)
     return "".join(_PASSING.sub("", text).split())

@@ -1,4 +1,4 @@
-"""The tables of troubles on the pages."""
+"""The message tables of the pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def messages(page, heading):
     """Return the messages in the table below a heading, in its order.
 
-    Every row but the head has one, in backquotes, and says what to do.
+    The first cell of every row after the head is a message in backquotes; the row says what to do.
     """
     table = (DOCS / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = re.findall(r"^\| `([^`]+)` \| \S.* \|$", table, re.MULTILINE)

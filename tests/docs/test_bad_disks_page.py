@@ -1,4 +1,4 @@
-"""The messages on the page about disk errors are those of the code."""
+"""The messages on the page about disk errors match the code."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def test_every_message_of_the_page_is_that_of_the_code():
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
 def test_every_cure_is_on_the_page(number):
-    """Each message that says what to do is on the page."""
+    """Each message with an instruction is on the page."""
     if ";" in (reason := fault_of(OSError(number, "", "a name"), "It").reason):
         assert reason.removeprefix("It: ") in [sentence for _, sentence in TOLD]

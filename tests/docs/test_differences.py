@@ -1,4 +1,4 @@
-"""The tables of docs/reference/testing.md: what they say of the simulator is so."""
+"""The tables of docs/reference/testing.md match the simulator."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "testing.md").read_te
 
 
 def rows(heading):
-    """The cells of the table below a heading, without its own two lines."""
+    """Return the cells of the table below a heading, without its two head lines."""
     section = re.split(r"^#+ ", PAGE.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
 def test_the_table_of_differences_is_the_data():
-    """Documents, keys and reasons on the page are those that the simulator's tests are held to."""
+    """The documents, keys and reasons on the page are those that the tests of the simulator use."""
     told = {}
     for document, keys, reason in rows("Differences"):
         for key in re.findall(r"`([^`]+)`", keys):
@@ -33,7 +33,7 @@ def test_the_table_of_differences_is_the_data():
 
 @pytest.mark.parametrize("row", rows("Faults"), ids=lambda row: row[0])
 def test_what_can_go_wrong_can_be_written(row, tmp_path):
-    """Each line of the table of faults is accepted by a simulator, with a task that has not ended."""
+    """The simulator accepts the code in each row of the table of faults, with a task that has not ended."""
     with Simulator({"my-laptop": tmp_path / "a", "hpc-scratch": tmp_path / "b"}, clock=ManualClock()) as globus:
         client, laptop, collection = globus.client(), globus.collection("my-laptop"), globus.collection("hpc-scratch")
         items = [{"DATA_TYPE": "transfer_item", "source_path": "/f", "destination_path": "/f"}]
@@ -48,5 +48,5 @@ def test_what_can_go_wrong_can_be_written(row, tmp_path):
                 setattr(globus.settings, short[1], 1.0)
             else:
                 exec(held + code if short else code, world)  # noqa: S102 - the code of the page
-        # A wrong name would be a new attribute without any effect.
+        # A wrong name would set a new attribute without any effect.
         assert known == [set(vars(one)) for one in (globus.settings, laptop, collection)]

@@ -1,7 +1,7 @@
-"""Errors of the Globus backend: each has the message that the docs promise.
+"""Errors of the Globus backend have the documented messages.
 
-Messages that need an explanation are in the table of docs/howto/globus.md; the others, which say what to do, are in
-globus_messages.txt, one in each line.
+Messages that need an explanation are in the table of docs/howto/globus.md; messages that say what to do are in
+globus_messages.txt, one per line.
 """
 
 # ruff: noqa: ARG005 - every trouble is given the simulator, and some need it for nothing
@@ -35,10 +35,10 @@ MESSAGES = [
     *Path(__file__).with_name("globus_messages.txt").read_text(encoding="utf-8").splitlines(),
 ]
 
-#: Seconds after which something that has to happen is not waited for any more.
+#: Timeout in seconds of a step that has to end.
 LIMIT = 60
 
-#: A port without a listener (RFC 863, which no machine serves today).
+#: A port without a listener (RFC 863, which is not in use today).
 NOWHERE = "http://127.0.0.1:9/"
 
 SETTINGS = """\
@@ -53,13 +53,13 @@ data:
 
 
 def move(src_path="/data/input.dat", dst_path="/project/input.dat", **options):
-    """Transfer from the laptop to scratch, unless the options say otherwise; look often."""
+    """Transfer from the laptop to scratch, or as the options say, with frequent polls."""
     ends = {"src_ep": "my-laptop", "dst_ep": "hpc-scratch", "src_path": src_path, "dst_path": dst_path}
     transfer(**{**ends, "polling_interval": 0.1, **options})
 
 
 def remove(path, **options):
-    """Delete on scratch."""
+    """Delete a path on scratch."""
     delete("hpc-scratch", path, polling_interval=0.1, **options)
 
 
@@ -71,19 +71,19 @@ def choose(globus, options="{}"):
 
 
 def unset(*names):
-    """Forget environment variables."""
+    """Delete environment variables."""
     for name in names:
         os.environ.pop(name, None)
 
 
 def with_variable(name, value, **options):
-    """Have an environment variable, and move."""
+    """Set an environment variable, and transfer."""
     os.environ[name] = value
     move(**options)
 
 
 def as_user(do=None):
-    """Have no service credentials; do something, and move."""
+    """Remove the service credentials, call a function, and transfer."""
     unset("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET")
     if do is not None:
         do()
@@ -91,7 +91,7 @@ def as_user(do=None):
 
 
 def log_in():
-    """Log in with the command: open the link that it prints, and type in the code."""
+    """Log in with the command: open the link that it prints, and enter the code."""
     process = subprocess.Popen(
         [warm_command("chiltepin"), "login", "--no-local-server"],
         stdin=subprocess.PIPE,
@@ -109,32 +109,32 @@ def log_in():
 
 
 def with_token_file(text):
-    """Have something that is no file of tokens."""
+    """Write an invalid token file."""
     Path(os.environ["CHILTEPIN_TOKENS"]).write_text(text, encoding="utf-8")
 
 
 def wants_consent(globus, kind):
-    """Have a collection of some kind whose data wants a consent."""
+    """Require a consent for a collection of some kind."""
     scratch = globus.collection("hpc-scratch")
     scratch.entity_type, scratch.needs_consent = kind, True
     as_user(log_in)
 
 
 def ask_for_session(globus):
-    """Look into a folder of a site with a policy."""
+    """List a folder of a site with a session policy."""
     globus.collection("hpc-scratch").session_policy = "example.org"
     look_at_scratch(globus)
 
 
 def ask_as_user(globus, do):
-    """Be logged in as a user, and do something."""
+    """Log in as a user, and call a function."""
     unset("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET")
     log_in()
     do(globus)
 
 
 def look_at_scratch(globus):
-    """List the folder of scratch."""
+    """List the root folder of scratch."""
     places = {"hpc-scratch": {"collection": globus.collection("hpc-scratch").id}}
     from chiltepin.backends.globus import GlobusBackend
 
@@ -146,26 +146,26 @@ def look_at_scratch(globus):
 
 
 def twins(globus):
-    """Have two collections of one display name."""
+    """Add two collections with the same display name."""
     for name in ("one", "two"):
         globus.add_collection(name, name, display_name="Scratch", owner=f"{name}@example.org")
     move(dst_ep="Scratch")
 
 
 def server(globus):
-    """Name an endpoint of Globus Connect Server."""
+    """Transfer from an endpoint of Globus Connect Server."""
     move(src_ep=globus.add_collection("server", "server", entity_type="GCSv5_endpoint").id)
 
 
 def having(globus, name, do=move, **attributes):
-    """Change attributes of a collection, and do something."""
+    """Change attributes of a collection, and call a function."""
     for attribute, value in attributes.items():
         setattr(globus.collection(name), attribute, value)
     do()
 
 
 def meanwhile(globus, do):
-    """Do something to a transfer that is in flight."""
+    """Call a function during a transfer."""
     globus.settings.task_latency = 1e6
     with ThreadPoolExecutor(1) as pool:
         moving = pool.submit(move)
@@ -178,13 +178,13 @@ def meanwhile(globus, do):
 
 
 def bring_forward(globus, task):
-    """Give a task a deadline that is near."""
+    """Set the deadline of a task to a time in the near future."""
     soon = (globus.clock.now() + timedelta(seconds=0.5)).isoformat()
     globus.client().update_task(task.id, {"DATA_TYPE": "task", "deadline": soon})
 
 
 def somebody_elses(globus):
-    """Have a task with the same paths that another program made."""
+    """Transfer while another program's task has the same paths."""
     globus.settings.task_latency = 1e6
     theirs = globus_sdk.TransferData(globus.collection("my-laptop").id, globus.collection("hpc-scratch").id)
     theirs.add_item("/data/input.dat", "/project/input.dat")
@@ -193,7 +193,7 @@ def somebody_elses(globus):
 
 
 def in_vain(globus, *, settings=(), environment=(), **fault):
-    """Ask a Globus that has no room, is down or cannot be reached."""
+    """Transfer with a Globus that is full, down or unreachable."""
     for name, value in dict(settings).items():
         setattr(globus.settings, name, value)
     os.environ.update(environment)
@@ -203,19 +203,19 @@ def in_vain(globus, *, settings=(), environment=(), **fault):
 
 
 def through_a_proxy(globus):
-    """Have a proxy that is not there."""
+    """Transfer through a proxy that does not exist."""
     unset("NO_PROXY", "no_proxy")
     in_vain(globus, environment={"http_proxy": NOWHERE})
 
 
 def scratch_with_folder(do, *args, **options):
-    """Have a folder /project on scratch, and do something."""
+    """Create the folder /project on scratch, and call a function."""
     Path("scratch/project").mkdir()
     do(*args, **options)
 
 
 def with_options(globus, options):
-    """Have options of the backend in the settings."""
+    """Transfer with options of the backend in the settings."""
     choose(globus, options)
     move()
 
@@ -232,7 +232,7 @@ TROUBLES = [
     lambda globus: scratch_with_folder(move, dst_path="/project"),
     lambda globus: move(checksum=f"md5:{'0' * 32}"),
     lambda globus: move("/data", "/copy", recursive=True, delete_destination_extra=True, exclude="*.log"),
-    # Those of the file.
+    # The errors of the file.
     lambda globus: move(dst_ep="99999999-1234-1234-1234-123456789abc"),
     server,
     lambda globus: in_vain(globus, status=403, code="PermissionDenied", path="/v0.10/transfer"),
@@ -278,7 +278,7 @@ TROUBLES = [
 
 @pytest.fixture
 def globus(folder):
-    """A simulated Globus with a manual clock, settings for it, and one file, without requests of other tests."""
+    """A simulated Globus with a running clock, its settings, and one file, without requests of other tests."""
     with Simulator({"my-laptop": "laptop", "hpc-scratch": "scratch"}, clock=RunningClock()) as simulator:
         os.environ.update(simulator.environment())
         choose(simulator)
@@ -288,7 +288,7 @@ def globus(folder):
 
 
 def test_every_message_has_its_trouble():
-    """Each line of the table and of the file is tried."""
+    """Each line of the table and of the file is tested."""
     assert len(MESSAGES) == len(TROUBLES)
 
 

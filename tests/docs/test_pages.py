@@ -1,4 +1,4 @@
-"""The pages keep what they promise: each of their blocks runs."""
+"""Every block of the documentation pages runs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ PAGES = sorted([TOP / "README.md", TOP / "CONTRIBUTING.md", *(TOP / "docs").rglo
 
 
 def try_page(page):
-    """Run the blocks of a page in the working directory, in their order."""
+    """Run the blocks of a page in their order, in the working directory."""
     document = Document.parse(str(page), blocks)
-    #: What the last block printed, and the scripts that no command has run yet.
+    #: The output of the last block, and the scripts that no command has run yet.
     document.printed, document.waiting = "", set()
     for example in document:
         example.evaluate()
     assert not document.waiting
 
 
-# The longest page starts two dozen processes one after the other.
+# The longest page starts two dozen processes one after another.
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_every_block_of_a_page_runs(page):
-    """All fenced blocks of a page run in their order, or a comment says why not."""
+    """All fenced blocks of a page run in their order, or have a comment with a reason."""
     try_page(page)
 
 
@@ -58,7 +58,7 @@ def test_every_block_of_a_page_runs(page):
     ],
 )
 def test_a_block_that_does_not_keep_its_promise_is_found(folder, page, problem):
-    """A block that fails, that prints something else or that cannot be run fails its page."""
+    """A block that fails, prints something else or cannot be run fails its page."""
     (folder / "page.md").write_text(page, encoding="utf-8")
     with pytest.raises(problem):
         try_page(folder / "page.md")
@@ -66,13 +66,13 @@ def test_a_block_that_does_not_keep_its_promise_is_found(folder, page, problem):
 
 @pytest.mark.parametrize("comment", ["% not run: too old", "<!-- not run: too old -->"])
 def test_a_block_with_a_reason_is_not_run(folder, comment):
-    """A comment right above a block says why it is not run."""
+    """A block with a reason directly above it is not run."""
     (folder / "page.md").write_text(f"{comment}\n```fortran\nEND\n```\n", encoding="utf-8")
     try_page(folder / "page.md")
 
 
 def test_a_session_is_compared_with_the_screen(folder):
-    """What is written over on the screen is not compared, nor are times; folders and broken lines may differ."""
+    """Overwritten text and times are not compared with the screen; folders and line breaks can differ."""
     (folder / "show.py").write_text(
         "import os, sys, time\n"
         "assert sys.stdout.isatty() and os.get_terminal_size().columns == 80\n"
@@ -85,7 +85,7 @@ def test_a_session_is_compared_with_the_screen(folder):
 
 
 def test_the_page_of_the_house_has_every_room():
-    """The table of floors on the page is the one that the imports are tested against."""
+    """The table of floors on the page matches the table against which the imports are tested."""
     page = (TOP / "docs" / "concepts" / "house.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d(?:\.\d)?) \| (.+?) \|", page, re.MULTILINE)
     drawn = {room: float(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}

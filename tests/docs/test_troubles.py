@@ -1,7 +1,7 @@
-"""Errors of transfers and deletions: each has the message that the docs promise.
+"""Errors of transfers and deletions have the documented messages.
 
-Messages that need an explanation are in the table of docs/reference/data.md; the others, which say what to do, are in
-data_messages.txt, one in each line.
+Messages that need an explanation are in the table of docs/reference/data.md; messages that say what to do are in
+data_messages.txt, one per line.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ compute:
 
 
 def move(src_path="/data/input.dat", dst_path="/project/input.dat", **options):
-    """Transfer from the laptop to scratch, unless the options say otherwise."""
+    """Transfer from the laptop to scratch, or as the options say."""
     transfer(**{"src_ep": "my-laptop", "dst_ep": "hpc-scratch", "src_path": src_path, "dst_path": dst_path, **options})
 
 
 def start(src_path="/data/input.dat", dst_path="/project/input.dat", **options):
-    """Do the same as a task of a workflow; return its future."""
+    """Start the same transfer as a task of a workflow; return its future."""
     places = {"src_ep": "my-laptop", "dst_ep": "hpc-scratch", "src_path": src_path, "dst_path": dst_path}
     with chiltepin.Workflow("chiltepin.yaml"):
         return transfer_task(**{**places, "executor": "local", **options})
@@ -75,25 +75,25 @@ def on_disks(function, *args, **options):
 
 
 def no_file():
-    """Have no settings at all."""
+    """Transfer without a settings file."""
     Path("chiltepin.yaml").unlink()
     move()
 
 
 def no_such_backend():
-    """Name an unknown backend."""
+    """Use an unknown backend."""
     choose("data:\n  backend: globs\n")
     start()
 
 
 def link_out():
-    """Put a link to somewhere else into the root."""
+    """Transfer through a link that leads out of the root."""
     os.symlink("/etc", local_path("my-laptop", "/out"))
     move("/out/hostname")
 
 
 def forbidden():
-    """Read a file without permission; root may read everything, and so becomes another user for a moment."""
+    """Read a file without permission; root can read everything and therefore becomes another user."""
     os.chmod(local_path("my-laptop", "/data/input.dat"), 0)
     user = os.geteuid()
     with chiltepin.Workflow("chiltepin.yaml"):
@@ -105,7 +105,7 @@ def forbidden():
 
 
 def growing():
-    """Write to a file for as long as it is being copied."""
+    """Write to a file while it is being copied."""
     path, over = Path(local_path("my-laptop", "/growing.dat")), threading.Event()
     path.write_bytes(bytes(1 << 24))
 
@@ -117,7 +117,7 @@ def growing():
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        # On a busy machine a copy may end before the thread that writes has had its turn.
+        # On a busy machine the copy may end before the writing thread runs.
         until(lambda: move("/growing.dat", "/growing.dat"))
     finally:
         over.set()
@@ -125,18 +125,18 @@ def growing():
 
 
 def large():
-    """Put 50 GiB of nothing on the laptop, which take long to copy and no room; return their path."""
+    """Create a sparse file of 50 GiB, which is slow to copy but takes no space; return its path."""
     with open(local_path("my-laptop", "/big"), "wb") as file:
         file.truncate(50 << 30)
     return "/big"
 
 
 def left():
-    """Leave the workflow by an error in the middle of a transfer."""
+    """Exit the workflow by an error during a transfer."""
     end = time.monotonic() + 60
     with contextlib.suppress(KeyError), chiltepin.Workflow("chiltepin.yaml"):
         future = transfer_task("my-laptop", "hpc-scratch", large(), "/big", executor="local")
-        # As long as the task has not begun, Parsl is asked instead, and that is said as the reason.
+        # Until the task begins, its status is that of Parsl and has a reason.
         while future.status().reason and time.monotonic() < end:
             threading.Event().wait(0.005)
         raise KeyError
@@ -144,7 +144,7 @@ def left():
 
 
 def dependency():
-    """Need what has failed."""
+    """Depend on a task that fails."""
 
     @python_task
     def fail():
@@ -158,7 +158,7 @@ def dependency():
 
 
 def read(executor, url):
-    """Give a task a file of Parsl's."""
+    """Pass a file of Parsl to a task."""
 
     @python_task
     def task(file):
@@ -174,7 +174,7 @@ TROUBLES = [
     lambda: move("/data/none.dat"),
     growing,
     left,
-    # Those of the file.
+    # The errors of the file.
     forbidden,
     lambda: on_disks(move, dst_ep="unmounted"),
     lambda: move(large(), "/big", timeout=0.2),
@@ -219,7 +219,7 @@ def _place(folder):
 
 
 def test_every_message_has_its_trouble():
-    """Each line of the table and of the file is tried."""
+    """Each line of the table and of the file is tested."""
     assert len(MESSAGES) == len(TROUBLES)
 
 

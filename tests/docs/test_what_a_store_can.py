@@ -1,6 +1,6 @@
-"""The table of what each store can: its rows are what is found on real servers.
+"""The table of store features matches the behavior of real servers.
 
-CHILTEPIN_WRITE_PAGES=1 writes what is found into the page, instead of comparing.
+CHILTEPIN_WRITE_PAGES=1 writes the results to the page instead of comparing them.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from chiltepin.transfers.runner import Transfers
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "what-a-store-can.md"
 
-#: 2009-02-13, with as many nanoseconds as a disk keeps.
+#: 2009-02-13, with nanoseconds.
 MOMENT = 1_234_567_890_123_456_789
 UNITS = {10**3: "1 µs", 10**6: "1 ms", 10**9: "1 s", 60 * 10**9: "1 min"}
 NEVER = "–"  # noqa: RUF001 - what a reader of a table expects
 
 
 class Behind:
-    """A folder that a server shows, seen from the machine that it is on."""
+    """A folder behind a server, as seen on the machine of the server."""
 
     def __init__(self, root):
         self.root = Path(root)
 
     def put(self, name, content):
-        """Write a file, with a time that is known."""
+        """Write a file with a known time."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Some servers are another user.
+        # Some servers run as another user.
         path.parent.chmod(0o777)
         path.write_bytes(content)
         os.utime(path, ns=(MOMENT, MOMENT))
 
     def seen(self, name):
-        """Return the size of a file, or None where there is none."""
+        """Return the size of a file, or None if it does not exist."""
         try:
             return (self.root / name).stat().st_size
         except FileNotFoundError:
@@ -63,12 +63,12 @@ class Behind:
         return (self.root / name).stat().st_mtime_ns
 
     def kept(self, name):
-        """Whether a folder is kept."""
+        """Whether a folder exists."""
         return (self.root / name).is_dir()
 
 
 class Objects:
-    """A bucket, or a memory of fsspec, seen by another client."""
+    """A bucket, or a memory filesystem of fsspec, as seen by another client."""
 
     def __init__(self, put, seen):
         self.put, self.seen = put, seen
@@ -83,7 +83,7 @@ def folder(tmp_path):
 
 @contextmanager
 def memory(tmp_path):
-    """Open a memory."""
+    """Open a memory filesystem."""
     del tmp_path
     top, filesystem = f"/{uuid.uuid4().hex}", fsspec.filesystem("memory")
     filesystem.makedirs(top)
@@ -102,11 +102,11 @@ def memory(tmp_path):
 
 
 def objects(bucket):
-    """Return the settings of a bucket, and what is behind it."""
+    """Return the settings of a bucket, and its objects as seen by another client."""
 
     def seen(name):
         while True:
-            # A reader that a replacement interrupts gets an error.
+            # A reader gets an error if a replacement interrupts it.
             with suppress(ResponseStreamingError):
                 content = bucket.get(name)
                 return None if content is None else len(content)
@@ -117,7 +117,7 @@ def objects(bucket):
 
 
 def other_bucket(kind):
-    """Return what opens a bucket of another server than moto."""
+    """Return a function that opens a bucket of a server other than moto."""
 
     @contextmanager
     def opened(tmp_path):
@@ -129,7 +129,7 @@ def other_bucket(kind):
 
 
 def cloud(kind):
-    """Return what opens a bucket or container of another service than S3."""
+    """Return a function that opens a bucket or container of a service other than S3."""
 
     @contextmanager
     def opened(tmp_path):
@@ -140,7 +140,7 @@ def cloud(kind):
 
 
 def web(kind):
-    """Return what opens a folder of a web server."""
+    """Return a function that opens a folder of a web server."""
 
     @contextmanager
     def opened(tmp_path):
@@ -152,7 +152,7 @@ def web(kind):
 
 
 def files(kind):
-    """Return what opens a folder of a server of FTP or WebDAV."""
+    """Return a function that opens a folder of an FTP or WebDAV server."""
 
     @contextmanager
     def opened(tmp_path):
@@ -164,7 +164,7 @@ def files(kind):
 
 
 def sftp(kind):
-    """Return what opens a folder of a server of SFTP."""
+    """Return a function that opens a folder of an SFTP server."""
 
     @contextmanager
     def opened(tmp_path):
@@ -175,7 +175,7 @@ def sftp(kind):
     return opened
 
 
-#: The first cell of each row, and what opens such a store.
+#: The first cell of each row, and the function that opens the store.
 STORES = {
     "folder of Linux": folder,
     "memory of fsspec": memory,
@@ -201,7 +201,7 @@ STORES = {
 
 @pytest.fixture
 def opened(request, tmp_path, monkeypatch):
-    """What opens a store by the first cell of its row."""
+    """Opens a store by the first cell of its row."""
     monkeypatch.setenv("NO_PROXY", "*")
     request.getfixturevalue("no_aws")
     (tmp_path / "here").mkdir()
@@ -222,7 +222,7 @@ def opened(request, tmp_path, monkeypatch):
 
 
 class Probe:
-    """A store, and what finds out what it can."""
+    """A store, and the measurements of its features."""
 
     def __init__(self, settings, behind, here):
         self.behind, self.here = behind, here
@@ -232,7 +232,7 @@ class Probe:
         self.store = place_of("there", settings).store()
 
     def move(self, path, **options):
-        """Copy to the store, to the same path; return whether that succeeded."""
+        """Copy to the same path in the store; return whether the copy succeeded."""
         request = transfer_request(src_ep="here", dst_ep="there", src_path=path, dst_path=path, **options)
         return self.transfers.run(request, timeout=60, polling_interval=1).state.name == "SUCCEEDED"
 
@@ -242,7 +242,7 @@ class Probe:
             return list(opened.entries())
 
     def replaced(self):
-        """Replace a file many times, and look at it all the while."""
+        """Replace a file many times, and check its size continuously."""
         if not self.store.writable:
             return "never written"
         lengths, sizes, over = {300_000, 700_000}, set(), threading.Event()
@@ -303,7 +303,7 @@ class Probe:
             return reader.checksum.partition(":")[0].upper() or "no"
 
     def ordered(self):
-        """List files that were not made in their order."""
+        """List files that were not created in order."""
         names = [entry.name for entry in self.entries("read")]
         return "by name" if names == sorted(names) else "none"
 
@@ -321,7 +321,7 @@ class Probe:
         return {"link": "reported", "file": "as files", None: "left out"}[kinds.get("link")]
 
     def mode_kept(self):
-        """Replace a file that only its owner may read."""
+        """Replace a file with mode 0640."""
         if not self.store.writable or isinstance(self.behind, Objects):
             return NEVER
         path = self.behind.root / "f"
@@ -330,7 +330,7 @@ class Probe:
         return "kept" if path.stat().st_mode & 0o777 == 0o640 else "no"
 
     def empty_folder(self):
-        """Copy a folder with nothing in it."""
+        """Copy an empty folder."""
         if not self.store.writable:
             return NEVER
         (self.here / "empty").mkdir()
@@ -368,7 +368,7 @@ class Probe:
 
 
 def unit_of(moment):
-    """Return the unit to which a time is that of the file."""
+    """Return the unit to which a time equals that of the file."""
     if moment == MOMENT:
         return "1 ns"
     return next((unit for size, unit in UNITS.items() if abs(moment - MOMENT) < size), "no")
@@ -377,7 +377,7 @@ def unit_of(moment):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", STORES)
 def test_the_row_of_a_store_is_what_a_real_server_does(name, opened, tmp_path):
-    """Each row of the page says what a real server of that kind does, if it is installed here."""
+    """Each row of the page matches a real server of that kind, if one is installed."""
     with opened(name) as (settings, behind):
         cells = Probe(settings, behind, tmp_path / "here").row()
     text = PAGE.read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ class HostSlurm:
             for folder in ("run/munge", "scratch/slurmctld", "scratch/slurmd"):
                 (host.disks / folder).mkdir(parents=True, exist_ok=True)
                 (host.disks / folder).chmod(0o755)
-            # With --force the group-writable folder of the key causes only a warning.
+            # With --force, a world-writable folder above the key causes only a warning.
             self._daemon(host, "munged", "--force", "--key-file=/shared/slurm/key", *munge)
         self._daemon(self._control, "slurmctld", "-f", self.config)
         for node in self._nodes:

@@ -1,7 +1,7 @@
 """A workflow on h1 whose workers on three nodes move one tree together: ``many_workers.py RUN_FOLDER FILES``.
 
 The tree is copied from the shared folder to another one, to h1 over SFTP and to S3, and back from each. Each
-destination has one extra file before. The script prints, for each way, its name, the files moved in each direction, and
+destination has one extra file before. The script prints, for each way, its name, the files moved or removed, and
 the number of differences at its ends; and last, why a missing folder and a folder that only h1 sees cannot be moved.
 """
 
@@ -20,7 +20,7 @@ WAYS = ("shared", "h1", "s3")
 
 
 def move(source, goal, path, other):
-    """Move the tree with three workers; return the number of files that were moved."""
+    """Move the tree with three workers; return the number of files that were moved or removed."""
     future = transfer_task(
         source, goal, path, other, recursive=True, executor="compute", workers=3, delete_destination_extra=True
     )

@@ -35,7 +35,7 @@ SETTINGS = {
     },
 }
 
-#: The endpoints through which the data passes in both directions. Only h1 sees ``project`` and ``h1``.
+#: The endpoints through which the data passes in both directions. Only h1 sees ``project``.
 ROUTES = {"shared": ("project", "shared"), "sftp": ("h1", "shared"), "s3": ("project", "s3", "shared")}
 
 

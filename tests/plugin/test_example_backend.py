@@ -1,4 +1,4 @@
-"""The backend of the how-to is a separate package: installed, it keeps the laws and moves the data of a workflow."""
+"""The example backend of the how-to is a separate package that keeps the laws and moves the data of a workflow."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ assert scratch.read("/run/in.csv") == b"1"
 
 
 def install(target):
-    """Install the package into a folder: with pip where its build backend is there, else by hand as pip does it."""
+    """Install the package into a folder: with pip if its build backend is available, otherwise by hand, as pip does."""
     if find_spec("hatchling"):
         source = target.parent / "source"
         shutil.copytree(EXAMPLE, source)
@@ -71,7 +71,7 @@ def environment(tmp_path_factory):
 
 
 def run(environment, folder, *arguments):
-    """Run Python there, and return what it printed."""
+    """Run Python in the environment, and return its output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -86,14 +86,14 @@ def run(environment, folder, *arguments):
 
 
 def test_the_example_keeps_the_laws(environment, tmp_path):
-    """The whole suite passes on the installed package, with most laws judged."""
+    """The whole suite passes on the installed package, and most laws are not skipped."""
     shutil.copy(EXAMPLE / "tests" / "test_laws.py", tmp_path)
     said = run(environment, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_laws.py")
     assert int(re.search(r"(\d+) passed", said)[1]) > 100
 
 
 def test_the_example_moves_the_data_of_a_workflow(environment, tmp_path):
-    """By its name in the settings, and not a line else, it is the backend of a workflow."""
+    """The backend moves the data of a workflow that only names it in the settings."""
     (tmp_path / "chiltepin.yaml").write_text(SETTINGS)
     (tmp_path / "workflow.py").write_text(WORKFLOW)
     run(environment, tmp_path, "workflow.py")

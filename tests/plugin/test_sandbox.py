@@ -1,4 +1,4 @@
-"""The pytest plugin as a user meets it: a separate package, with only Chiltepin and one test file."""
+"""The pytest plugin in a separate package, with only Chiltepin and one test file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ data:
 
 @pytest.fixture
 def package(tmp_path):
-    """Return a function that writes one test file into an empty folder and runs pytest there, on its own."""
+    """Return a function that writes one test file into an empty folder and runs pytest there."""
 
     def run(test, *, passed, failed=0):
         (tmp_path / "test_mine.py").write_text(textwrap.dedent(test))
-        # A relative PYTHONPATH would lead elsewhere from there.
+        # A relative PYTHONPATH would be wrong in that folder.
         search = os.pathsep.join(os.path.abspath(part) for part in sys.path if part)
         environment = {**os.environ, "PYTHONPATH": search, "PYTEST_ADDOPTS": ""}
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
@@ -46,7 +46,7 @@ def package(tmp_path):
 
 
 def test_a_test_that_asks_for_nothing_loads_nothing(package):
-    """Where Chiltepin is installed, pytest starts without anything heavy of it."""
+    """If Chiltepin is installed, pytest starts without its heavy imports."""
     package(
         """
         import sys
@@ -61,7 +61,7 @@ def test_a_test_that_asks_for_nothing_loads_nothing(package):
 
 
 def test_the_sandbox_runs_a_pipeline_and_tells_what_was_moved(package):
-    """One fixture gives endpoints, a running workflow and the exact list of files; each test starts from nothing."""
+    """One fixture provides endpoints, a running workflow and the exact list of moved files; each test starts empty."""
     package(
         """
         import pytest
@@ -121,7 +121,7 @@ def test_the_sandbox_runs_a_pipeline_and_tells_what_was_moved(package):
 
 
 def test_the_settings_of_production_are_those_of_the_test(package):
-    """The endpoints of a settings file are folders, also by their UUIDs, and its batch system is a pool of threads."""
+    """The endpoints of a settings file become folders, also by their UUIDs, and its batch system a pool of threads."""
     (package.folder / "production.yaml").write_text(PRODUCTION)
     package(
         """
@@ -153,7 +153,7 @@ def test_the_settings_of_production_are_those_of_the_test(package):
 
 
 def test_a_wrong_list_and_wrong_settings_fail_in_words(package):
-    """A file that was not moved is shown as missing, and settings that are wrong say where."""
+    """A file that was not moved is reported as missing, and invalid settings are reported with their location."""
     (package.folder / "wrong.yaml").write_text("compute: {partion: gpu}\n")
     said = package(
         """
