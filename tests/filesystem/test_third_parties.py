@@ -1,4 +1,4 @@
-"""Stores of third parties: which of their errors are worth another try."""
+"""Third-party stores: which of their errors are transient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chiltepin.backends.filesystem.stores.fsspec.store import FsspecStore
 
 
 class AnswerError(Exception):
-    """What a client of an object store raises, with the status of the answer."""
+    """The error of an object store's client, with the status of the response."""
 
     def __init__(self, status: object) -> None:
         super().__init__("no")
@@ -33,5 +33,5 @@ class AnswerError(Exception):
     ],
 )
 def test_what_may_pass_is_told_from_what_stays(error, transient):
-    """Lost lines and busy servers are worth another try; a missing file and a full disk are not."""
+    """Lost connections and busy servers are transient; a missing file and a full disk are not."""
     assert FsspecStore("memory://transient", {}).transient(error) is transient

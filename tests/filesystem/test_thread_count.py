@@ -1,4 +1,4 @@
-"""The threads of a task: how many there are, what they count, and how they end."""
+"""The threads of a task: their number, their counts and their end."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from chiltepin.transfers.arguments import transfer_request
 
 @pytest.fixture
 def crew():
-    """A crew of at most eight."""
+    """A pool of at most eight threads."""
     crew = AdaptivePool(MoverThreads(), width=8)
     yield crew
     crew.close()
 
 
 def movers() -> list[threading.Thread]:
-    """The threads of crews that are alive."""
+    """Return the live threads of pools."""
     return [thread for thread in threading.enumerate() if thread.name == "chiltepin-mover"]
 
 
 def waiting_deed(workers: set[int]) -> None:
-    """Wait as for a disk, and note who did."""
+    """Wait as for a disk, and record the thread."""
     workers.add(threading.get_ident())
     NEVER.wait(LATENCY)
 
 
 def test_a_crew_that_waits_grows_to_its_width_and_no_further(crew):
-    """Where deeds wait, others come to help, at most as many as the stores can use."""
+    """If calls wait, the pool adds threads up to its width."""
     workers = set()
     crew.all(partial(waiting_deed, workers) for _ in range(150))
     assert 2 < len(workers) <= 8
 
 
 def test_a_crew_of_one_hires_nobody():
-    """A store that does one thing at a time is worked on by one thread, however long that waits."""
+    """A pool of width one uses one thread, however long its calls wait."""
     workers = set()
     AdaptivePool(MoverThreads(), width=1).all(partial(waiting_deed, workers) for _ in range(20))
     assert workers == {threading.get_ident()}
 
 
 def test_the_threads_of_all_crews_have_a_bound():
-    """However many tasks there are, no more threads are lent than the backend has."""
+    """Across all tasks, no more threads are started than the backend allows."""
     office, gate = MoverThreads(), threading.Event()
     lent = [office.start_thread(partial(gate.wait, 30)) for _ in range(MOST_THREADS + 1)]
     gate.set()
@@ -60,7 +60,7 @@ def test_the_threads_of_all_crews_have_a_bound():
 
 
 def test_two_threads_are_at_work_until_the_last_of_equal_deeds():
-    """A thread that has ended a deed gets the next one at once, also while the thread that makes them is at work."""
+    """A thread that has ended a call gets the next one at once, even while the thread that creates the calls is busy."""
     crew, meeting = AdaptivePool(MoverThreads(), width=2), threading.Barrier(2)
     crew.all(partial(waiting_deed, set()) for _ in range(20))
     until(crew.free)
@@ -69,7 +69,7 @@ def test_two_threads_are_at_work_until_the_last_of_equal_deeds():
 
 
 def test_every_deed_is_done_once(crew):
-    """With all hands at work no deed is lost and none is done twice."""
+    """With all threads busy, every call runs exactly once."""
     done = []
 
     def deed(number: int) -> None:
@@ -81,7 +81,7 @@ def test_every_deed_is_done_once(crew):
 
 
 def test_deeds_may_have_deeds_of_their_own(crew):
-    """Deeds that wait for others of the same crew end, though all hands are full of them."""
+    """Calls that wait for other calls of the same pool end, even if such calls occupy all threads."""
     done = []
 
     def outer(number: int) -> None:
@@ -96,7 +96,7 @@ def test_deeds_may_have_deeds_of_their_own(crew):
 
 
 def test_the_error_of_another_thread_reaches_the_caller_when_all_have_ended(crew):
-    """What a deed raises in any thread is raised where they were waited for, and nothing is under way any more."""
+    """An error in any thread is raised to the caller after all running calls have ended."""
     under_way, me, begun = set(), threading.get_ident(), []
 
     def deed(number: int) -> None:
@@ -114,7 +114,7 @@ def test_the_error_of_another_thread_reaches_the_caller_when_all_have_ended(crew
 
 
 def test_a_crew_leaves_with_its_task():
-    """When a crew is closed its threads end."""
+    """When a pool is closed, its threads end."""
     before = set(movers())
     crew = AdaptivePool(MoverThreads(), width=8)
     crew.all(partial(waiting_deed, set()) for _ in range(100))
@@ -124,7 +124,7 @@ def test_a_crew_leaves_with_its_task():
 
 
 def test_progress_is_exact_from_many_threads():
-    """Eight threads that count at once lose nothing."""
+    """Eight threads that count at once lose no count."""
     request = transfer_request(src_ep="a", dst_ep="b", src_path="/a", dst_path="/b")
     work = TaskRun(request, NO_TASK, lambda: AdaptivePool(MoverThreads()), threading.Event.wait)
 
@@ -144,7 +144,7 @@ def test_progress_is_exact_from_many_threads():
 
 
 def test_tasks_one_after_another_are_done_by_one_thread(monkeypatch):
-    """The thread of a task that has ended does the next one, and leaves when none comes for a while."""
+    """The thread of a task that has ended runs the next task."""
     monkeypatch.setattr("chiltepin.backends.filesystem.mover.threads.LINGER", 60)
     office, workers = MoverThreads(), set()
     for _ in range(3):

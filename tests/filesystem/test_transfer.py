@@ -1,4 +1,4 @@
-"""What a transfer does, on every kind of endpoint."""
+"""Transfers, on every kind of endpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chiltepin.transfers.runner import Transfers
 
 
 def test_a_file_arrives_with_its_bytes(world):
-    """A file arrives at its whole new path, with folders made on the way and nothing else beside it."""
+    """A file arrives at the given path; missing folders are created, and nothing else is written."""
     content = os.urandom(3 * BLOCK + 17)
     world.put("laptop", "/a/input.dat", content)
     status = world.move("/a/input.dat", "/project/deep/renamed.dat")
@@ -28,14 +28,14 @@ def test_a_file_arrives_with_its_bytes(world):
 
 
 def test_an_empty_file_is_a_file(world):
-    """A file without bytes arrives as one."""
+    """An empty file arrives as an empty file."""
     world.put("laptop", "/empty", b"")
     assert world.move("/empty", "/empty").state is TaskState.SUCCEEDED
     assert world.get("scratch", "/empty") == b""
 
 
 def test_a_file_is_replaced(world):
-    """A destination that exists is written anew."""
+    """An existing destination is replaced."""
     world.put("laptop", "/a", b"new")
     world.put("scratch", "/a", b"old and longer")
     world.move("/a", "/a")
@@ -44,7 +44,7 @@ def test_a_file_is_replaced(world):
 
 @pytest.mark.parametrize("slashes", [("/d", "/e"), ("/d/", "/e/"), ("/d", "/e/")])
 def test_a_tree_goes_into_the_destination_folder(world, slashes):
-    """What is in a folder goes into the destination folder, whatever the slashes at the end."""
+    """The contents of a folder are copied into the destination folder, with or without trailing slashes."""
     tree = {"/one": b"1", "/sub/two": b"22", "/sub/deeper/three": b"333"}
     for name, content in tree.items():
         world.put("laptop", "/d" + name, content)
@@ -56,7 +56,7 @@ def test_a_tree_goes_into_the_destination_folder(world, slashes):
 
 
 def test_the_root_itself_can_be_moved(world):
-    """The root of an endpoint is a folder like any other, for reading and for writing into."""
+    """The root of an endpoint is a valid source and destination folder."""
     world.put("laptop", "/a/b", b"x")
     assert world.move("/", "/", recursive=True).state is TaskState.SUCCEEDED
     assert world.files("scratch") == {"/a/b"}
@@ -76,7 +76,7 @@ def test_the_root_itself_can_be_moved(world):
     ],
 )
 def test_what_cannot_be_moved_says_why(world, src_path, dst_path, recursive, code, words):
-    """A transfer that cannot be done fails with Globus's code, names the path, and leaves the destination as it was."""
+    """An impossible transfer fails with Globus's code, names the path, and does not change the destination."""
     world.put("laptop", "/file")
     world.put("laptop", "/folder/file")
     world.put("scratch", "/taken/inner", b"kept")
@@ -88,7 +88,7 @@ def test_what_cannot_be_moved_says_why(world, src_path, dst_path, recursive, cod
 
 @pytest.mark.parametrize(("recursive", "goal"), [(False, "/d/f"), (True, "/d"), (True, "/d/inner")])
 def test_nothing_is_moved_onto_or_into_itself(world, recursive, goal):
-    """A file onto itself, and a folder into itself, are refused and stay whole."""
+    """A transfer of a file onto itself, or of a folder into itself, is refused and changes nothing."""
     world.put("laptop", "/d/f", b"whole")
     status = world.move("/d" if recursive else "/d/f", goal, dst_ep="laptop", recursive=recursive)
     assert status.code in {"SAME_FILE", "INVALID_PATH_NAME"}
@@ -97,14 +97,14 @@ def test_nothing_is_moved_onto_or_into_itself(world, recursive, goal):
 
 
 def test_relative_paths_count_from_the_root_without_a_home(world):
-    """A relative path and one under ~ count from the root where the endpoint has no home."""
+    """Relative paths and paths under ~ count from the root if the endpoint has no home."""
     world.put("laptop", "/a/f", b"1")
     assert world.move("a/f", "~/g").state is TaskState.SUCCEEDED
     assert world.get("scratch", "/g") == b"1"
 
 
 def test_names_are_taken_by_their_letters(world):
-    """Names with patterns, blanks, percent signs, leading dashes and other alphabets mean themselves."""
+    """Names with patterns, blanks, percent signs, leading dashes and other alphabets are used literally."""
     names = ["a[1].txt", "a1.txt", "*", "?", "100%25", " blank ", "-rf", "ñandú", "a\tb", "~", "#x", "c:d"]
     for number, name in enumerate(names):
         world.put("laptop", f"/{name}", str(number).encode())
@@ -116,7 +116,7 @@ def test_names_are_taken_by_their_letters(world):
 
 
 def test_filters_choose_files_and_the_first_match_decides(world):
-    """Include and exclude choose files by name, in every folder; folders are not filtered."""
+    """Include and exclude select files by name, in every folder; folders are not filtered."""
     for name in ("/d/a.nc", "/d/b.txt", "/d/sub/c.nc", "/d/sub/d.log"):
         world.put("laptop", name)
     status = world.move("/d", "/only", recursive=True, include=["*.nc"], exclude=["*"])
@@ -141,7 +141,7 @@ def test_filters_choose_files_and_the_first_match_decides(world):
     ],
 )
 def test_a_sync_level_leaves_a_good_destination_alone(world, level, old, left):
-    """Each sync level leaves alone what it takes for the same, and writes the rest anew."""
+    """Each sync level skips the files that it considers equal, and copies the rest."""
     world.put("laptop", "/f", b"data")
     world.put("scratch", "/f", old)
     status = world.move("/f", "/f", sync_level=level)
@@ -151,7 +151,7 @@ def test_a_sync_level_leaves_a_good_destination_alone(world, level, old, left):
 
 
 def test_the_same_submission_makes_one_task(world):
-    """A second submit with the same id returns the same task and moves nothing twice."""
+    """A second submission with the same id returns the same task and moves nothing twice."""
     world.put("laptop", "/f", b"first")
     backend = world.transfers.backend
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
@@ -163,7 +163,7 @@ def test_the_same_submission_makes_one_task(world):
 
 
 def test_poll_answers_in_order_and_names_what_is_lost(world):
-    """Statuses come in the order of the handles, and an unknown task is LOST."""
+    """Statuses are in the order of the handles, and an unknown task is LOST."""
     world.put("laptop", "/f")
     known = world.move("/f", "/f")
     unknown = TaskHandle(backend=world.transfers.backend.name, task_id="nobody", submission_id="nobody")
@@ -173,7 +173,7 @@ def test_poll_answers_in_order_and_names_what_is_lost(world):
 
 
 def test_one_bad_item_leaves_the_others(world):
-    """Of several items the good ones arrive, and the task fails with the reason of the bad one."""
+    """If one of several items fails, the rest arrive, and the task fails with the reason."""
     world.put("laptop", "/a", b"a")
     world.put("laptop", "/c", b"c")
     items = tuple(TransferItem(source=f"/{name}", destination=f"/{name}") for name in "abc")
@@ -184,7 +184,7 @@ def test_one_bad_item_leaves_the_others(world):
 
 
 def test_a_deadline_that_has_passed_moves_nothing(world):
-    """A task whose deadline has passed ends as EXPIRED and leaves no trace."""
+    """A task whose deadline has passed ends as EXPIRED and writes nothing."""
     world.put("laptop", "/f")
     past = datetime.now(timezone.utc) - timedelta(seconds=1)
     item = TransferItem(source="/f", destination="/f")
@@ -195,20 +195,20 @@ def test_a_deadline_that_has_passed_moves_nothing(world):
 
 
 def test_an_unknown_endpoint_is_refused_before_anything_moves(world):
-    """Submit raises for an endpoint that it does not know, and names the nearest."""
+    """A submission with an unknown endpoint raises an error that names the nearest one."""
     with pytest.raises(EndpointNotFoundError, match="did you mean 'scratch'") as caught:
         world.move("/f", "/f", dst_ep="scrach")
     assert caught.value.endpoint == "scrach"
 
 
 def test_a_path_out_of_the_root_is_refused_before_anything_moves(world):
-    """Submit raises for a path whose '..' leave the root."""
+    """A submission with a path that leaves the root by '..' raises an error."""
     with pytest.raises(PermissionDeniedError, match="leads out of the root"):
         world.move("/a/../../secret", "/f")
 
 
 def test_a_folder_is_listed(world):
-    """Ls tells names, kinds and sizes."""
+    """A listing has names, kinds and sizes."""
     world.put("laptop", "/d/file", b"12345")
     world.put("laptop", "/d/sub/x")
     found = {entry.name: (entry.kind, entry.size) for entry in world.transfers.ls("laptop", "/d")}
@@ -216,7 +216,7 @@ def test_a_folder_is_listed(world):
 
 
 def test_modification_times_are_kept_or_refused(world):
-    """Preserve_timestamp keeps the time on a disk, and is refused before anything moves where it cannot be kept."""
+    """Modification times are kept on a disk; a store that cannot keep them refuses before anything is moved."""
     world.put("laptop", "/f")
     if world.roots["laptop"].startswith("/") and os.path.isdir(world.roots["laptop"]):
         os.utime(world.path("laptop", "/f"), (1_000_000_000, 1_000_000_000))
@@ -247,7 +247,7 @@ ODD_NAMES = (
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_folder_may_have_any_name(tmp_path, name):
-    """The root of an endpoint, and what is in it, may have any name that a disk takes; the neighbours stay."""
+    """An endpoint's root and its contents can have any name that a disk accepts; their neighbors are kept."""
     roots = {"laptop": tmp_path / "laptop", "scratch": tmp_path / name}
     for root in roots.values():
         (root / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Trees: many threads, huge folders, long paths, bad files, and what is too much at the destination."""
+"""Trees: many threads, huge folders, long paths, bad files, and extra files at the destination."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from chiltepin.transfers.runner import Transfers
 
 @pytest.fixture
 def memory_disk():
-    """Two endpoints on a disk in memory, where a huge folder is made quickly."""
+    """A folder in memory, if possible, for folders with many files."""
     memory = "/dev/shm"  # noqa: S108 - a folder with a unique name is made in it
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield folder
 
 
 def fill(folder: str, count: int) -> None:
-    """Make empty files."""
+    """Create empty files."""
     os.makedirs(folder)
     for number in range(count):
         os.close(os.open(f"{folder}/{number}", os.O_CREAT | os.O_WRONLY))
 
 
 def many(world: World, files: int, folders: int) -> None:
-    """Make small files in folders, on the laptop."""
+    """Create small files in folders on the laptop."""
     for number in range(files):
         world.put("laptop", f"/d/{number % folders}/{number}", b"x" * number)
 
 
 def test_many_threads_copy_a_tree_and_count_it_exactly(tmp_path):
-    """On a disk with latency several threads copy a tree; all arrives, and is counted once."""
+    """On a slow disk several threads copy a tree; every file arrives and is counted once."""
     world, workers = slow_world(tmp_path)
     many(world, 100, 8)
     os.symlink("nowhere", world.path("laptop", "/d/link"))
@@ -53,7 +53,7 @@ def test_many_threads_copy_a_tree_and_count_it_exactly(tmp_path):
 
 
 def test_one_folder_is_copied_by_many_threads_too(tmp_path):
-    """The files of a single folder are shared out as well."""
+    """Several threads share the files of a single folder."""
     world, workers = slow_world(tmp_path)
     many(world, 60, 1)
     assert world.move("/d", "/d", recursive=True).files_done == 60
@@ -61,7 +61,7 @@ def test_one_folder_is_copied_by_many_threads_too(tmp_path):
 
 
 def test_a_tree_stops_soon_after_it_is_cancelled(memory_disk):
-    """A huge tree that is under way in many threads stops when it is told, with most of it undone."""
+    """Cancelling a huge tree stops its threads soon, with most of the tree left."""
     world, _ = slow_world(memory_disk)
     for folder in range(10):
         fill(world.path("laptop", f"/d/{folder}"), 500)
@@ -78,7 +78,7 @@ def test_a_tree_stops_soon_after_it_is_cancelled(memory_disk):
 
 
 def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
-    """A folder whose names alone would take more is walked, found unchanged, and emptied, a portion at a time."""
+    """A huge folder is synced and emptied in portions, in less memory than its names would take."""
     count = LISTED + 5000
     for end in ("laptop", "scratch"):
         fill(f"{memory_disk}/{end}/d", count)
@@ -94,7 +94,7 @@ def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
         assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 0, count)
         assert peak < count * sys.getsizeof(str(count))
 
-    # Where no server that an earlier test has started takes memory meanwhile.
+    # In a child, where no server of an earlier test takes memory meanwhile.
     in_child(synced)
     status = world.remove("/d", recursive=True)
     assert (status.state, status.files_done) == (TaskState.SUCCEEDED, count)
@@ -102,7 +102,7 @@ def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
 
 
 def test_long_paths_are_no_limit(disk):
-    """A tree whose paths have 4,000 bytes and more is moved, synced and deleted."""
+    """A tree with paths of 4,000 bytes and more is copied, synced and deleted."""
     path = "/d" + "".join(f"/{depth:02}{'x' * 198}" for depth in range(21))
     above = disk.path("laptop", "")
     folder = os.open(above, os.O_RDONLY)
@@ -121,7 +121,7 @@ def test_long_paths_are_no_limit(disk):
 
 
 def test_bad_files_are_told_and_the_others_are_in_place(world):
-    """Files that fail do not keep the others: the task says why of the first ones, and how many more there are."""
+    """If some files fail, the rest arrive, and the task has the first reasons and the number of the other failures."""
     for number in range(8):
         world.put("laptop", f"/d/{number}", b"data")
         if number < 5:
@@ -135,7 +135,7 @@ def test_bad_files_are_told_and_the_others_are_in_place(world):
 
 @pytest.mark.parametrize("level", ["exists", "size", "mtime", "checksum"])
 def test_an_unchanged_tree_is_skipped_whole(world, level):
-    """The second run of a tree copies nothing and counts all its files as skipped."""
+    """A second transfer of a tree copies nothing and counts all files as skipped."""
     for number in range(20):
         world.put("laptop", f"/d/{number % 3}/{number}", b"data")
     assert world.move("/d", "/d", recursive=True, sync_level=level).files_done == 20
@@ -149,7 +149,7 @@ def test_an_unchanged_tree_is_skipped_whole(world, level):
 
 
 def test_the_first_filter_that_matches_decides(world):
-    """Rules are tried in order; a file that none matches is moved, and one that is left out is skipped."""
+    """The first rule that matches decides; a file without a match is copied, and an excluded file is skipped."""
     for name in ("a.nc", "a.tmp", "keep.tmp", "sub/b.tmp"):
         world.put("laptop", f"/d/{name}")
     status = world.move("/d", "/d", recursive=True, include=["keep.*"], exclude=["*.tmp"])
@@ -158,7 +158,7 @@ def test_the_first_filter_that_matches_decides(world):
 
 
 def test_pipes_and_loops_are_skipped(disk):
-    """A pipe does not hold a tree up, and a link to a folder above is not followed."""
+    """A pipe does not block a transfer, and a link to a parent folder is not followed."""
     disk.put("laptop", "/d/sub/f")
     os.mkfifo(disk.path("laptop", "/d/pipe"))
     os.symlink("..", disk.path("laptop", "/d/sub/up"))
@@ -168,12 +168,12 @@ def test_pipes_and_loops_are_skipped(disk):
 
 
 def mirror(world: World, **options):
-    """Move ``/d`` and remove what is too much at its destination."""
+    """Transfer ``/d`` and delete extra files at its destination."""
     return world.move("/d", "/d", recursive=True, delete_destination_extra=True, **options)
 
 
 def test_what_is_too_much_goes_after_the_rest_has_arrived(world):
-    """What the source folder does not hold goes, trees included, and nothing outside the destination."""
+    """Files and trees that the source does not have are deleted, and nothing outside the destination."""
     for end, path in (
         *(("laptop", "/d/f"), ("laptop", "/d/sub/f")),
         *(("scratch", "/d/old"), ("scratch", "/d/sub/old"), ("scratch", "/d/tree/deep/old"), ("scratch", "/kept")),
@@ -185,7 +185,7 @@ def test_what_is_too_much_goes_after_the_rest_has_arrived(world):
 
 
 def test_what_filters_leave_out_is_not_too_much(world):
-    """A file that the filters leave out stays, with the folders that lead to it."""
+    """An extra file that the filters exclude is kept, with its parent folders."""
     world.put("laptop", "/d/f")
     for path in ("/d/old.log", "/d/old", "/d/tree/old.log", "/d/tree/old", "/d/other/old"):
         world.put("scratch", path)
@@ -194,7 +194,7 @@ def test_what_filters_leave_out_is_not_too_much(world):
 
 
 def test_after_a_failure_nothing_is_too_much(world):
-    """Where one file could not be moved, nothing is removed."""
+    """If one file fails, nothing is deleted."""
     for name in ("bad", "good"):
         world.put("laptop", f"/d/{name}")
     world.put("scratch", "/d/bad/in-the-way")
@@ -204,7 +204,7 @@ def test_after_a_failure_nothing_is_too_much(world):
 
 
 def test_a_source_that_went_away_makes_nothing_too_much():
-    """A folder that is found empty after its files were copied is a disk that is gone: nothing is removed."""
+    """If a folder is empty after its files were copied, its disk may be gone, and nothing is deleted."""
     world = vanishing_world()
     world.put("laptop", "/d/f")
     world.put("scratch", "/d/old")
@@ -214,7 +214,7 @@ def test_a_source_that_went_away_makes_nothing_too_much():
 
 
 def test_a_root_is_never_too_much(tmp_path):
-    """A folder that is the root of another endpoint stays, and the task says so."""
+    """An extra folder that is the root of another endpoint is kept, and the task says so."""
     world = file_world(tmp_path)
     world.put("laptop", "/d/f")
     world.put("scratch", "/d/inner/data")

@@ -1,4 +1,4 @@
-"""What the kernel tells of a file and is not so: sizes of files that are made while they are read, and coarse times."""
+"""Wrong facts from the kernel: sizes of generated files, and coarse times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chiltepin.model import TaskState
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="there is no /proc here")
 
-#: Files with content, of which stat tells 0 or a page of memory.
+#: Files with content, for which stat reports 0 or one page.
 MADE = (
     "/proc/version",
     "/proc/sys/kernel/random/boot_id",
@@ -26,7 +26,7 @@ MADE = (
 
 @pytest.fixture
 def made(tmp_path):
-    """The whole machine as a source."""
+    """The whole machine as a source endpoint."""
     (tmp_path / "scratch").mkdir()
     return world_of({"laptop": "/", "scratch": str(tmp_path / "scratch")})
 
@@ -34,7 +34,7 @@ def made(tmp_path):
 @pytest.mark.parametrize("path", [path for path in MADE if os.access(path, os.R_OK)])
 @pytest.mark.parametrize("level", [None, "size", "mtime", "checksum"])
 def test_a_file_is_read_to_its_end_whatever_its_size(made, path, level):
-    """A file of /proc or /sys arrives with all that reading it gives; an empty copy of it is not taken for good."""
+    """A file of /proc or /sys arrives with its full content, and an empty copy is not considered equal."""
     made.put("scratch", "/f", b"")
     status = made.move(path, "/f", sync_level=level)
     with open(path, "rb") as file:
@@ -46,7 +46,7 @@ def test_a_file_is_read_to_its_end_whatever_its_size(made, path, level):
 
 @pytest.mark.parametrize("level", [None, "size", "mtime"])
 def test_a_tree_of_such_files(made, level):
-    """The same in a tree, also where empty files are there from before."""
+    """In a tree, such files arrive with their content and replace empty copies."""
     for name in ("boot_id", "poolsize"):
         made.put("scratch", f"/r/{name}", b"")
     status = made.move("/proc/sys/kernel/random", "/r", recursive=True, sync_level=level)
@@ -57,7 +57,7 @@ def test_a_tree_of_such_files(made, level):
 
 
 def test_a_file_that_grows_behind_its_size_is_seen(tmp_path):
-    """What is longer than it was told to be has changed, also where its times do not show it."""
+    """A file that is longer than its earlier size has changed, even if its time has not."""
     file = tmp_path / "f"
     file.write_bytes(b"data")
     with open(file, "rb") as opened:
@@ -72,7 +72,7 @@ def test_a_file_that_grows_behind_its_size_is_seen(tmp_path):
 
 
 def test_a_file_that_is_rewritten_in_place_is_seen(tmp_path):
-    """A file that is written to and given its old time has changed; one with other rights or a second name has not."""
+    """A file that is rewritten with its old time has changed; new permissions or a second name are not a change."""
     file = tmp_path / "f"
     file.write_bytes(b"data")
     before = os.stat(file)
@@ -88,7 +88,7 @@ def test_a_file_that_is_rewritten_in_place_is_seen(tmp_path):
 
 
 def test_a_growing_file_fails_or_is_of_one_moment(tmp_path):
-    """Of a file that another process appends to all the time, no part of a line arrives as a success."""
+    """A copy of a file to which another process appends never ends within a line."""
     for name in ("laptop", "scratch"):
         (tmp_path / name).mkdir()
     log = tmp_path / "laptop/log"
@@ -118,7 +118,7 @@ TIMES = (-1_500_000_000, 100_000_000_500_000_000, 1_700_000_001_987_654_321, 2**
 
 
 def coarse(kind, size, *options):
-    """Sync a tree again and again to a disk; return what is moved each time, and what times it keeps."""
+    """Sync a tree repeatedly to a disk; return the results of each sync, and the times that the disk keeps."""
     with mounted(kind, size, *options) as disk:
         laptop = os.path.dirname(disk) + "/laptop"
         for number in range(3):
@@ -133,7 +133,7 @@ def coarse(kind, size, *options):
             return status.state.name, status.files_done
 
         moved = [sync(recursive=True) for _ in range(2)] + [sync("/d/1")]
-        # A later second at the same size is seen on all of them but FAT, whose seconds are even.
+        # All disks but FAT, whose seconds are even, keep a time that is one second later.
         os.utime(f"{laptop}/d/1", ns=(TIMES[2] + 2 * 10**9,) * 2)
         moved += [sync(recursive=True), sync(recursive=True), sync("/d/1")]
         kept = {}
@@ -156,7 +156,7 @@ DISKS = {
 
 @pytest.mark.parametrize("kind", DISKS)
 def test_a_disk_with_a_coarse_clock(machine, kind):
-    """Where a disk keeps less of a time, what is unchanged is left alone, and one unit more is seen or refused."""
+    """On a disk with coarse times, unchanged files are skipped, and each time is cut to the disk's unit or refused."""
     size, options, unit = DISKS[kind]
     try:
         moved, kept = machine(coarse, "ext4" if kind == "ext3" else kind, size + 24, *options)

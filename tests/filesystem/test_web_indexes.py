@@ -1,4 +1,4 @@
-"""What the index of a web folder lists is what is copied: on real servers, and for links of any spelling."""
+"""The files in a web index are the files that are copied, on real servers and for links of any spelling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVERS = [kind for kind in KINDS if kind != "apache-dav"]
 
 
 def seeds(few):
-    """The seeds: a few, so many as CHILTEPIN_TREES says, or those that it names, as in 100:200."""
+    """Return the seeds: a few, as many as CHILTEPIN_TREES says, or a range such as 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_TREES", str(few)).rpartition(":")
     return range(int(first or 0), int(last))
 
@@ -34,7 +34,7 @@ def _direct(monkeypatch):
 
 
 def opened(url, folder):
-    """The endpoints ``web`` and ``disk``; what is tried again is tried at once."""
+    """Return transfers between the endpoints ``web`` and ``disk``, with retries without a pause."""
     settings = {"web": {"url": url}, "disk": {"url": str(folder)}}
     places = {name: place_of(name, told) for name, told in settings.items()}
     return Transfers(FilesystemBackend(places, pause=lambda *_: None))
@@ -47,8 +47,8 @@ def fetch(transfers, **options):
     return transfers.run(request, timeout=60, polling_interval=1)
 
 
-#: What a server lists and cannot serve: Tomcat 10 refuses backslashes and what is not UTF-8, lighttpd's static files
-#: control characters.
+#: Names that a server lists but cannot serve: Tomcat 10 refuses backslashes and invalid UTF-8, and the static files of
+#: lighttpd refuse control characters.
 NOT_SERVED = {
     "tomcat": lambda name: b"\\" in name or name.decode(errors="replace").encode() != name,
     "lighttpd": re.compile(rb"[\x00-\x1f\x7f]").search,
@@ -56,7 +56,7 @@ NOT_SERVED = {
 
 
 def keep_what_is_served(kind, root):
-    """Remove what a server cannot serve."""
+    """Remove the files that a server cannot serve."""
     refused = NOT_SERVED.get(kind, lambda _: False)
     for folder, folders, files in os.walk(os.fsencode(root), topdown=False):
         for name in [*folders, *files]:
@@ -68,7 +68,7 @@ def keep_what_is_served(kind, root):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_tree_on_a_real_server_arrives_whole(kind, tmp_path):
-    """Of a tree with any names on a real server, everything that is in its folder arrives, byte for byte."""
+    """A tree with any names on a real server arrives complete, byte for byte."""
     with web_server(kind) as (url, root):
         for seed in seeds(4):
             chance = random.Random(f"{kind} {seed}")  # noqa: S311 - reproducible, not secret
@@ -83,7 +83,7 @@ def test_a_tree_on_a_real_server_arrives_whole(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_names_that_read_as_characters_of_html_are_no_other_names(kind, tmp_path):
-    """Files whose names are what a page writes for those of their neighbours arrive each with its own content."""
+    """Files whose names look like escaped names of other files arrive with their own content."""
     with web_server(kind) as (url, root):
         for name in ("a&b", "a&amp;b", "a&amp;amp;b", "k<", "k&lt", "k&lt;", "d&/f", "d&amp;/f", "n&#65;", "nA"):
             (root / name).parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def test_names_that_read_as_characters_of_html_are_no_other_names(kind, tmp_path
 
 
 def document(body, **headers):
-    """An answer with its length."""
+    """Return a response with its length."""
     told = {name.replace("_", "-"): value for name, value in headers.items()}
     return 200, {"Content-Length": str(len(body)), **told}, [body]
 
@@ -112,7 +112,7 @@ NOTHING = (404, {"Content-Length": "0"}, [])
 
 
 class Site(Liar):
-    """A web server with a few pages, by their paths as they are asked for; the root of the endpoint is ``/d``."""
+    """A web server with a few pages, by their request paths; the root of the endpoint is ``/d``."""
 
     def __init__(self, **pages):
         super().__init__(lambda _method, path: self.pages.get(path, NOTHING))
@@ -121,16 +121,16 @@ class Site(Liar):
 
 @pytest.fixture
 def site(tmp_path):
-    """A site, and the endpoints."""
+    """A site, and its endpoints."""
     with Site() as made:
         made.transfers = opened(f"{made.url()}/d", tmp_path)
         yield made
 
 
 def spelled(chance, name, *, folder, here, host):
-    """Return a link to an entry as some web server may write it, and its text."""
+    """Return a link to an entry in one of the spellings of web servers, and its text."""
     kept = chance.choice(["", "/=+()@,", "!$&'()*+,;=@", "~-._:"]) if b":" not in name else "=+()@"
-    # A slash in a name cannot be, and a point is always written as it is.
+    # A name cannot contain a slash, and a period is never escaped.
     target = quote(name, safe=kept.replace("/", ""))
     if chance.random() < 0.3:
         target = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), target)
@@ -140,7 +140,7 @@ def spelled(chance, name, *, folder, here, host):
     shown = name.decode("utf-8", "surrogateescape")
     text = shown if chance.random() < 0.7 or len(shown) < 9 else f"{shown[:6]}..>"
     escape = chance.choice([html.escape, lambda raw: "".join(f"&#{ord(char)};" for char in raw)])
-    # What is not UTF-8 cannot be written as the number of a character.
+    # A byte that is not valid UTF-8 cannot be written as a character reference.
     return escape(target), html.escape(text)
 
 
@@ -149,7 +149,7 @@ DECORATION = ["?C=N;O=D", "?C=M&amp;O=A", "../", "/", "#top", "mailto:me@example
 
 @pytest.mark.timeout(3600)
 def test_every_spelling_of_a_link_is_the_same_entry(site):
-    """Whatever way a server escapes, resolves and writes its links, all names are listed, and nothing else."""
+    """All names are listed, and nothing else, whichever way a server escapes, resolves and writes its links."""
     for seed in seeds(60):
         chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
         names = {odd_name(chance): chance.random() < 0.3 for _ in range(8)}
@@ -164,14 +164,14 @@ def test_every_spelling_of_a_link_is_the_same_entry(site):
 
 @pytest.mark.parametrize("base", ["/d/", "./", "{url}/d/"])
 def test_the_base_of_a_page_is_what_its_links_count_from(site, base):
-    """Links count from the base that a page names."""
+    """Links are relative to the base that a page names."""
     told = page("a.nc")[2][0].replace(b"<head>", f'<head><base href="{base.format(url=site.url())}">'.encode())
     site.pages["/d/"] = document(told, Content_Type="text/html")
     assert [entry.name for entry in site.transfers.ls("web", "/")] == ["a.nc"]
 
 
 def test_links_count_from_where_a_folder_was_redirected_to(site, tmp_path):
-    """A folder that is redirected alone is read where it is, with relative and with absolute links."""
+    """In a redirected folder, relative and absolute links count from the new location."""
     site.pages = {
         "/d/": (302, {"Location": "/2026/x/", "Content-Length": "0"}, []),
         "/2026/x/": page("a.nc", "/2026/x/b.nc"),
@@ -194,7 +194,7 @@ def test_links_count_from_where_a_folder_was_redirected_to(site, tmp_path):
     ],
 )
 def test_an_entry_that_cannot_be_followed_is_told_and_the_others_come(site, tmp_path, link, why):
-    """What looks like an entry and is not below the folder fails by itself; then nothing is removed either."""
+    """An entry whose link leads out of the folder fails alone, and then nothing is deleted."""
     site.pages["/d/"] = page(link, "a.nc", ("http://elsewhere.example/", "Powered by"), ("/about", "About us"))
     (tmp_path / "got").mkdir()
     (tmp_path / "got" / "extra").write_text("stays")
@@ -205,7 +205,7 @@ def test_an_entry_that_cannot_be_followed_is_told_and_the_others_come(site, tmp_
 
 
 def test_a_number_sign_or_question_mark_that_is_not_escaped_is_part_of_a_name(site, tmp_path):
-    """A link that is cut at ``#`` or ``?`` for a browser is the file that its text names, and not its neighbour."""
+    """A link with an unescaped ``#`` or ``?`` is the file that its text names, not another file."""
     names = ["a", "a#b", "a?b", "a?C=N", "#x", "d?1/"]
     site.pages["/d/"] = page(*names, ("?C=N;O=D", "Name"), ("#top", "Top"))
     site.pages |= {f"/d/{quote(name)}": document(name.encode()) for name in names}
@@ -219,7 +219,7 @@ def test_a_number_sign_or_question_mark_that_is_not_escaped_is_part_of_a_name(si
 
 @pytest.mark.parametrize("links", [("a", "a/"), ("a/", "a"), ("a/", "a", "a/")], ids=len)
 def test_a_file_beside_a_folder_of_its_name_is_an_error(site, tmp_path, links):
-    """Where an index lists a file and a folder of one name, as of an object store, neither hides the other."""
+    """A file and a folder with the same name in one index, as of an object store, are an error."""
     site.pages["/d/"] = page(*links, "z")
     site.pages |= {"/d/a": document(b"a"), "/d/a/": page("x"), "/d/a/x": document(b"x"), "/d/z": document(b"z")}
     (tmp_path / "got").mkdir()
@@ -231,7 +231,7 @@ def test_a_file_beside_a_folder_of_its_name_is_an_error(site, tmp_path, links):
 
 @pytest.mark.parametrize("status", [403, 404, 410, 500, 501, 503, 302, 202, 204])
 def test_an_entry_that_the_server_does_not_give_fails_alone(site, tmp_path, status):
-    """One entry without content does not stop the others, and makes the transfer fail."""
+    """An entry without content does not stop the rest, and makes the transfer fail."""
     site.pages["/d/"] = page("a.nc", "private", "z.nc")
     site.pages["/d/z.nc"] = document(b"last")
     site.pages["/d/private"] = (status, {"Content-Length": "0"}, [])
@@ -240,7 +240,7 @@ def test_an_entry_that_the_server_does_not_give_fails_alone(site, tmp_path, stat
 
 
 def test_a_folder_that_is_listed_like_a_file_is_not_taken_for_one(site, tmp_path):
-    """The index page of a folder whose link has no slash, and which refuses HEAD, is not copied as a file."""
+    """The index page of a folder whose link has no slash is not copied as a file, even if HEAD is refused."""
     site.pages["/d/"] = page("sub")
     site.pages["/d/sub"] = (302, {"Location": "/d/sub/", "Content-Length": "0"}, [])
     site.pages["/d/sub/"] = page("b.nc")
@@ -251,7 +251,7 @@ def test_a_folder_that_is_listed_like_a_file_is_not_taken_for_one(site, tmp_path
 
 
 def cut(body, **headers):
-    """An index page that ends too early."""
+    """Return an index page that ends too early."""
     return 200, {"Content-Type": "text/html", **headers}, [body]
 
 
@@ -274,7 +274,7 @@ NOT_AN_INDEX = {
 
 @pytest.mark.parametrize("answer", NOT_AN_INDEX.values(), ids=NOT_AN_INDEX)
 def test_what_is_not_all_of_an_index_is_an_error(site, tmp_path, answer):
-    """A page that was cut, is one of several, or is not an index lists nothing, and removes nothing."""
+    """A page that is truncated, partial or not an index lists nothing and deletes nothing."""
     site.pages["/d/"] = answer
     (tmp_path / "got").mkdir()
     (tmp_path / "got" / "extra").write_text("stays")
@@ -283,7 +283,7 @@ def test_what_is_not_all_of_an_index_is_an_error(site, tmp_path, answer):
 
 
 def test_names_are_kept_as_bytes_in_any_encoding_of_the_page(site):
-    """A name that is not UTF-8 keeps its bytes, escaped or not; a declared encoding is that of the page alone."""
+    """A name that is not UTF-8 keeps its bytes, escaped or not; a declared encoding applies only to the page."""
     site.pages["/d/"] = page("caf%e9.txt", "caf\udce9-raw.txt")
     site.pages |= {"/d/caf%E9.txt": document(b"1"), "/d/caf%E9-raw.txt": document(b"2")}
     listed = {os.fsencode(entry.name): entry.size for entry in site.transfers.ls("web", "/")}

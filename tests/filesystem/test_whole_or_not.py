@@ -1,4 +1,4 @@
-"""A destination is seen whole or not at all, whatever happens on the way."""
+"""A destination is whole or absent at every moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: Names of users' own files; the last two are those of temporary files of earlier versions.
+#: Names of users' files; the last two are names of temporary files of earlier versions.
 USERS = (
     ".chiltepin-notes",
     ".chiltepin-",
@@ -33,25 +33,25 @@ USERS = (
     ".chiltepin-a-1",
 )
 
-#: What tells one writer of this host from another in the name of a temporary file.
+#: The part of a temporary file's name that identifies a writer of this host.
 WRITER = f"{host_id()}-0123456789abcdef"
 
 
 class GatedFile(io.BytesIO):
-    """Gives its first block at once, and the others when the gate is open."""
+    """Returns its first block at once, and the rest when the gate is open."""
 
     def __init__(self, content: bytes, gate: threading.Event) -> None:
         super().__init__(content)
         self._gate = gate
 
     def read(self, size=-1):
-        """Read on, at the gate's leave; the end of the file is told at once."""
+        """Read when the gate is open; the end of the file is returned at once."""
         assert self.tell() in (0, len(self.getvalue())) or self._gate.wait(60)
         return super().read(size)
 
 
 class GatedFileSystem(MemoryFileSystem):
-    """A store in memory that is as slow as a test wants it."""
+    """A memory filesystem whose reads wait for a gate."""
 
     protocol = "gated"
     store: ClassVar[dict] = {}
@@ -68,7 +68,7 @@ class GatedFileSystem(MemoryFileSystem):
         return super()._open(path, mode, **options)
 
     def cat_file(self, path, **_):
-        """Read at once."""
+        """Read without waiting."""
         return self.store[self._strip_protocol(path)].getvalue()
 
 
@@ -77,7 +77,7 @@ fsspec.register_implementation("gated", GatedFileSystem)
 
 @pytest.fixture
 def slow(tmp_path):
-    """A slow laptop in memory, and scratch on the disk; the gate is shut."""
+    """A slow laptop in memory, and scratch on the disk; the gate is closed."""
     filesystem = GatedFileSystem()
     filesystem.gate.clear()
     filesystem.pipe_file("/laptop/f", os.urandom(4 * BLOCK))
@@ -93,12 +93,12 @@ def slow(tmp_path):
 
 
 def temp_files(disk) -> list[str]:
-    """The files on scratch that are being written."""
+    """Return the temporary files on scratch."""
     return [name for name in os.listdir(disk.roots["scratch"]) if name.startswith(TEMP_PREFIX)]
 
 
 def test_a_file_that_is_being_written_has_no_real_name(slow):
-    """While a copy is under way its destination does not exist, or is still the old one; then it is whole."""
+    """During a copy the destination keeps the old file, and afterwards it has the whole new file."""
     slow.put("scratch", "/f", b"old")
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
@@ -112,7 +112,7 @@ def test_a_file_that_is_being_written_has_no_real_name(slow):
 
 
 def test_a_private_file_is_private_while_it_is_replaced(slow):
-    """A file that replaces one of mode 0600 is never more readable, neither while it is written nor afterwards."""
+    """A file that replaces a file of mode 0600 has this mode during the copy and afterwards."""
     slow.put("scratch", "/f", b"old")
     os.chmod(slow.path("scratch", "/f"), 0o600)
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
@@ -126,7 +126,7 @@ def test_a_private_file_is_private_while_it_is_replaced(slow):
 
 
 def test_a_cancelled_copy_leaves_nothing(slow):
-    """Cancel stops a copy in the middle of a file, which then is not there, and neither is its beginning."""
+    """A cancelled copy leaves no destination and no temporary file."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
@@ -139,7 +139,7 @@ def test_a_cancelled_copy_leaves_nothing(slow):
 
 
 def test_a_timeout_stops_the_copy(slow):
-    """When its time is up, a copy is stopped, leaves nothing, and the error says how long it had."""
+    """A copy that reaches its timeout stops and leaves nothing, and the error has the timeout."""
     threading.Timer(0.3, slow.gate.set).start()
     with pytest.raises(TaskTimeoutError, match=r"not done within 0\.1 seconds") as caught:
         slow.move("/f", "/f", timeout=0.1)
@@ -148,7 +148,7 @@ def test_a_timeout_stops_the_copy(slow):
 
 
 def test_a_copy_that_hangs_does_not_hold_its_caller(slow, monkeypatch):
-    """If the disk does not even let the copy stop, the caller gets its error all the same."""
+    """If a copy cannot be stopped, its caller still gets the timeout error."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.1)
     with pytest.raises(TaskTimeoutError) as caught:
         slow.move("/f", "/f", timeout=1)
@@ -156,7 +156,7 @@ def test_a_copy_that_hangs_does_not_hold_its_caller(slow, monkeypatch):
 
 
 def test_a_file_that_changes_while_it_is_copied_fails(slow):
-    """A source that is written to meanwhile makes the copy fail, and no mixture of old and new arrives."""
+    """A source that changes during its copy makes the copy fail, and no mixed content arrives."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
@@ -170,7 +170,7 @@ def test_a_file_that_changes_while_it_is_copied_fails(slow):
 
 
 def test_bytes_that_the_disk_turned_are_noticed(slow):
-    """If what was written is not what is read back, the file fails and does not appear."""
+    """If the written bytes differ when they are read back, the file fails and does not appear."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
@@ -185,7 +185,7 @@ def test_bytes_that_the_disk_turned_are_noticed(slow):
 
 
 def test_the_drafts_of_the_living_are_not_swept(disk):
-    """A file that is still being written survives another transfer into the same folder."""
+    """A temporary file that is still being written is kept by another transfer to the same folder."""
     disk.put("laptop", "/f")
     alive = disk.path("scratch", f"/{temporary(WRITER)}")
     with open(alive, "wb") as file:
@@ -196,7 +196,7 @@ def test_the_drafts_of_the_living_are_not_swept(disk):
 
 @pytest.mark.parametrize("level", ["exists", "size", "mtime", "checksum"])
 def test_leftovers_go_where_nothing_is_left_to_do(disk, level):
-    """What a run left that was killed when all files of a folder were whole is swept by the next, which moves none."""
+    """The temporary files of a killed run are swept by the next run, even if it copies nothing."""
     disk.put("laptop", "/d/f")
     disk.put("scratch", "/d/f")
     disk.put("scratch", f"/d/{temporary(WRITER)}", b"")
@@ -206,7 +206,7 @@ def test_leftovers_go_where_nothing_is_left_to_do(disk, level):
 
 
 def test_drafts_are_no_data(disk):
-    """A tree that holds a leftover of a dead run is copied without it, and listed without it."""
+    """A temporary file of a dead run is neither copied nor listed."""
     disk.put("laptop", "/d/f")
     disk.put("laptop", f"/d/{temporary(WRITER)}")
     disk.move("/d", "/d", recursive=True)
@@ -216,7 +216,7 @@ def test_drafts_are_no_data(disk):
 
 @pytest.mark.parametrize("name", USERS)
 def test_a_name_that_looks_like_ours_is_the_users(disk, name):
-    """A file or folder whose name only begins like that of a temporary file is listed, copied, kept and written to."""
+    """A user's file or folder whose name only resembles that of a temporary file is listed, copied and kept."""
     disk.put("laptop", f"/d/{name}", b"file")
     disk.put("laptop", f"/d/sub/{name}/f", b"below")
     disk.put("scratch", f"/d/theirs/{name}", b"kept")
@@ -229,7 +229,7 @@ def test_a_name_that_looks_like_ours_is_the_users(disk, name):
 
 
 def test_the_name_of_a_temporary_file_is_refused_as_a_destination(disk):
-    """What would be hidden, and swept by the next run, is not written at all, and the task says why."""
+    """The name of a temporary file is refused as a destination, and the task says why."""
     disk.put("laptop", "/f")
     for path in (f"/{temporary(WRITER)}", f"/{temporary(WRITER)}/f", f"/d/{temporary(WRITER + '-1')}"):
         status = disk.move("/f", path)
@@ -241,7 +241,7 @@ def test_the_name_of_a_temporary_file_is_refused_as_a_destination(disk):
 
 @pytest.mark.parametrize("writer", ["000000000000-0123456789abcdef", "0123456789abcdef", f"{'0' * 12}-{'1' * 32}"])
 def test_a_temporary_file_of_another_host_is_swept_after_a_day(disk, writer):
-    """A writer on another host, or of a version that told no host, lives until it has not written for a day."""
+    """A temporary file of another host, or of a version without host names, is swept after a day without a write."""
     disk.put("laptop", "/d/f")
     names = [f"/d/{temporary(writer + end)}" for end in ("", "-1", "-2")]
     for name in names:
@@ -258,7 +258,7 @@ def test_a_temporary_file_of_another_host_is_swept_after_a_day(disk, writer):
 
 
 def test_what_is_left_on_a_disk_without_locks_is_swept_after_a_day(disk, monkeypatch):
-    """Without locks it is not known of this host either whether a writer lives; what is a day old goes."""
+    """Without locks, a temporary file of this host is also swept only after a day."""
 
     def refused(*_):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -274,7 +274,7 @@ def test_what_is_left_on_a_disk_without_locks_is_swept_after_a_day(disk, monkeyp
 
 
 def test_a_temporary_file_of_another_way_is_not_swept(disk):
-    """What is being written over SFTP into a folder of this machine is no leftover of a copy on it."""
+    """A temporary file that is written over SFTP is not swept by a local copy."""
     disk.put("laptop", "/f")
     name = temporary("0-elsewhere-1-1764000000-00000000")
     disk.put("scratch", f"/d/{name}")
@@ -283,7 +283,7 @@ def test_a_temporary_file_of_another_way_is_not_swept(disk):
 
 
 def test_a_missing_root_is_not_made(tmp_path):
-    """A root that is not there may be a disk that is not mounted: nothing is written in its place."""
+    """A missing root is not created, because its disk may not be mounted."""
     (tmp_path / "laptop").mkdir()
     (tmp_path / "laptop" / "f").write_bytes(b"x")
     endpoints = {"laptop": {"url": str(tmp_path / "laptop")}, "scratch": {"url": str(tmp_path / "not-mounted")}}
@@ -296,7 +296,7 @@ def test_a_missing_root_is_not_made(tmp_path):
 
 
 def test_threads_end_with_their_tasks(disk):
-    """No thread is left when a task has ended."""
+    """After a task has ended, its threads end."""
     before = threading.active_count()
     disk.put("laptop", "/f")
     for number in range(5):
@@ -305,7 +305,7 @@ def test_threads_end_with_their_tasks(disk):
 
 
 def test_a_task_does_not_wait_for_a_long_one(slow):
-    """While one transfer hangs, the next ones are done, even if no caller waits for them."""
+    """Transfers succeed while another one hangs, even if no caller waits for them."""
     slow.source.pipe_file("/laptop/small", b"small")
     backend = slow.transfers.backend
     stuck = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
@@ -322,7 +322,7 @@ def test_a_task_does_not_wait_for_a_long_one(slow):
 
 
 def test_closing_a_backend_stops_its_tasks(slow):
-    """Close asks live tasks to stop, and deletes no data."""
+    """Closing a backend cancels its active tasks and deletes no data."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     handle = slow.transfers.backend.submit(request, "id")
     until(lambda: temp_files(slow))
