@@ -1,7 +1,7 @@
 """How the fenced blocks of a page are tested.
 
 - ``python`` is run, in the order of the page and with the variables of earlier blocks; a block whose first line is a
-comment with a file name (``# pipeline.py``) is written to that file instead, for a later command to run.
+  comment with a file name (``# pipeline.py``) is written to that file instead, for a later command to run.
 - ``yaml`` is written to the file that its first line names, if any, and checked as settings.
 - ``console`` contains commands after ``$``; each has to succeed and to print the text below it, if any.
 - ``text`` is the output of the block before it; ``...`` matches anything.

@@ -38,7 +38,7 @@ MESSAGES = [
 #: Timeout in seconds of a step that has to end.
 LIMIT = 60
 
-#: A port without a listener (RFC 863, which is not in use today).
+#: A port without a listener (that of the discard protocol, RFC 863, which is not in use today).
 NOWHERE = "http://127.0.0.1:9/"
 
 SETTINGS = """\

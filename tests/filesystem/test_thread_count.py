@@ -60,7 +60,7 @@ def test_the_threads_of_all_crews_have_a_bound():
 
 
 def test_two_threads_are_at_work_until_the_last_of_equal_deeds():
-    """A thread that has ended a call gets the next one at once, even while the thread that creates the calls is busy."""
+    """A thread that has ended a call gets the next one at once, even while another thread creates the calls."""
     crew, meeting = AdaptivePool(MoverThreads(), width=2), threading.Barrier(2)
     crew.all(partial(waiting_deed, set()) for _ in range(20))
     until(crew.free)

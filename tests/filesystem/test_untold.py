@@ -133,7 +133,7 @@ def coarse(kind, size, *options):
             return status.state.name, status.files_done
 
         moved = [sync(recursive=True) for _ in range(2)] + [sync("/d/1")]
-        # All disks but FAT, whose seconds are even, keep a time that is one second later.
+        # A later second would be kept on all of these disks except FAT, whose seconds are even.
         os.utime(f"{laptop}/d/1", ns=(TIMES[2] + 2 * 10**9,) * 2)
         moved += [sync(recursive=True), sync(recursive=True), sync("/d/1")]
         kept = {}

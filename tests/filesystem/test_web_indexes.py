@@ -101,7 +101,7 @@ def document(body, **headers):
 
 
 def page(*links, title="Index of /"):
-    """An index page with links: each a target, or a target and its text."""
+    """Return an index page with links: each is a target, or a target and its text."""
     pairs = [(link, link) if isinstance(link, str) else link for link in links]
     body = "".join(f'<a href="{target}">{text}</a>\n' for target, text in pairs)
     whole = f"<html><head><title>{title}</title></head><body>{body}</body></html>"
