@@ -39,7 +39,7 @@ def run(command: str, environment: dict[str, str]) -> tuple[int, str]:
 def _read(master: int) -> bytes:
     try:
         return os.read(master, 1 << 16)
-    except OSError:  # the last of those who had the terminal is gone
+    except OSError:  # the last process on the terminal has ended
         return b""
 
 

@@ -4,7 +4,7 @@ Messages that need an explanation are in the table of docs/howto/globus.md; mess
 globus_messages.txt, one per line.
 """
 
-# ruff: noqa: ARG005 - every trouble is given the simulator, and some need it for nothing
+# ruff: noqa: ARG005 - every entry takes the simulator, even if it does not use it
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Process 1 of a host: give it a name and disks, then live until it is killed, which ends all of the host.
+# Process 1 of a host: set its name, mount its disks, and wait until it is killed, which ends the whole host.
 #
 #   host_init.sh NAME STATE SEEN...
 #
-# STATE/NAME/{tmp,scratch,run,home} are its disks, STATE/shared the folder that all hosts share. SEEN are folders of the
-# machine that the host may read, besides the system. It starts in new namespaces, where /proc is still the outer one.
+# STATE/NAME/{tmp,scratch,run,home} are its disks, STATE/shared is the folder that all hosts share, and SEEN are folders
+# of the machine that the host can read, besides the system. The script starts in new namespaces with the outer /proc.
 set -euo pipefail
 name=$1 state=$2 disks=$2/$1
 shift 2
@@ -35,7 +35,7 @@ mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 cat /proc/sys/kernel/random/uuid >"$disks/boot_id"
 mount --bind "$disks/boot_id" "$root/proc/sys/kernel/random/boot_id"
-# Without it, slurmd does not start.
+# slurmd does not start without it.
 if [ -d "$root/sys/fs/cgroup" ]; then mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"; fi
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
@@ -45,11 +45,11 @@ pivot_root . old
 umount -l /old
 rmdir /old
 mount -o remount,ro /
-# The number that it has outside; whole in one write, since the other side waits for a full line.
+# The process id outside, in one write, because the reader waits for a full line.
 echo "$pid" >&9
 exec 9>&- </dev/null >/dev/null 2>&1
 trap : TERM INT HUP
-# Bash reaps what is left to process 1.
+# Bash reaps the orphans that process 1 inherits.
 while :; do
     sleep 3600 &
     wait || :
