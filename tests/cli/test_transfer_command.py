@@ -78,7 +78,7 @@ def test_skipping_and_deleting_exclude_each_other(filled):
     """--skip-source-errors and --delete-destination-extra are refused together: unreadable files would be deleted."""
     ended = filled.run("transfer", "-r", "a:/data", "b:/in", "--skip-source-errors", "--delete-destination-extra")
     assert ended.code == 2
-    assert "leave out skip_source_errors, or delete_destination_extra" in ended.err
+    assert "remove skip_source_errors or delete_destination_extra" in ended.err
 
 
 def test_json_tells_programs_what_was_done(filled):
@@ -253,7 +253,7 @@ def test_a_hostile_name_does_not_reach_the_terminal(filled):
         (("a", "b", "-r", "--batch", "-"), "With --batch, write"),
         (("a", "b", "--batch", "-", "--exclude", "*"), "--recursive"),
         (("a", "b", "--batch", "-", "--delete-destination-extra"), "omit --batch"),
-        (("a:/x", "b:/x", "--delete-destination-extra"), "give --recursive"),
+        (("a:/x", "b:/x", "--delete-destination-extra"), "set --recursive"),
         (("a:/x", "b:/x", "--checksum", "sha256:1"), "64 hexadecimal digits"),
     ],
 )

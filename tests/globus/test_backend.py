@@ -200,8 +200,8 @@ def test_a_mark_is_one_of_paths(one, other):
     ("options", "words"),
     [
         ({"goal": "/e", "include": "*.nc"}, "may remove files that the filters exclude"),
-        ({"goal": "/", "destination": "a"}, "lies in /, and would be removed"),
-        ({"goal": "/x/../d", "destination": "a"}, "lies in /x/../d, and would be removed"),
+        ({"goal": "/", "destination": "a"}, "lies in /, and would be deleted"),
+        ({"goal": "/x/../d", "destination": "a"}, "lies in /x/../d, and would be deleted"),
     ],
 )
 def test_nothing_is_removed_where_globus_promises_too_little(backend, globus, options, words):

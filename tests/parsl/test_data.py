@@ -226,9 +226,9 @@ def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
         ({"dst_path": "/d/"}, ValueError, "a file needs its full new path"),
         ({"timeout": "60"}, TypeError, "give a number of seconds"),
         ({"sync_level": "hash"}, ValueError, "is not a valid sync level"),
-        ({"include": "*.nc"}, ValueError, "give recursive=True"),
+        ({"include": "*.nc"}, ValueError, "set recursive=True"),
         ({"checksum": "md5:00"}, ValueError, "md5 has 32 hexadecimal digits"),
-        ({"delete_destination_extra": True}, ValueError, "give recursive=True"),
+        ({"delete_destination_extra": True}, ValueError, "set recursive=True"),
         ({"check": "no"}, TypeError, "check='no' is of type str"),
         ({"inputs": "x"}, TypeError, "give a list of futures"),
         ({"tiemout": 5}, TypeError, "tiemout"),
@@ -238,11 +238,11 @@ def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
         ({"deadline": "soon"}, ValueError, "give one such as '2030-01-31T12:00:00', in UTC"),
         ({"submission_id": "mine"}, ValueError, "is not a UUID"),
         ({"checksum_algorithm": "sha265"}, ValueError, "did you mean 'sha256'"),
-        ({"filters": [("exclude", "x")]}, ValueError, "give recursive=True"),
+        ({"filters": [("exclude", "x")]}, ValueError, "set recursive=True"),
         (
             {"recursive": True, "skip_source_errors": True, "delete_destination_extra": True},
             ValueError,
-            "leave out skip_source_errors, or delete_destination_extra",
+            "remove skip_source_errors or delete_destination_extra",
         ),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_bad_call_is_refused_at_once(running, options, error, words):
 )
 def test_an_option_of_a_service_is_refused_elsewhere(running, option, value):
     """A backend without support for an option refuses the transfer with an error that names the option."""
-    with pytest.raises(UnsupportedOptionError, match=f"^{option}=.* is not possible on backend 'local'; leave it out"):
+    with pytest.raises(UnsupportedOptionError, match=f"^{option}=.* is not possible on backend 'local'; remove it"):
         move(**{option: value}).result(LIMIT)
     assert os.listdir(running) == ["laptop"]
 

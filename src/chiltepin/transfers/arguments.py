@@ -333,7 +333,7 @@ def transfer_request(
     if not folder and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, but a file needs its full new path; "
-            f"write {_inside(target, origin)!r}, or give recursive=True to move a folder."
+            f"write {_inside(target, origin)!r}, or set recursive=True to move a folder."
         )
     known = _known(options, TransferOptions)
     request = TransferRequest(

@@ -121,7 +121,7 @@ def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
 )
 def test_a_file_needs_its_whole_new_path(path, source, meant):
     """A folder as the destination of a file is an error that suggests the path that was probably meant."""
-    with pytest.raises(ValueError, match=f"a file needs its full new path; write '{meant}', or give recursive=True"):
+    with pytest.raises(ValueError, match=f"a file needs its full new path; write '{meant}', or set recursive=True"):
         transfer_request(**{**WHERE, "src_path": source, "dst_path": path})
 
 
