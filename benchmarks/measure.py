@@ -133,7 +133,7 @@ def _alternate(candidates: Mapping[str, Callable[[], Stopwatch]], rounds: int) -
     candidates : mapping of str to callable
         Each does its work once and returns the watch that took its time.
     rounds : int
-        Rounds that count, from 1.
+        Rounds that count, from 1; with 0, the first one counts, for a trial of the benchmark.
     """
     names = list(candidates)
     watches: dict[str, list[Stopwatch]] = {name: [] for name in names}
@@ -141,7 +141,7 @@ def _alternate(candidates: Mapping[str, Callable[[], Stopwatch]], rounds: int) -
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             watch = candidates[name]()
-            if number:
+            if number or not rounds:
                 watches[name].append(watch)
     return {
         name: Times(

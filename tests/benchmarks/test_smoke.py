@@ -24,21 +24,21 @@ LATENCY = (
 @pytest.mark.parametrize(
     ("script", "options", "rows"),
     [
-        ("startup.py", ["--rounds", "1"], ["chiltepin --help", "chiltepin ls", "import parsl", "globus --help"]),
+        ("startup.py", ["--rounds", "0"], ["chiltepin --help", "chiltepin ls", "import parsl", "globus --help"]),
         (
             "tasks.py",
-            ["--files", "5", "--rounds", "1", "--threads", "2", "--log", "off"],
+            ["--files", "5", "--rounds", "0", "--threads", "2", "--log", "off"],
             ["Parsl no-op", "python_task no-op", "transfer_task", "transfer_task, watched", "copyfile in a loop"],
         ),
         (
             "copies.py",
-            ["--mib", "1", "--middle", "2", "--middle-mib", "1", "--files", "20", "--folders", "2", "--rounds", "1"],
+            ["--mib", "1", "--middle", "2", "--middle-mib", "1", "--files", "20", "--folders", "2", "--rounds", "0"],
             ["1 file of 1 MiB", "2 files of 1 MiB", "20 files of 4096 bytes", "unchanged", "verified", "shutil"],
         ),
         (
             "trees.py",
             [
-                *("--files", "20", "--folders", "2", "--rounds", "1"),
+                *("--files", "20", "--folders", "2", "--rounds", "0"),
                 *("--lagged", "20" if LATENCY else "0"),
             ],
             ["deletion of 20 files", *(["for each operation"] * LATENCY)],
@@ -60,7 +60,7 @@ LATENCY = (
                     "--compared",
                     "20",
                 ),
-                *("--lagged", "20", "--lagged-size", "10", "--workers", "2", "--rounds", "1"),
+                *("--lagged", "20", "--lagged-size", "10", "--workers", "2", "--rounds", "0"),
                 *("--before", sys.executable, "--parts", "abcefg" if LATENCY else "bcefg"),
             ],
             [
@@ -90,7 +90,7 @@ LATENCY = (
                     "--slices",
                     "2",
                 ),
-                *("--log", "off", "--rounds", "1", "--task-latency", "0.05", "--latency", "0.001", "--look", "0.05"),
+                *("--log", "off", "--rounds", "0", "--task-latency", "0.05", "--latency", "0.001", "--look", "0.05"),
             ],
             ["one task by hand", "waiting app", "not batched", "end of the future", "5 transfers"],
         ),
@@ -101,7 +101,7 @@ LATENCY = (
         ),
         pytest.param(
             "sftp.py",
-            ["--mib", "0", "--files", "5", "--rounds", "1"],
+            ["--mib", "0", "--files", "5", "--rounds", "0"],
             ["chiltepin, verified", "5 files of 16384 bytes, up"],
             marks=pytest.mark.skipif(daemon() is None, reason="There is no sshd here; install openssh-server."),
         ),
