@@ -16,11 +16,10 @@ __all__ = ["rows", "show"]
 
 
 def rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each side of each work that both runs measured alike.
+    """Yield a row for each side that both runs measured under the same title.
 
-    The change is that of the ratio to the first side, which the load of the machine changes less than seconds; for the
-    first side, and for what is compared with nothing, it is that of the seconds. A change within the range of the
-    rounds of both runs is in brackets.
+    The change is that of the ratio to the first side, which depends less on the load of the machine than seconds do;
+    for the first side itself, it is that of the seconds. A change is in brackets if the ranges of both runs overlap.
     """
     for name in before.keys() & after.keys():
         old_works = {work["title"]: work for work in before[name].get("works", ()) if "sides" in work}
@@ -53,7 +52,7 @@ def _is_first(work: dict[str, Any], side: str) -> bool:
 
 
 def show(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Print what changed, and what only one of both runs measured."""
+    """Print the changes, and the benchmarks that only one run measured."""
     commits = [", ".join(sorted({run["commit"] for run in results.values()})) for results in (before, after)]
     table = Table(
         title=f"From {commits[0]} to {commits[1]}",

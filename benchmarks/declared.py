@@ -1,4 +1,4 @@
-"""Which benchmarks there are, how run.py starts each, and the targets that its page compares them with."""
+"""The list of benchmarks: how run.py starts each one, and the targets for its figures."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 __all__ = ["BENCHMARKS", "FASTEST", "Benchmark", "Target"]
 
-#: Stands for the fastest of the other sides of a work.
+#: As `Target.to`: the fastest side that is not Chiltepin.
 FASTEST = "the fastest"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A number that a figure is not to exceed.
+    """An upper limit for the median of a figure.
 
     Parameters
     ----------
     work, side : str
-        The key of a work, and one of the sides that it measures.
+        The key of a measurement, and one of its sides.
     limit : float
         The largest median that meets the target.
     to : str
-        The side whose time in the same round is 1; empty if the figure itself is meant.
+        The side whose time in the same round divides the figure; empty to use the figure itself.
     what : str
         ``s``, ``cpu s``, or another column of the table.
     """
@@ -35,18 +35,18 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A script, and what it is run for; the script says what is measured, and next to what.
+    """A script with its options and targets; the script defines what it measures and compares.
 
     Parameters
     ----------
     name : str
-        What ``--only`` takes.
+        The name for ``--only``.
     about : str
-        What a reader of the page needs to know.
+        The introduction on the page.
     words, quick : tuple of str
-        The script and its options, for a whole and for a quick run.
+        The script and its options, for a full and for a quick run.
     targets : tuple of Target
-        What its figures are compared with.
+        The targets for its figures.
     """
 
     name: str
@@ -66,16 +66,16 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="tasks",
-        about="1,000 calls in one process on a pool of threads: an empty Parsl app, and transfers of 4 KiB with "
-        "`backend: local`. The log is Parsl's, which is on by default.",
+        about="1,000 calls in one process with a thread pool: an empty Parsl app, and transfers of 4 KiB with "
+        "`backend: local`. The log is Parsl's own, which is on by default.",
         words=("tasks.py", "--threads", "1", "2", "8", "--rounds", "3"),
         quick=("tasks.py", "--threads", "1", "8", "--log", "on", "--rounds", "2", "--files", "300"),
         targets=tuple(Target(f"on-{threads}", "transfer_task", 2.0, to="Parsl no-op") for threads in (1, 2, 8)),
     ),
     Benchmark(
         name="large",
-        about="A large file, copied on one disk, each time in a new process. Chiltepin and rclone verify, unless the "
-        "line says otherwise; the other tools do not.",
+        about="A large file, copied on one disk, in a new process each time. Chiltepin and rclone verify the copy "
+        "unless the line says otherwise; the other tools do not.",
         words=("copies.py", "--mib", "1024", "4096", "--middle", "0", "--files", "0", "--rounds", "4"),
         quick=("copies.py", "--mib", "1024", "--middle", "0", "--files", "0", "--rounds", "2"),
         targets=(
@@ -85,14 +85,14 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="middle",
-        about="Files of middle size, in the same way.",
+        about="Medium-sized files, copied in the same way.",
         words=("copies.py", "--mib", "0", "--files", "0", "--rounds", "3"),
         quick=("copies.py", "--mib", "0", "--middle", "50", "--files", "0", "--rounds", "2"),
         targets=(Target("middle", "transfer", 1.25, to=FASTEST),),
     ),
     Benchmark(
         name="small",
-        about="Small files, in the same way, and synchronized with a copy that equals them.",
+        about="Small files, copied in the same way, and synchronized with an identical copy.",
         words=("copies.py", "--mib", "0", "--middle", "0"),
         quick=("copies.py", "--mib", "0", "--middle", "0", "--rounds", "2"),
         targets=(
@@ -103,15 +103,15 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="cold",
-        about="The same after the kernel has dropped its caches; needs root.",
+        about="The same, with the kernel's caches dropped before each copy; needs root.",
         words=("copies.py", "--cold", "--mib", "1024", "--middle", "0", "--files", "5000", "--rounds", "3"),
         quick=("copies.py", "--cold", "--mib", "0", "--middle", "0", "--files", "5000", "--rounds", "2"),
         targets=(Target("small", "transfer", 0.8, to="rsync -a"),),
     ),
     Benchmark(
         name="trees",
-        about="A FUSE disk that delays each operation by 1 ms, with 100 files in each folder, so that 100 files are in "
-        "one; and deletion on the disk of the temporary folder.",
+        about="Copies on a FUSE disk that delays each operation by 1 ms, with 100 files in each folder; and deletion "
+        "on the disk of the temporary folder.",
         words=("trees.py", "--lagged", "500"),
         quick=("trees.py", "--lagged", "500", "--rounds", "1"),
         targets=(
@@ -129,8 +129,8 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="workers",
-        about="Several workers for one folder or file, in memory: processes of `transfer`, and HTEX workers of "
-        "`transfer_task`. The million is synchronized by the command `chiltepin transfer`.",
+        about="Several workers that share one folder or file in memory: processes of `transfer`, and HTEX workers of "
+        "`transfer_task`. The command `chiltepin transfer` synchronizes the million files.",
         words=(
             *("many_workers.py", "--folder", "/dev/shm", "--parts", "bcdef", "--rounds", "2"),  # noqa: S108 - likewise
             *("--files", "50000", "--mib", "2048"),
@@ -153,8 +153,8 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="sftp",
-        about="An OpenSSH server on the loopback, on the same cores; each side opens its connection. Only Chiltepin "
-        "verifies, unless the line says otherwise.",
+        about="An OpenSSH server on the loopback interface and the same cores; each side opens its own connection. "
+        "Only Chiltepin verifies the copy unless the line says otherwise.",
         words=("sftp.py", "--rounds", "2"),
         quick=("sftp.py", "--rounds", "2", "--mib", "256", "--files", "500"),
         targets=tuple(
@@ -164,8 +164,8 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="stores",
-        about="`rclone serve s3` on the loopback, on the same cores, its objects in memory; each side opens its "
-        "connection. Chiltepin verifies.",
+        about="`rclone serve s3` on the loopback interface and the same cores, with its objects in memory; each side "
+        "opens its own connection. Chiltepin verifies the copy.",
         words=("stores.py", "--rounds", "2"),
         quick=("stores.py", "--rounds", "2", "--mib", "256", "--files", "500"),
         targets=(
@@ -177,7 +177,8 @@ BENCHMARKS = (
     Benchmark(
         name="service",
         about="A simulated Globus with the documented limits: 3 running transfers, 100 pending, 20 requests a second. "
-        "A task takes 1 s and 10 ms for each file. By hand: one task made with the SDK and polled every second.",
+        "A task takes 1 s, plus 10 ms for each file. The task by hand is submitted with the SDK and polled every "
+        "second.",
         words=("transfers.py", "--large", "--blocking", "20", "--rounds", "2", "--slices", "20"),
         quick=("transfers.py", "--parts", "ac", "--rounds", "2", "--singles", "5"),
         targets=(
@@ -194,8 +195,8 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="day",
-        about="One workflow moves files for six hours of a clock that runs 400 times as fast; it also says by how many "
-        "seconds polls are late.",
+        about="One workflow moves files for six hours on a clock that runs at 400 times real time. The table also "
+        "shows how many seconds late the polls are.",
         words=("long_day.py", "--hours", "6", "--transfers", "25000", "--samples", "6"),
         quick=("long_day.py", "--hours", "1", "--transfers", "4000", "--samples", "2"),
     ),

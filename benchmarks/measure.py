@@ -1,4 +1,4 @@
-"""What the benchmarks share: alternating rounds, tables, the figures that run.py collects, and a temporary folder."""
+"""Helpers of the benchmarks: alternating rounds, tables, the figures that run.py collects, and a temporary folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    #: Does its work once and returns the watch that took its time; or a sentence that says why it cannot.
+    #: A function that does its work once and returns the stopwatch that timed it; or the reason why it cannot run.
     Candidate: TypeAlias = Callable[[], "Stopwatch"] | str
 
 __all__ = [
@@ -47,27 +47,27 @@ __all__ = [
     "spread",
 ]
 
-#: The environment variable that names the file to which `compare` and `show` append their figures, a JSON text a line.
+#: Environment variable: the file to which `compare` and `show` append their figures, one JSON document per line.
 RESULTS = "CHILTEPIN_BENCHMARK_RESULTS"
 FORK = get_context("fork")
 
 
 class Stopwatch:
-    """Takes the time of a ``with`` block: ``wall`` seconds, and ``cpu`` seconds of this process and its children.
+    """Times a ``with`` block: ``wall`` seconds, and ``cpu`` seconds of this process and its children.
 
     Parameters
     ----------
     wall, cpu : float
         Seconds that another process has measured.
     **more
-        Further figures of the same work, by the names of their columns.
+        Further figures of the same run, by column name.
     """
 
     def __init__(self, wall: float = 0.0, cpu: float = 0.0, **more: float) -> None:
         self.wall, self.cpu, self.more = wall, cpu, more
 
     def __enter__(self) -> Self:
-        # What an earlier run has left behind is not collected at the expense of this one.
+        # Otherwise, this block would pay for collecting the garbage of earlier ones.
         gc.collect()
         self._cpu, self._wall = _cpu(), time.perf_counter()
         return self
@@ -78,7 +78,7 @@ class Stopwatch:
         self.wall, self.cpu = time.perf_counter() - self._wall, _cpu() - self._cpu
 
     def without(self, start: Stopwatch) -> Stopwatch:
-        """Return what is left without a start; on a busy machine, that of a tiny work can be less than nothing."""
+        """Return these times minus those of a start, at least 0.1 ms: noise can make the rest negative."""
         return Stopwatch(max(self.wall - start.wall, 1e-4), max(self.cpu - start.cpu, 0.0), **self.more)
 
 
@@ -89,14 +89,14 @@ def _cpu() -> float:
 
 @dataclass(frozen=True)
 class Times:
-    """What was measured of one candidate; lists hold one number per round.
+    """The figures of one candidate; each list has one number per round.
 
     Parameters
     ----------
     walls, cpus : list of float
         Seconds.
     more : dict of str to list of float
-        Further figures, by the names of their columns.
+        Further figures, by column name.
     """
 
     walls: list[float]
@@ -114,7 +114,7 @@ class Times:
         return statistics.median(self.cpus)
 
     def ratios(self, other: Times) -> list[float]:
-        """Return the wall time over that of another in the same round, so that a slow minute counts in both."""
+        """Return the ratio of wall times for each round, so that a slow minute affects both sides."""
         return [mine / theirs for mine, theirs in zip(self.walls, other.walls, strict=True)]
 
 
@@ -124,16 +124,16 @@ def spread(values: Sequence[float]) -> str:
 
 
 def _alternate(candidates: Mapping[str, Callable[[], Stopwatch]], rounds: int) -> dict[str, Times]:
-    """Run every candidate once per round, in an order that turns from round to round.
+    """Run every candidate once per round, in an order that rotates with each round.
 
-    A first round is run and not counted: it imports, opens and fills caches.
+    A first round is not counted: it imports modules, opens connections and fills caches.
 
     Parameters
     ----------
     candidates : mapping of str to callable
-        Each does its work once and returns the watch that took its time.
+        Each does its work once and returns the stopwatch that timed it.
     rounds : int
-        Rounds that count, from 1; with 0, the first one counts, for a trial of the benchmark.
+        Rounds that count; with 0, the first one counts, to try out a benchmark.
     """
     names = list(candidates)
     watches: dict[str, list[Stopwatch]] = {name: [] for name in names}
@@ -159,11 +159,11 @@ def compare(key: str, title: str, candidates: Mapping[str, Candidate], rounds: i
     Parameters
     ----------
     key, title : str
-        What the work is called in the declarations of the targets, and in tables.
+        The names of the measurement in the declared targets and in tables.
     candidates : mapping of str to callable or str
-        See `needs`. The first is what the others are compared with.
+        See `needs`. The first is the reference for the ratios.
     rounds : int
-        Rounds that count, from 1.
+        Rounds that count; with 0, the first one counts.
     """
     missing = {name: candidate for name, candidate in candidates.items() if isinstance(candidate, str)}
     load = [os.getloadavg()[0]]
@@ -180,7 +180,7 @@ def compare(key: str, title: str, candidates: Mapping[str, Candidate], rounds: i
 
 
 def cells(work: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the columns and the rows of the table of a work, from what `compare` keeps of it."""
+    """Return the columns and rows of a measurement's table, from the figures that `compare` keeps."""
     sides = {name: Times(**times) for name, times in work["sides"].items()}
     first = next(iter(sides.values()))
     more = list(dict.fromkeys(column for times in sides.values() for column in times.more))
@@ -197,7 +197,7 @@ def cells(work: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def show(key: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
-    """Print a table that compares nothing, and keep it."""
+    """Print and keep a table without a comparison."""
     _print(title, columns, rows, caption)
     _keep({"key": key, "title": title, "load": [os.getloadavg()[0]], "columns": columns, "rows": rows})
 
@@ -219,21 +219,21 @@ def _keep(work: dict[str, Any]) -> None:
 
 
 def needs(program: str, candidate: Callable[[], Stopwatch]) -> Candidate:
-    """Return a candidate if a program or Python package is installed, or the sentence that says that it is not."""
+    """Return a candidate if its program or Python package is installed, else the reason why it cannot run."""
     if shutil.which(program) or (program.isidentifier() and importlib.util.find_spec(program)):
         return candidate
     return f"{program} is not installed"
 
 
 def command(*words: str, version: Sequence[str] = ()) -> Stopwatch:
-    """Run a command; its time is less that of its start, as Python's functions are timed after their import.
+    """Run a command; subtract the time of its start, because Python's functions are timed after their import.
 
     Parameters
     ----------
     *words : str
-        The command; its output is dropped.
+        The command; its output is discarded.
     version : sequence of str
-        The command that only starts and ends; by default the same program with ``--version``.
+        A command that only starts and exits; by default, the same program with ``--version``.
     """
     started = start(*(version or [words[0], "--version"]))
     with Stopwatch() as watch:
@@ -243,7 +243,7 @@ def command(*words: str, version: Sequence[str] = ()) -> Stopwatch:
 
 @cache
 def start(*words: str) -> Stopwatch:
-    """Return the fastest of three starts of a command that does nothing else."""
+    """Return the fastest of three runs of a command that only starts and exits."""
     watches = [Stopwatch() for _ in range(3)]
     for watch in watches:
         with watch:
@@ -252,7 +252,7 @@ def start(*words: str) -> Stopwatch:
 
 
 def fresh(work: Callable[[], Stopwatch]) -> Stopwatch:
-    """Do a work in a new process, which begins with what is imported here and with one thread."""
+    """Run a function in a new process, which inherits the imports of this one and has one thread."""
     ours, theirs = FORK.Pipe(duplex=False)
     process = FORK.Process(target=lambda: theirs.send(work()))
     process.start()
@@ -268,7 +268,7 @@ def fresh(work: Callable[[], Stopwatch]) -> Stopwatch:
 
 @contextmanager
 def scratch(parent: str | None) -> Iterator[str]:
-    """Give a temporary folder below ``parent``; it is removed also after Ctrl-C and after ``kill``."""
+    """Yield a temporary folder below ``parent``, which is removed even after Ctrl-C or ``kill``."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="chiltepin-benchmark-", dir=parent, ignore_cleanup_errors=True) as folder:
         yield folder

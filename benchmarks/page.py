@@ -1,4 +1,4 @@
-"""Write the page of the documentation from the figures of run.py, with a drawing and tables of each benchmark."""
+"""Write the documentation page from the figures of run.py, with charts and tables for each benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["figures", "judge", "write"]
 
-#: Names of sides that are Chiltepin's.
+#: Matches the names of Chiltepin's sides.
 OURS = re.compile(r"chiltepin|transfer|delete|process|worker|batched|future")
 
 INTRODUCTION = """\
@@ -41,14 +41,14 @@ INTRODUCTION = """\
 
 
 def write(results: dict[str, Any], benchmarks: Sequence[Benchmark], page: Path) -> None:
-    """Write the page, and beside it a folder of its name with the drawing and the tables of each benchmark.
+    """Write the page, and beside it a folder of the same name with the charts and tables of each benchmark.
 
     Parameters
     ----------
     results : dict
-        What run.py keeps: the last run of each benchmark, by name.
+        The last run of each benchmark, by name, as run.py keeps it.
     benchmarks : sequence of Benchmark
-        The order, and the targets.
+        The benchmarks, in the order of the page.
     page : pathlib.Path
         A file whose name ends with ``.md``.
     """
@@ -68,7 +68,7 @@ def write(results: dict[str, Any], benchmarks: Sequence[Benchmark], page: Path) 
 
 
 def judge(target: Target, works: Iterable[dict[str, Any]]) -> tuple[str, str]:
-    """Return what was measured for a target, and ``met``, ``missed`` or ``not measured``."""
+    """Return the figure measured for a target, and ``met``, ``missed`` or ``not measured``."""
     for work in works:
         if work["key"] == target.work and target.side in work.get("sides", ()):
             sides = {name: Times(**times) for name, times in work["sides"].items()}
@@ -84,7 +84,7 @@ def figures(benchmark: Benchmark, run: dict[str, Any]) -> dict[str, str]:
 
 
 def _name(target: Target) -> str:
-    """Return what identifies a target among those of its benchmark."""
+    """Return a name that is unique among the targets of a benchmark."""
     return f"{target.work}: {target.side}, {target.to or target.what}"
 
 
@@ -133,7 +133,7 @@ def _earlier(benchmark: Benchmark, results: dict[str, Any], target: Target) -> s
 
 
 def _shown(work: dict[str, Any]) -> str:
-    """Return a work in HTML: its title, bars, and a table of all that was measured."""
+    """Return a measurement in HTML: its title, a bar chart, and a table of all figures."""
     columns, rows = (work["columns"], work["rows"]) if "rows" in work else cells(work)
     load = " to ".join(f"{load:.1f}" for load in work["load"])
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
@@ -155,7 +155,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
 
 
 def _machines(results: dict[str, Any]) -> str:
-    """Tell on what was measured, once for the benchmarks that have it in common."""
+    """Return the machines and versions of all benchmarks; equal ones share a table."""
     found: dict[str, list[str]] = {}
     for name, run in results.items():
         facts = {**run["machine"], **run["versions"]}
@@ -168,7 +168,7 @@ def _machines(results: dict[str, Any]) -> str:
 
 
 def _drawing(work: dict[str, Any]) -> str:
-    """Return bars of the median seconds of each side, with lines from the fastest to the slowest round."""
+    """Return a bar chart of each side's median seconds, with a line from the fastest to the slowest round."""
     parts, y = [], 0
     sides = {side: Times(**times) for side, times in work["sides"].items()}
     longest = max(max(times.walls) for times in sides.values())

@@ -1,6 +1,6 @@
-"""Run the benchmarks, keep their figures in one JSON file, and write the page of the documentation from that.
+"""Run the benchmarks, keep their figures in one JSON file, and write the documentation page from it.
 
-Ctrl-C ends a run; what was measured until then is kept, and ``--only`` measures the rest later.
+Ctrl-C ends a run and keeps the figures measured so far; ``--only`` measures the rest later.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = ["measure_all"]
 HERE = Path(__file__).parent
 PACKAGES = ("chiltepin", "parsl", "globus-sdk", "fsspec", "boto3", "obstore", "s3fs", "awscli", "dvc-objects")
 NOT_INSTALLED = "not installed"
-#: Runs whose medians stay beside the newest: enough to see whether a figure holds on other days.
+#: Number of earlier runs whose medians are kept: enough to see whether a figure holds on other days.
 EARLIER = 5
 PROGRAMS = (("cp", "--version"), ("rsync", "--version"), ("rclone", "--version"), ("ssh", "-V"))
 
 
 def main() -> None:
-    """Measure and write, or compare."""
+    """Run the benchmarks and write the page, or compare two runs."""
     options = _options()
     results = Path(options.results)
     if options.compare:
@@ -64,7 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--compare", metavar="FILE", help="measure nothing; show what changed since the results in FILE"
     )
-    parser.add_argument("--results", default=HERE / "results.json", help="where the figures are (results.json here)")
+    parser.add_argument("--results", default=HERE / "results.json", help="file of the figures (results.json here)")
     parser.add_argument(
         "--page", default=HERE.parent / "docs" / "reference" / "benchmarks.md", help="the page (in docs/reference)"
     )
@@ -77,16 +77,16 @@ def _read(results: Path) -> dict[str, Any]:
 
 
 def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) -> None:
-    """Run benchmarks, and put the figures of each into the file as soon as it has ended.
+    """Run benchmarks, and write the figures of each to the file as soon as it ends.
 
     Parameters
     ----------
     benchmarks : iterable of Benchmark
-        Which; others that the file already has stay there.
+        The benchmarks to run; the file keeps the figures of all other ones.
     results : pathlib.Path
-        A JSON file, which is made if it is not there.
+        A JSON file, created if missing.
     quick : bool
-        Whether sizes and rounds are the small ones.
+        Whether to use small sizes and few rounds.
     """
     found = _read(results) if results.exists() else {}
     about = {"commit": _commit(), "machine": _machine(), "versions": _versions()}
@@ -105,7 +105,7 @@ def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) 
 
 
 def _earlier(benchmark: Benchmark, before: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the medians of the runs before this one; quick runs have other sizes and are left out."""
+    """Return the medians of earlier runs, except quick ones, whose sizes differ."""
     runs: list[dict[str, Any]] = list(before.get("earlier", ()))
     if before.get("works") and not before["quick"]:
         found = {key: before[key] for key in ("date", "commit", "machine")}
@@ -114,12 +114,12 @@ def _earlier(benchmark: Benchmark, before: dict[str, Any]) -> list[dict[str, Any
 
 
 def _run(benchmark: Benchmark, run: dict[str, Any], *, quick: bool) -> None:
-    """Run a script in a process, and add the works that it has measured, also when it is interrupted."""
+    """Run a script in a process, and add its measurements to ``run``, even after an interrupt."""
     script, *options = run["words"] = benchmark.quick if quick else benchmark.words
     with tempfile.TemporaryDirectory() as folder:
         figures, errors = Path(folder, "figures"), Path(folder, "errors")
         environment = {**os.environ, RESULTS: str(figures)}
-        # An import that compiles each time is three times as slow as those of an installed package.
+        # Without bytecode files, each import compiles again and takes three times as long as an installed package's.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         print(f"\n{benchmark.name}: {script} {' '.join(options)}", flush=True)
         with errors.open("w", encoding="utf-8") as stderr:
@@ -130,7 +130,7 @@ def _run(benchmark: Benchmark, run: dict[str, Any], *, quick: bool) -> None:
                 print(*said, sep="\n", file=sys.stderr)
                 run["failure"] = said[-1]
         except KeyboardInterrupt:
-            # The script has been told, too, and removes its folder.
+            # Ctrl-C interrupts the script, too, which then removes its folder.
             process.wait()
             run["failure"] = "interrupted"
             raise
@@ -140,7 +140,7 @@ def _run(benchmark: Benchmark, run: dict[str, Any], *, quick: bool) -> None:
 
 
 def _said(*words: str) -> str:
-    """Return the first line that a program says, on either stream."""
+    """Return the first line that a program prints to stdout or stderr."""
     if shutil.which(words[0]) is None:
         return NOT_INSTALLED
     run = subprocess.run(words, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -148,7 +148,7 @@ def _said(*words: str) -> str:
 
 
 def _commit() -> str:
-    """Return the last commit that changed the package, which a rebase of the benchmarks leaves as it is."""
+    """Return the last commit that changed the package; commits to the benchmarks do not affect it."""
     changed = _said("git", "status", "--porcelain", "--", "../src")
     return _said("git", "log", "-1", "--format=%h", "--", "../src") + (" and changes" if changed else "")
 

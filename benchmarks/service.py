@@ -1,4 +1,4 @@
-"""A simulated Globus in a process of its own, so that what is measured does not share an interpreter with it."""
+"""A simulated Globus in its own process, so that it does not share an interpreter with the measured code."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["Service", "counting", "serving"]
 
 
 class Service:
-    """The simulator, reduced to what a benchmark asks of it; every call crosses to its process.
+    """The simulator, reduced to the calls that benchmarks need; each call runs in its process.
 
     Parameters
     ----------
     folders : dict of str to str
-        Names of collections and the folders that they show.
+        Names of collections, and the folder that each one serves.
     **settings
         As in `chiltepin.testing.simulator.settings.Settings`.
     """
 
     def __init__(self, folders: dict[str, str], **settings: Any) -> None:
-        # Not loaded where it is not run.
+        # Only the process that runs the simulator loads it.
         from chiltepin.testing.simulator import Simulator  # noqa: PLC0415
 
         self._simulator = Simulator(folders, **settings)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that point Chiltepin here."""
+        """Return the environment variables that make Chiltepin use this simulator."""
         return self._simulator.environment()
 
     def address(self) -> str:
@@ -44,7 +44,7 @@ class Service:
         return self._simulator.url
 
     def token(self) -> str:
-        """Return an access token; requests are metered by token."""
+        """Return an access token; the request limit is per token."""
         return self._simulator.token
 
     def collection(self, name: str) -> str:
@@ -52,7 +52,7 @@ class Service:
         return self._simulator.collection(name).id
 
     def set(self, **settings: Any) -> None:
-        """Change settings for what comes."""
+        """Change settings of the running simulator."""
         for name, value in settings.items():
             setattr(self._simulator.settings, name, value)
 
@@ -63,10 +63,10 @@ class Service:
         return requests
 
     def forget_ended(self, seconds: float) -> None:
-        """Forget the requests, and the tasks that ended so many seconds ago, as the service does after 90 days."""
+        """Forget the requests, and tasks that ended more than ``seconds`` ago; Globus keeps them for 90 days."""
         self._simulator.clear_requests()
         before = self._simulator.clock.time() - seconds
-        engine = self._simulator._engine  # noqa: SLF001 - it has all of them at hand
+        engine = self._simulator._engine  # noqa: SLF001 - `tasks` would wrap each one
         with engine.lock:
             over = [task.id for task in engine.tasks.values() if task.over and (task.completion_time or 0) < before]
         for task_id in over:
@@ -88,7 +88,7 @@ _Manager.register("Service", Service)
 
 @contextmanager
 def serving(folders: dict[str, str], **settings: Any) -> Iterator[Service]:
-    """Run a `Service` in a process of its own, with the environment of this one pointing there.
+    """Run a `Service` in a separate process, and make the environment of this process use it.
 
     Parameters
     ----------
@@ -109,16 +109,16 @@ def serving(folders: dict[str, str], **settings: Any) -> Iterator[Service]:
 
 @contextmanager
 def counting(service: Service, watch: Stopwatch, files: int) -> Iterator[None]:
-    """Note with a watch what is done at the service in a ``with`` block, and the most memory that this process held.
+    """Add to a stopwatch the service's requests during a ``with`` block, and the peak memory of this process.
 
     Parameters
     ----------
     service : Service
         The simulated Globus.
     watch : Stopwatch
-        What takes the time of the block.
+        The stopwatch that times the block.
     files : int
-        The number of transfers that are made.
+        The number of transfers in the block.
     """
     service.take_requests()
     _forget_peak()
@@ -139,7 +139,7 @@ def _forget_peak() -> None:
 
 
 def _peak() -> float:
-    """Return the peak of the resident set in MB, or 0 where the system does not tell it."""
+    """Return the peak resident set in MB, or 0 if the system does not report it."""
     with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:"))
     return 0.0

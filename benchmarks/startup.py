@@ -1,7 +1,7 @@
-"""How long a command takes to start, and a package to be imported; each in a process of its own, in alternating rounds.
+"""Time the start of commands and the import of packages, each in a new process, in alternating rounds.
 
-Upstream's chiltepin has the name of this package, so that it needs a virtual environment of its own, whose interpreter
-``--upstream`` names.
+Upstream's package is also called chiltepin, so it needs a separate virtual environment; ``--upstream`` names its
+interpreter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCRIPTS = Path(sys.executable).parent
 
 
 def candidates(folder: Path, upstream: str | None) -> dict[str, Candidate]:
-    """Return what is measured, by name; the first is what the others are compared to."""
+    """Return the candidates by name; the first is the reference for the ratios."""
     python = sys.executable
     found = {
         "python -c pass": [python, "-c", "pass"],
@@ -45,7 +45,7 @@ def candidates(folder: Path, upstream: str | None) -> dict[str, Candidate]:
 
 
 def run(words: list[str], folder: Path) -> Stopwatch:
-    """Run a command and take its time."""
+    """Run and time a command."""
     environment = {**os.environ, "CHILTEPIN_CONFIG": str(folder / "chiltepin.yaml"), "GLOBUS_CLI_INTERACTIVE": "0"}
     with Stopwatch() as watch:
         subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -56,7 +56,7 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="rounds that count (10)")
-    parser.add_argument("--folder", help="where the temporary folder is made")
+    parser.add_argument("--folder", help="where to make the temporary folder")
     parser.add_argument("--upstream", help="the interpreter of an environment that has upstream's chiltepin")
     given = parser.parse_args()
     with scratch(given.folder) as folder:
