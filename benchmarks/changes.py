@@ -18,8 +18,8 @@ __all__ = ["rows", "show"]
 def rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each side that both runs measured under the same title.
 
-    The change is that of the ratio to the first side, which depends less on the load of the machine than seconds do;
-    for the first side itself, it is that of the seconds. A change is in brackets if the ranges of both runs overlap.
+    The change is in the ratio to the first side, which depends less on the load of the machine than seconds do; for
+    the first side itself, it is in seconds. A change is in brackets if the ranges of both runs overlap.
     """
     for name in before.keys() & after.keys():
         old_works = {work["title"]: work for work in before[name].get("works", ()) if "sides" in work}

@@ -1,6 +1,6 @@
-"""What `chiltepin.data.transfer` costs on one disk against ``cp``, rsync, rclone and what Python has.
+"""Compare `chiltepin.data.transfer` on one disk with ``cp``, rsync, rclone and Python libraries.
 
-Run ``python benchmarks/copies.py --help``; README.md beside this file tells what each line of the table means.
+``python benchmarks/copies.py --help`` lists the options; docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Copies a source to a target and returns the watch that took the time.
+    #: Copies a source to a target and returns the stopwatch that timed it.
     Copier: TypeAlias = Callable[[str, str], Stopwatch]
 
 MIB = 1 << 20
@@ -46,13 +46,13 @@ def _shutil(source: str, target: str) -> None:
 
 
 def _fsspec(source: str, target: str) -> None:
-    import fsspec  # noqa: PLC0415 - the others need not wait for it
+    import fsspec  # noqa: PLC0415 - only this copier needs it
 
     fsspec.filesystem("file").copy(source, target, recursive=os.path.isdir(source))
 
 
 def _dvc(source: str, target: str) -> None:
-    from dvc_objects.fs import LocalFileSystem, generic  # noqa: PLC0415 - it need not be installed
+    from dvc_objects.fs import LocalFileSystem, generic  # noqa: PLC0415 - it may not be installed
 
     disk = LocalFileSystem()
     names = [os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names] or [source]
@@ -60,7 +60,7 @@ def _dvc(source: str, target: str) -> None:
 
 
 def _by_python(copy: Callable[[str, str], None]) -> Copier:
-    """Return a copier that calls a function in a new process, after a first call that loads what it needs."""
+    """Return a copier that calls a function in a new process, after a first call that loads its modules."""
 
     def copied(source: str, target: str) -> Stopwatch:
         copy("single", f"warm-up-{target}")
@@ -80,7 +80,7 @@ def _rclone(source: str, target: str, *flags: str) -> Stopwatch:
     return command("rclone", verb, "--quiet", "--config", os.devnull, *flags, source, target)
 
 
-#: What copies, and the program or package that it needs.
+#: Ways to copy: the program or package that each needs, and the copier.
 COPIERS: dict[str, tuple[str, Copier]] = {
     "cp": ("cp", partial(command, "cp", "-r")),
     "transfer": ("chiltepin", _by_python(_transfer)),
@@ -93,7 +93,7 @@ COPIERS: dict[str, tuple[str, Copier]] = {
     "dvc-objects": ("dvc_objects", _by_python(_dvc)),
 }
 
-#: What reads a tree that is there already, and finds nothing to do.
+#: Ways to synchronize a tree with an identical copy, which find nothing to do.
 LOOKERS: dict[str, tuple[str, Copier]] = {
     "cp -ru": ("cp", lambda source, target: command("cp", "-ru", f"{source}/.", target)),
     "transfer, mtime": ("chiltepin", _by_python(partial(_transfer, sync_level="mtime"))),
@@ -147,14 +147,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=4096, help="bytes per small file (4096)")
     parser.add_argument("--calls", action="store_true", help="count the system calls for the small files, with strace")
     parser.add_argument("--cold", action="store_true", help="empty the caches before each copy; needs root")
-    parser.add_argument("--without", nargs="+", default=[], choices=COPIERS, help="what is to be left out")
+    parser.add_argument("--without", nargs="+", default=[], choices=COPIERS, help="tools to leave out")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
     parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
     return parser.parse_args()
 
 
 def _make_endpoint(folder: str) -> str:
-    """Make the folder of an endpoint, and the settings file that declares it the one in use; return the former."""
+    """Create the folder of an endpoint, set CHILTEPIN_CONFIG to a file that declares it, and return the folder."""
     settings = os.path.join(folder, "chiltepin.yaml")
     with open(settings, "w", encoding="utf-8") as file:
         file.write(SETTINGS)
@@ -189,7 +189,7 @@ def _compare(
     work: Callable[[str, Copier], Stopwatch],
     options: argparse.Namespace,
 ) -> None:
-    """Measure what is left of some copiers, with what others have left the disk to do done before each."""
+    """Measure the selected copiers; flush pending writes before each one, or drop the caches."""
     prepare = _emptied if options.cold else os.sync
 
     def prepared(name: str, copy: Copier) -> Stopwatch:
@@ -205,20 +205,20 @@ def _compare(
 
 
 def _emptied() -> None:
-    """Write what is to be written, and forget what was read (proc_sys_vm(5), drop_caches)."""
+    """Flush pending writes, then drop the kernel's caches (proc_sys_vm(5), drop_caches)."""
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
         caches.write("3")
 
 
 def _copied(source: str, compared: set[str], name: str, copy: Copier) -> Stopwatch:
-    """Copy to a new name; the first time, all bytes are compared."""
+    """Copy to a new name; compare all bytes the first time."""
     target = f"copy-{next(COPY)}"
     watch = copy(source, target)
     if name not in compared:
         subprocess.run(["diff", "-r", source, target], check=True)
         compared.add(name)
-    # Small trees stay until the end: ext4 makes new files slowly for half a minute after many were deleted.
+    # Small trees stay until the end: ext4 creates files slowly for half a minute after many deletions.
     if os.path.isfile(target):
         os.remove(target)
     elif source == "middle":
@@ -227,7 +227,7 @@ def _copied(source: str, compared: set[str], name: str, copy: Copier) -> Stopwat
 
 
 def _calls(files: int, folders: int) -> None:
-    """Count the system calls of each copier for one more file: those for all less those for a single one."""
+    """Count the system calls of each copier per additional file: those for the tree minus those for one file."""
     rows = []
     for name, (program, _) in COPIERS.items():
         if not isinstance(needs(program, Stopwatch), str):

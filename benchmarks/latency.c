@@ -1,4 +1,4 @@
-/* A folder over FUSE in which each operation takes some microseconds more, as on a disk with latency.
+/* A FUSE file system that serves a folder and delays each operation, to simulate a disk with latency.
  *
  * cc -O2 -o latency latency.c $(pkg-config --cflags --libs fuse3)
  * ./latency FOLDER MICROSECONDS MOUNT_POINT -f
@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static int root;            /* descriptor of the folder behind */
-static struct timespec lag; /* before each operation */
+static int root;            /* descriptor of the served folder */
+static struct timespec lag; /* delay before each operation */
 
 #define SLOW() nanosleep(&lag, NULL)
 #define REL(path) ((path)[1] ? (path) + 1 : ".")

@@ -1,4 +1,4 @@
-"""Measure one workflow process over a long day: memory, descriptors, threads, journal, and how late its looks are."""
+"""Measure one workflow process over a long day: memory, descriptors, threads, journal, and how late its polls are."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ if TYPE_CHECKING:
 SOURCE, TARGET = "laptop", "scratch"
 HOUR, DAY = 3600.0, 24 * 3600.0
 
-#: Files that are there to be moved; each is moved many times, to ever new places.
+#: Number of source files; each is transferred many times, to a new path each time.
 SOURCES = 1000
 
-#: Seconds for which the service remembers a task that has ended; the real one does for 90 days.
+#: Seconds for which the simulator keeps an ended task; Globus keeps it for 90 days.
 REMEMBERED = 600.0
 
 
 class DayClock:
-    """The time of the service, as the task manager reads a clock."""
+    """The clock of the service, with the interface that the task manager uses."""
 
     def __init__(self, clock: RunningClock) -> None:
         self._clock = clock
 
     def monotonic(self) -> float:
-        """Return the seconds."""
+        """Return the time in seconds."""
         return self._clock.time()
 
     def now(self) -> datetime:
-        """Return the time of day, in UTC."""
+        """Return the current date and time, in UTC."""
         return self._clock.now()
 
 
 @dataclass
 class Looks:
-    """How much later than it should the task manager has looked at its tasks, in seconds of the day."""
+    """How late the task manager polls its tasks, in simulated seconds."""
 
     late: list[float] = field(default_factory=list)
 
     def watch(self, manager: TaskManager) -> None:
-        """Take note of every look of a task manager."""
-        poll = manager._backend.poll  # noqa: SLF001 - it is measured, not used
+        """Record the delay of every poll of a task manager."""
+        poll = manager._backend.poll  # noqa: SLF001 - wrapped to measure it
 
         def noted(handles: Any) -> Any:
             now = manager._clock.monotonic()  # noqa: SLF001
@@ -71,31 +71,31 @@ class Looks:
             with manager._lock:  # noqa: SLF001
                 asked = [one for one in manager._batcher.batches if one.handle and one.handle.task_id in wanted]  # noqa: SLF001
                 due = min((one.next_poll(manager._poller.last_poll) for one in asked), default=now)  # noqa: SLF001
-            # What could not be asked is asked again later on purpose.
+            # After a failed poll, the task manager waits on purpose.
             self.late.append(now - max(due, manager._poller.backoff.until))  # noqa: SLF001
             return poll(handles)
 
         manager._backend.poll = noted  # type: ignore[method-assign] # noqa: SLF001
 
     def take(self) -> tuple[int, float, float]:
-        """Return how many looks there were since the last call, the time that 99 of 100 kept, and the latest."""
+        """Return the number of polls since the last call, the 99th percentile of their delays, and the longest."""
         late, self.late = sorted(self.late), []
         return (len(late), late[int(len(late) * 0.99)], late[-1]) if late else (0, 0.0, 0.0)
 
 
 class Day:
-    """A workflow that moves files all day, a few at a time, and forgets what it has moved.
+    """A workflow that transfers files all day, a few at a time, and drops the completed futures.
 
     Parameters
     ----------
     options : argparse.Namespace
         The sizes.
     folder : str
-        Where everything is.
+        The temporary folder.
     service : Service
         The simulated Globus.
     clock : RunningClock
-        Its time.
+        The clock of the service.
     """
 
     def __init__(self, options: argparse.Namespace, folder: str, service: Service, clock: RunningClock) -> None:
@@ -105,7 +105,7 @@ class Day:
         self._numbers = itertools.count()
 
     def run(self) -> list[list[str]]:
-        """Have the day go by; return a row of cells for every sample."""
+        """Run the whole day; return a row of cells for every sample."""
         options, rows = self.options, []
         begin, rounds = self.clock.time(), int(options.hours * HOUR / options.every)
         samples = {max(1, round(rounds * number / options.samples)) for number in range(1, options.samples + 1)}
@@ -123,12 +123,12 @@ class Day:
         return rows
 
     def _calls(self, count: int) -> None:
-        """Make some calls: of a thousand, one for what is not there, ten that are cancelled, and fifty deletions."""
+        """Make some calls: of each 1,000, one names a missing file and ten are cancelled; add fifty deletions."""
         for _ in range(count):
             number = next(self._numbers)
             goal = f"/{number % 100}/{number}"
             rest = {"executor": "local", "check": False, "timeout": 6 * HOUR}
-            source = "/missing" if number % 1000 == 7 else f"/{number % SOURCES}"  # noqa: PLR2004 - any of them
+            source = "/missing" if number % 1000 == 7 else f"/{number % SOURCES}"  # noqa: PLR2004 - any remainder
             future = transfer_task(SOURCE, TARGET, source, goal, **rest)
             if number % 100 == 3:  # noqa: PLR2004 - likewise
                 future.cancel()
@@ -172,7 +172,7 @@ def _size(files: list[os.DirEntry[str]], suffix: str) -> int:
 
 
 def _hasten(manager: TaskManager, clock: RunningClock) -> None:
-    """Have a task manager go by a clock that runs faster than ours."""
+    """Make a task manager use a clock that runs faster than real time."""
 
     def step() -> float | None:
         pause = manager.step()
@@ -215,7 +215,7 @@ def _day(
     )
     config.initialize_logging = False
     logging.getLogger("parsl").setLevel(logging.ERROR)
-    # Of a failure that is wanted, and of what was cancelled, nothing need be said.
+    # The failures and cancellations are intended and would fill the log.
     logging.getLogger("chiltepin").setLevel(logging.ERROR)
     with chiltepin.Workflow(config) as workflow:
         day = Day(options, folder, service, clock)
@@ -223,7 +223,7 @@ def _day(
         _hasten(manager, clock)
         day.looks.watch(manager)
         rows = day.run()
-    # What it would else write when the process ends, where its folder has gone.
+    # Otherwise, it would write its journal at exit, after the folder was removed.
     manager.close()
     return rows, day
 
@@ -235,10 +235,10 @@ def _ends(options: argparse.Namespace, day: Day) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--transfers", type=int, default=100_000, help="transfers in all (100000)")
-    parser.add_argument("--hours", type=float, default=24.0, help="hours of the day (24)")
+    parser.add_argument("--hours", type=float, default=24.0, help="hours to simulate (24)")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two loops of calls (60)")
     parser.add_argument("--samples", type=int, default=12, help="lines of the table (12)")
-    parser.add_argument("--speed", type=float, default=400.0, help="seconds of that day in one of ours (400)")
+    parser.add_argument("--speed", type=float, default=400.0, help="simulated seconds per real second (400)")
     parser.add_argument("--folder", help="where to make the temporary folder")
     return parser.parse_args()
 

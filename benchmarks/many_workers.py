@@ -1,6 +1,6 @@
-"""What several workers gain with one folder or one large file: against one worker, cp, rsync, rclone, and before.
+"""Compare several workers on one folder or large file with one worker, cp, rsync, rclone and another commit.
 
-Run ``python benchmarks/many_workers.py --help``; README.md beside this file tells what each line of the tables means.
+``python benchmarks/many_workers.py --help`` lists the options; docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ movers: {provider: localhost, max_workers_per_node: 2}
 """
 RECURSIVE = {"recursive": True, "timeout": 36_000}
 
-#: Moves ``tree`` below a folder, in a process that has loaded no more than that needs; prints seconds and processor
-#: seconds. It runs with the chiltepin of another commit too. The first, small transfer loads what is loaded late.
+#: Transfers ``tree`` below a folder, in a process that loads only what this needs; prints wall and processor seconds.
+#: It also runs with the chiltepin of another commit. A small transfer comes first, to load modules that load late.
 ONE = """
 import json, sys, time
 from chiltepin.transfers.arguments import transfer_request
@@ -59,7 +59,7 @@ print(json.dumps([wall, cpu]))
 
 
 def main() -> None:
-    """Measure, and print a table of each part as soon as it is measured."""
+    """Measure the selected parts, and print the tables of each one when it ends."""
     options = _options()
     parts: dict[str, Callable[[argparse.Namespace, str], None]] = {
         "a": _lagged,
@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=4096, help="b, f, g: bytes per small file (4096)")
     parser.add_argument("--million", type=int, default=1_000_000, help="c: empty files (1000000)")
     parser.add_argument("--objects", type=int, default=2000, help="d: objects of 16 KiB (2000)")
-    parser.add_argument("--rclone", default="rclone", help="d: a command of 1.65 or later, also the server (rclone)")
+    parser.add_argument("--rclone", default="rclone", help="d: rclone 1.65 or later, client and server (rclone)")
     parser.add_argument("--endpoint", help="d: another server, with a bucket called bucket")
     parser.add_argument("--mib", type=int, default=4096, help="e: size of the large file in MiB (4096)")
     parser.add_argument("--flat", type=int, default=50_000, help="f: files in one folder (50000)")
@@ -100,7 +100,7 @@ def _options() -> argparse.Namespace:
 
 
 def _settings(folder: str, **endpoints: Any) -> None:
-    """Make settings with these endpoints the ones in use."""
+    """Write settings with these endpoints, and set CHILTEPIN_CONFIG to the file."""
     file = os.path.join(folder, "settings.yaml")
     places = {name: {"filesystem": place} for name, place in endpoints.items()}
     with open(file, "w", encoding="utf-8") as settings:
@@ -124,12 +124,12 @@ def _new() -> str:
 
 
 def _processes(workers: int, path: str = "/tree", source: str = "disk", **options: Any) -> Callable[[], Stopwatch]:
-    """Return a candidate: `transfer` to a new place, with so many processes."""
+    """Return a candidate that runs `transfer` to a new path with some processes."""
     return timed(lambda: transfer(source, "disk", path, f"/{_new()}", workers=workers, **options))
 
 
 def _compared(root: str, workers: int, source: str = "/tree", **options: Any) -> None:
-    """Compare what so many processes leave with the source."""
+    """Copy the source with some processes, and compare the copy with it."""
     target = _new()
     transfer("disk", "disk", source, f"/{target}", workers=workers, **options)
     run("diff", "-r", root + source, os.path.join(root, target))
@@ -163,7 +163,7 @@ def _lagged(options: argparse.Namespace, folder: str) -> None:
 
 
 def _small(options: argparse.Namespace, folder: str) -> None:
-    """Copy many small files: processes, workers of Parsl, rsync and cp."""
+    """Copy many small files with processes, Parsl workers, rsync and cp."""
     root = _disk(folder, os.path.join(folder, "root"))
     make_tree(os.path.join(root, "tree"), options.files, options.folders, options.size)
     with Workflow(run_dir=os.path.join(folder, "runs")):
@@ -183,13 +183,13 @@ def _small(options: argparse.Namespace, folder: str) -> None:
 
 
 def _by_parsl(source: str, workers: int, path: str = "/tree") -> Callable[[], Stopwatch]:
-    """Return a candidate: `transfer_task` to a new place, by so many workers."""
+    """Return a candidate that runs `transfer_task` to a new path with some workers."""
     options = {**RECURSIVE, "executor": "movers", "workers": workers}
     return timed(lambda: transfer_task(source, "disk", path, f"/{_new()}", **options).result())
 
 
 def _million(options: argparse.Namespace, folder: str) -> None:
-    """Sync a huge tree with a copy that equals it: commands, with their start, and the memory of each process."""
+    """Synchronize a huge tree with an identical copy, by commands; measure the time and peak memory."""
     root = _disk(folder, os.path.join(folder, "root"))
     make_tree(os.path.join(root, "tree"), options.million, max(1, options.million // 1000), 0)
     run("cp", "-a", f"{root}/tree", f"{root}/copy")
@@ -208,7 +208,7 @@ def _million(options: argparse.Namespace, folder: str) -> None:
 
 
 def _watched(*words: str) -> Stopwatch:
-    """Run a command, and note the most memory that one of its processes took."""
+    """Run a command, and record the largest peak memory of its processes."""
     started = start(words[0], "--version")
     with Stopwatch() as watch:
         peaks = _peaks(words)
@@ -217,7 +217,7 @@ def _watched(*words: str) -> Stopwatch:
 
 
 def _peaks(command: tuple[str, ...]) -> list[int]:
-    """Run a command; return what it and each process that it starts needed at most, in KiB."""
+    """Run a command; return the peak memory of it and of each process that it starts, in KiB."""
     peaks: dict[int, int] = {}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         ended = threading.Event()
@@ -242,7 +242,7 @@ def _peaks(command: tuple[str, ...]) -> list[int]:
 
 
 def _peak(pid: int) -> int:
-    """Return the largest resident set of a process since it began its program, in KiB (proc(5), VmHWM)."""
+    """Return the peak resident set of a process since its last exec, in KiB (proc(5), VmHWM)."""
     with suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8") as file:
         for line in file:
             if line.startswith("VmHWM:"):
@@ -251,7 +251,7 @@ def _peak(pid: int) -> int:
 
 
 def _objects(options: argparse.Namespace, folder: str) -> None:
-    """Get small objects from S3, with workers that are ready, with processes, and with rclone."""
+    """Download small objects from S3 with running Parsl workers, with processes, and with rclone."""
     os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET, NO_PROXY="127.0.0.1")
     with server(options, folder, "a") as url:
         root = os.path.join(folder, "root")
@@ -311,7 +311,7 @@ def _flat(options: argparse.Namespace, folder: str) -> None:
 
 
 def _commits(options: argparse.Namespace, folder: str) -> None:
-    """Do the same with one worker and the chiltepin of another commit."""
+    """Compare one worker with the chiltepin of another commit."""
     if options.before is None:
         print("g is left out: give --before a Python in which the chiltepin of another commit is installed.")
         return

@@ -1,7 +1,7 @@
-"""What a transfer over SFTP costs against rclone, scp and rsync: one large file and many small ones, up and down.
+"""Compare transfers over SFTP with rclone, scp and rsync: one large file and many small files, up and down.
 
-A server is started on the loopback. Run ``python benchmarks/sftp.py --help``; README.md beside this file tells what
-each line of the table means.
+It starts a server on the loopback interface. ``python benchmarks/sftp.py --help`` lists the options;
+docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Copies a source to a goal, up or down, and returns the watch that took the time.
+    #: Copies a source to a destination, up or down, and returns the stopwatch that timed it.
     Copy: TypeAlias = Callable[[str, str, bool], Stopwatch]
 
 MIB = 1 << 20
@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=2000, help="number of small files; 0 leaves them out (2000)")
     parser.add_argument("--size", type=int, default=16384, help="bytes per small file (16384)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
-    parser.add_argument("--tools", nargs="+", default=["chiltepin", "scp", "rsync", "rclone"], help="which")
+    parser.add_argument("--tools", nargs="+", default=["chiltepin", "scp", "rsync", "rclone"], help="tools to use")
     parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
     return parser.parse_args()
 
@@ -85,7 +85,7 @@ def _measure(key: str, what: str, server: SshServer, source: Path, options: argp
 
 
 def _served(server: SshServer, deed: Callable[[], Stopwatch]) -> Stopwatch:
-    """Do something, and keep what the server has computed for it, when its processes have ended."""
+    """Run a function, and add the server's processor seconds when its processes have ended."""
     daemon = psutil.Process(server.process.pid)
     before = daemon.cpu_times()
     watch = deed()
@@ -100,7 +100,7 @@ def _served(server: SshServer, deed: Callable[[], Stopwatch]) -> Stopwatch:
 
 
 def _timed(copy: Copy, source: Path, *, up: bool) -> Stopwatch:
-    """Copy once into a new folder, see that all is there, and remove it."""
+    """Copy once into a new folder, check every file, and remove the folder."""
     goal = source.parent / f"copy-{next(TURN)}"
     watch = copy(str(source), str(goal), up)
     names = os.listdir(source)
@@ -112,7 +112,7 @@ def _timed(copy: Copy, source: Path, *, up: bool) -> Stopwatch:
 
 
 def _ways(server: SshServer, source: Path) -> dict[str, tuple[str, Copy]]:
-    """Return the ways of copying a folder, by name, with the program that each needs."""
+    """Return the ways to copy a folder, by name, with the program that each needs."""
     ours = partial(_transfer, server, source.parent)
     others = {"scp": _scp, "rsync": _rsync, "rclone": partial(_rclone, hashes=False)}
     ways = {
@@ -121,13 +121,13 @@ def _ways(server: SshServer, source: Path) -> dict[str, tuple[str, Copy]]:
         **{name: (name, partial(copy, server)) for name, copy in others.items()},
     }
     if source.name == "large":
-        # For each file the server starts a shell, which takes minutes for the small ones.
+        # The server starts a shell for each file, which would take minutes for the small ones.
         ways["rclone, hashes"] = ("rclone", partial(_rclone, server, hashes=True))
     return ways
 
 
 def _transfer(server: SshServer, top: Path, source: str, goal: str, up: bool, *, verify: bool) -> Stopwatch:  # noqa: FBT001
-    """Transfer with a backend that has nothing open yet, as the others have nothing open."""
+    """Transfer with a new backend: it opens its own connections, as the other tools do."""
     backend = FilesystemBackend.from_config({"server": server.endpoint(top), "disk": {"url": str(top)}}, {})
     ends = {"src_ep": "disk", "dst_ep": "server"} if up else {"src_ep": "server", "dst_ep": "disk"}
     paths = {"src_path": source.removeprefix(str(top)), "dst_path": goal.removeprefix(str(top))}

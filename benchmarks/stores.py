@@ -1,7 +1,7 @@
-"""What transfers to, from and between S3 servers cost, against other tools: one large object, and many small ones.
+"""Compare transfers to, from and between S3 servers with other tools: one large object and many small objects.
 
-The server is rclone's (``rclone serve s3``, 1.65 or later), on the loopback, its objects in memory. Run
-``python benchmarks/stores.py --help``; README.md beside this file tells what each line of the table means.
+The server is ``rclone serve s3`` (1.65 or later) on the loopback interface, with its objects in memory.
+``python benchmarks/stores.py --help`` lists the options; docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["KEY", "SECRET", "rclone", "server"]
 MIB = 1 << 20
 KEY, SECRET = "benchmark", "benchmark-secret"
 WORKS = ("up", "down", "many-up", "many-down", "between")
-#: The one that does to each object what Chiltepin does, too; only for small objects down.
+#: obstore, with the same steps for each object as Chiltepin; only for downloads of small objects.
 VERIFIED = "obstore verified"
 TOOLS = ("chiltepin", "rclone", "aws s3", "obstore", VERIFIED, "s3fs")
 NUMBER = count()
-#: What each Python tool loads before it is timed.
+#: Modules that each Python tool loads before it is timed.
 MODULES = {
     "chiltepin": ["chiltepin.backends.filesystem.stores.s3.store", "chiltepin.transfers.runner"],
     "obstore": ["obstore.store"],
@@ -47,7 +47,7 @@ MODULES = {
 
 
 def main() -> None:
-    """Measure, and print a table of each work as soon as it is measured."""
+    """Run the selected measurements, and print the table of each one when it ends."""
     options = _options()
     if options.child:
         _child(json.loads(options.child))
@@ -72,9 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=2000, help="number of small objects; 0 leaves them out (2000)")
     parser.add_argument("--size", type=int, default=16384, help="bytes per small object (16384)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
-    parser.add_argument("--tools", nargs="+", default=["chiltepin", "rclone", "aws", "obstore", "s3fs"], help="which")
-    parser.add_argument("--works", nargs="+", choices=WORKS, default=WORKS, help="what is to be measured")
-    parser.add_argument("--rclone", default="rclone", help="a command of 1.65 or later, to be the server (rclone)")
+    parser.add_argument("--tools", nargs="+", default=["chiltepin", "rclone", "aws", "obstore", "s3fs"], help="tools")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=WORKS, help="measurements to run")
+    parser.add_argument("--rclone", default="rclone", help="rclone 1.65 or later, to run as the server (rclone)")
     parser.add_argument(
         "--endpoint", help="another server, with a bucket called bucket, whose objects are not compared"
     )
@@ -85,7 +85,7 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def server(options: argparse.Namespace, folder: str, name: str) -> Iterator[str]:
-    """Run a server with a bucket called ``bucket``; give its URL."""
+    """Run a server with a bucket called ``bucket``; yield its URL."""
     if options.endpoint:
         yield options.endpoint
         return
@@ -137,7 +137,7 @@ def _measure(title: str, tools: list[str], work: str, folder: str, servers: list
 
 
 def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
-    """Let a process do the work, look at what it has made, and remove that."""
+    """Run one copy in a new process, compare the result with the source, and remove it."""
     name = f"{tool.partition(' ')[0]}-{next(NUMBER)}"
     said = {"tool": tool, "work": work, "folder": folder, "servers": servers, "name": name}
     # The AWS settings of this machine are not for these servers; with some of them, rclone does not start.
@@ -164,12 +164,12 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
 
 
 def _served() -> float:
-    """Return the processor seconds of the servers that run."""
+    """Return the processor seconds of the running servers."""
     return sum(sum(process.cpu_times()[:2]) for process in psutil.Process().children())
 
 
 def _child(said: dict[str, Any], *, quiet: bool = False) -> None:
-    """Do one piece of work and print wall seconds, processor seconds and the largest resident set in MiB."""
+    """Run one copy, and print its wall seconds, processor seconds and peak resident set in MiB."""
     import resource  # noqa: PLC0415
 
     tool = said.pop("tool")
@@ -216,7 +216,7 @@ def _chiltepin(work: str, folder: str, servers: list[str], name: str) -> Callabl
 
 
 def rclone(work: str, folder: str, servers: list[str], name: str) -> list[str]:
-    """Return the command for a work; see `WORKS`."""
+    """Return the rclone command for one of `WORKS`."""
     remotes = [
         f":s3,provider=Other,env_auth=false,access_key_id={KEY},secret_access_key={SECRET},endpoint='{url}':bucket"
         for url in servers
@@ -244,7 +244,7 @@ def _aws(work: str, folder: str, servers: list[str], name: str) -> list[str]:
 
 
 def _obstore(work: str, folder: str, servers: list[str], name: str, *, verified: bool = False) -> Callable[[], Any]:
-    """As its manual has it: parts by itself up, ranges or a stream down, many in threads."""
+    """Follow obstore's manual: multipart uploads, streamed downloads, threads for many objects."""
     import obstore  # noqa: PLC0415
     from obstore.store import S3Store  # noqa: PLC0415
 

@@ -1,6 +1,6 @@
-"""What `transfer_task` costs on top of Parsl: many small transfers against as many apps that do nothing.
+"""Measure the overhead of `transfer_task` over Parsl: many small transfers against as many empty apps.
 
-Run ``python benchmarks/tasks.py --help``; README.md beside this file tells what each line of the table means.
+``python benchmarks/tasks.py --help`` lists the options; docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RUN = count()
 
 
 def nothing(number: int) -> int:
-    """Be the smallest app that there is."""
+    """Return the argument: the smallest app."""
     return number
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     options = _options()
     with scratch(options.folder) as folder:
         _make_sources(folder, options.files, options.size)
-        # Off first: Parsl leaves its logger at level DEBUG, and would go on making records.
+        # Off first: after a run with the log, Parsl's logger stays at level DEBUG and still creates records.
         for logging in sorted(set(options.log)):
             for threads in options.threads:
                 _measure(folder, options, threads, logging)
@@ -71,7 +71,7 @@ def _make_sources(folder: str, files: int, size: int) -> None:
 
 
 def _measure(folder: str, options: argparse.Namespace, threads: int, logging: str) -> None:
-    """Measure all kinds of calls on one Parsl."""
+    """Measure all kinds of calls in one workflow."""
     config = configure.load(
         {
             "local": {"provider": "threads", "max_threads": threads},
@@ -128,7 +128,7 @@ def _candidates(dfk: DataFlowKernel, folder: str, calls: int) -> dict[str, Calla
 
 @contextmanager
 def _terminal() -> Iterator[None]:
-    """Put a terminal in the place of stderr, where the view is drawn; what it shows is read and forgotten."""
+    """Replace stderr, where the progress view is drawn, with a terminal, and discard its output."""
     inside, outside = pty.openpty()
 
     def read() -> None:
@@ -152,8 +152,8 @@ def _terminal() -> Iterator[None]:
 
 
 def _new_target(folder: str) -> str:
-    # A new one each time, and none removed before the end: ext4 makes new files slowly for half a minute after many
-    # were deleted.
+    # A new folder each time, none removed before the end: ext4 creates files slowly for half a minute after many
+    # deletions.
     target = os.path.join(folder, TARGET, f"run-{next(RUN)}")
     os.makedirs(target)
     return target

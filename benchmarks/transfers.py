@@ -1,6 +1,6 @@
-"""What a loop of `transfer_task` costs at a service, against one task made by hand and against waiting in an app.
+"""Compare a loop of `transfer_task` at a service with one task made by hand and with apps that wait.
 
-Run ``python benchmarks/transfers.py --help``; README.md beside this file tells what each line of the tables means.
+``python benchmarks/transfers.py --help`` lists the options; docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ SOURCE, TARGET = "laptop", "cluster"
 LARGE, WARM_UP = 10_000, 5
 RUN = itertools.count()
 
-#: What the simulated service allows a user: what Globus documents.
+#: Limits of the simulated service for each user, as Globus documents them.
 LIMITS = {"slots": 3, "pending_limit": 100, "request_rate": 20.0}
 
-#: Far longer than any measurement.
+#: Seconds: far longer than any measurement.
 ENDLESS = 1e6
 
 
 class Bench:
-    """What all parts work with.
+    """The setup that all parts share.
 
     Parameters
     ----------
     options : argparse.Namespace
         The sizes.
     folder : str
-        Where the folders of both collections are.
+        The parent of the folders of both collections.
     service : Service
         The simulated Globus.
     client : globus_sdk.TransferClient or None
-        A plain client of it, with a token of its own: what is done by hand is not metered with the rest.
+        An SDK client with a separate token, so that tasks by hand have a separate request limit.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class Bench:
 
     @contextmanager
     def workflow(self, *, log: bool = True, batch: bool = True) -> Iterator[chiltepin.Workflow]:
-        """Run a workflow with the default executor, whose transfers the service does."""
+        """Run a workflow with the default executor, whose transfers use the service."""
         endpoints = {name: {"globus": collection} for name, collection in self._ids.items()}
         config = configure.load(
             {"data": {"backend": "globus", "endpoints": endpoints, "batch": batch}},
             run_dir=os.path.join(self.folder, "runinfo"),
         )
         config.initialize_logging = log
-        # Parsl leaves its logger as it was with the previous log, and would make records that nothing reads.
+        # Parsl's logger keeps its level from the previous log and would create records that nothing reads.
         logging.getLogger("parsl").setLevel(logging.NOTSET)
         with chiltepin.Workflow(config) as workflow:
             yield workflow
@@ -92,7 +92,7 @@ class Bench:
         ]
 
     def by_hand(self, numbers: Iterable[int], run: str) -> None:
-        """Move files with one task and the plain SDK, and look until it has ended, as its ``task_wait`` does."""
+        """Transfer files in one task with the plain SDK, and poll until it ends, as the SDK's ``task_wait`` does."""
         data = globus_sdk.TransferData(self._ids[SOURCE], self._ids[TARGET], verify_checksum=True)
         for number in numbers:
             data.add_item(f"/{number}.dat", f"/{run}/{number}.dat")
@@ -101,7 +101,7 @@ class Bench:
             time.sleep(self.options.look)
 
     def candidate(self, files: int, move: Callable[[int, str], object]) -> Callable[[], Stopwatch]:
-        """Return what moves that many files with ``move``, counts, and compares; few when it is called first."""
+        """Return a candidate that calls ``move``, counts requests and compares files; its first call moves few."""
         sizes = _few_first(files)
 
         def moved() -> Stopwatch:
@@ -123,12 +123,12 @@ class Bench:
 
 
 def new_run() -> str:
-    """Return the name of a folder that is not there yet."""
+    """Return the name of a new folder."""
     return f"run-{next(RUN)}"
 
 
 def _few_first(number: int) -> Iterator[int]:
-    """Yield a small number for the round that is not counted, then the number itself for ever."""
+    """Yield a small number for the round that is not counted, then always the number itself."""
     return itertools.chain([min(number, WARM_UP)], itertools.repeat(number))
 
 
@@ -161,15 +161,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--singles", type=int, default=10, help="single transfers of each kind for c (10)")
     parser.add_argument("--long", type=float, default=5.0, help="seconds of the long task of c (5)")
     parser.add_argument("--no-ops", type=int, default=200, help="apps in a row for d (200)")
-    parser.add_argument("--slices", type=int, default=40, help="times that both sides of d run them, in turns (40)")
+    parser.add_argument("--slices", type=int, default=40, help="times that both sides of d run them, alternating (40)")
     parser.add_argument(
         "--log", choices=["off", "on"], nargs="+", default=["off", "on"], help="Parsl's log file, for d"
     )
     parser.add_argument("--size", type=int, default=1024, help="bytes per file (1024)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
     parser.add_argument("--task-latency", type=float, default=1.0, help="seconds that a task of the service takes (1)")
-    parser.add_argument("--latency", type=float, default=0.010, help="and each of its files (0.01)")
-    parser.add_argument("--look", type=float, default=1.0, help="seconds between two looks by hand (1)")
+    parser.add_argument("--latency", type=float, default=0.010, help="seconds that each of its files adds (0.01)")
+    parser.add_argument("--look", type=float, default=1.0, help="seconds between two polls by hand (1)")
     parser.add_argument("--folder", help="where to make the temporary folder")
     return parser.parse_args()
 
@@ -198,7 +198,7 @@ def _batches(bench: Bench) -> None:
 
 
 def _blocking(bench: Bench) -> None:
-    """Measure the design that waits in an app."""
+    """Measure apps that wait for their transfers."""
     with bench.workflow() as workflow:
 
         @python_app(data_flow_kernel=workflow.dfk, executors=["local"])  # type: ignore[untyped-decorator]
@@ -220,14 +220,14 @@ def _blocking(bench: Bench) -> None:
 
 
 def _alone(bench: Bench) -> None:
-    """Measure what batching costs a transfer that is alone, and how soon a long one is known to have ended."""
+    """Measure how long batching delays a single transfer, and how soon the end of a long task is noticed."""
     options, service = bench.options, bench.service
 
     def delay() -> Stopwatch:
         called, submitted, _ended = _single(bench)
         return Stopwatch(submitted - called)
 
-    # Not always at the same moment between two polls.
+    # The tasks end at different moments between two polls.
     lengths = (options.long * (1 + 0.07 * number) for number in itertools.count())
 
     def late() -> Stopwatch:
@@ -246,7 +246,7 @@ def _alone(bench: Bench) -> None:
 
 @contextmanager
 def _elsewhere(workflow: AbstractContextManager[object]) -> Iterator[Callable[[Callable[[], T]], T]]:
-    """Have a workflow run beside another, entered by a thread of its own; what is yielded makes a call there."""
+    """Run a second workflow, entered in a separate thread; yield a function that runs a call in that thread."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(workflow.__enter__).result()
         try:
@@ -256,7 +256,7 @@ def _elsewhere(workflow: AbstractContextManager[object]) -> Iterator[Callable[[C
 
 
 def _single(bench: Bench) -> tuple[float, float, float]:
-    """Run one transfer; return when it was called for, when it was submitted, and when its future ended."""
+    """Run one transfer; return the times of its call, of its submission, and of the end of its future."""
     bench.service.take_requests()
     called = time.time()
     _results(bench.loop(1, new_run()))
@@ -266,7 +266,7 @@ def _single(bench: Bench) -> tuple[float, float, float]:
 
 
 def _beside(bench: Bench) -> None:
-    """Measure what apps lose while transfers are in flight: two processes take turns, one with them and one without."""
+    """Measure how much transfers in flight slow down apps: two processes take turns, one with and one without them."""
     options = bench.options
     for log in options.log:
         with _side(bench, log, 0) as idle, _side(bench, log, options.files) as beside:
@@ -278,20 +278,20 @@ def _beside(bench: Bench) -> None:
 
 
 def nothing(number: int) -> int:
-    """Be the smallest app that there is."""
+    """Return the argument: the smallest app."""
     return number
 
 
 @contextmanager
 def _side(bench: Bench, log: str, files: int) -> Iterator[Connection]:
-    """Run a process that has transfers in flight, and runs no-ops when it is asked."""
+    """Run a process that has transfers in flight and runs no-ops on request."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_no_ops, args=(theirs, bench.options, bench.folder, bench.service, log, files))
     process.start()
     theirs.close()
     try:
-        # It is ready, and has no first time before it any more.
+        # Wait until it is ready, and warm it up.
         _asked(ours, WARM_UP)
         yield ours
     finally:
@@ -306,7 +306,7 @@ def _asked(side: Connection, number: int) -> Stopwatch:
 
 
 def _no_ops(pipe: Connection, options: argparse.Namespace, folder: str, service: Service, log: str, files: int) -> None:
-    """Run apps that do nothing, as many as the pipe says, as often as it says so; wait for a while where it says 0."""
+    """For each number that the pipe receives, run that many empty apps; for 0, sleep instead."""
     bench = Bench(options, folder, service, None)
     with bench.workflow(log=log == "on") as workflow, _in_flight(bench, files), suppress(EOFError):
         app = python_app(nothing, data_flow_kernel=workflow.dfk, executors=["local"])
@@ -322,7 +322,7 @@ def _no_ops(pipe: Connection, options: argparse.Namespace, folder: str, service:
 
 @contextmanager
 def _in_flight(bench: Bench, files: int) -> Iterator[None]:
-    """Have transfers wait at the service during a ``with`` block."""
+    """Keep transfers active at the service during a ``with`` block."""
     if not files:
         yield
         return
@@ -337,7 +337,7 @@ def _in_flight(bench: Bench, files: int) -> Iterator[None]:
 
 
 def _results(futures: Sequence[Future[Any]]) -> None:
-    """Wait for all, and raise what went wrong."""
+    """Wait for all futures, and raise the first failure."""
     wait(futures)
     for future in futures:
         future.result()

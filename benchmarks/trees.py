@@ -1,6 +1,6 @@
-"""What a tree costs against cp -r, rsync, rclone and rm -rf: copied on a disk with latency, and deleted.
+"""Compare copies on a disk with latency, and deletions, with cp -r, rsync, rclone and rm -rf.
 
-Run ``python benchmarks/trees.py --help``; README.md beside this file tells what each line of the tables means.
+``python benchmarks/trees.py --help`` lists the options; docs/reference/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folders", type=int, default=100, help="folders that they are in (100)")
     parser.add_argument("--size", type=int, default=4096, help="bytes per file (4096)")
     parser.add_argument("--lagged", type=int, default=1000, help="files on the disk with latency; 0: none (1000)")
-    parser.add_argument("--lag", type=int, default=1000, help="microseconds that each operation there takes (1000)")
+    parser.add_argument("--lag", type=int, default=1000, help="microseconds added to each operation there (1000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
     parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
     return parser.parse_args()
 
 
 def _endpoint(root: str) -> str:
-    """Make the folder of an endpoint, and the settings that declare it the ones in use; return the former."""
+    """Create the folder of an endpoint, set CHILTEPIN_CONFIG to a file that declares it, and return the folder."""
     os.makedirs(root, exist_ok=True)
     settings = f"{root}.yaml"
     with open(settings, "w", encoding="utf-8") as file:
@@ -74,7 +74,7 @@ def _endpoint(root: str) -> str:
 
 
 def make_tree(path: str, files: int, folders: int, size: int) -> None:
-    """Make files of so many random bytes in folders called ``folder-0`` and so on."""
+    """Create files of ``size`` random bytes in folders called ``folder-0`` and so on."""
     for number in range(folders):
         os.makedirs(os.path.join(path, f"folder-{number}"))
     for number in range(files):
@@ -84,7 +84,7 @@ def make_tree(path: str, files: int, folders: int, size: int) -> None:
 
 @contextmanager
 def mounted(folder: str, lag: int) -> Iterator[str]:
-    """Give a disk where each operation takes some microseconds more: latency.c, over FUSE."""
+    """Mount a FUSE disk that delays each operation by ``lag`` microseconds (latency.c); yield its path."""
     program, behind, disk = (os.path.join(folder, name) for name in ("latency", "behind", "disk"))
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "fuse3"], check=True, capture_output=True, text=True
@@ -107,12 +107,12 @@ def mounted(folder: str, lag: int) -> Iterator[str]:
 
 
 def run(*command: str) -> None:
-    """Run a command, without its output."""
+    """Run a command, and discard its output."""
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def timed(work: Callable[[], Stopwatch | object], before: Callable[[], object] = os.sync) -> Callable[[], Stopwatch]:
-    """Return a candidate that first does what others have left the disk to do; a command brings its watch."""
+    """Return a candidate that flushes pending writes first; if the work returns a stopwatch, it returns that one."""
 
     def candidate() -> Stopwatch:
         before()
@@ -124,7 +124,7 @@ def timed(work: Callable[[], Stopwatch | object], before: Callable[[], object] =
 
 
 def _copies(root: str, options: argparse.Namespace) -> None:
-    """Copy the tree to a new place each time, and compare the first copy of ours with its source."""
+    """Copy the tree to a new path each time; then compare one more copy by Chiltepin with its source."""
     make_tree(os.path.join(root, "tree"), options.lagged, max(1, options.lagged // 100), options.size)
     source = f"{root}/tree"
 
