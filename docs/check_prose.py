@@ -1,4 +1,4 @@
-"""Check the prose of pages with proselint, and for words that the pages do not use.
+"""Check the prose of pages with proselint, and for forbidden words.
 
 Arguments are files and folders. Each problem is one line; the exit code is 1 if there are any.
 """
@@ -45,7 +45,7 @@ EXCEPTIONS = {
     "misc.composition": False,  # wants "failed" for "did not succeed", which includes cancelled transfers
 }
 
-#: What is not prose: fenced blocks, comments, code and the targets of links.
+#: Text that is not prose: fenced blocks, comments, code and the targets of links.
 NOT_PROSE = re.compile(
     r"^ *(```+|~~~+).*?^ *\1$|<!--.*?-->|^%.*?$|(`+)[^`]+\2|\]\([^)]*\)",
     re.MULTILINE | re.DOTALL,
@@ -53,9 +53,9 @@ NOT_PROSE = re.compile(
 
 
 def prose(page: str) -> str:
-    """Return a page whose lines are where they were, with dots for what is not prose."""
+    """Return a page with the same lines, and with dots in place of text that is not prose."""
     text = NOT_PROSE.sub(lambda match: re.sub(r"[^\n]", "·", match[0]), page)
-    # Else a heading and the next paragraph that begin alike would count as one repeated word.
+    # Otherwise, a word at the end of a heading and the start of its paragraph would count as repeated.
     return re.sub(r"(?<=\n)\n", ".\n", text)
 
 

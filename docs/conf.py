@@ -1,4 +1,4 @@
-"""How Sphinx makes the documentation; nothing here needs a network."""
+"""The configuration of Sphinx; the build needs no network."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ extensions = [
 ]
 exclude_patterns = ["_build", "examples"]
 nitpicky = True
-# Quotes alone: of --exclude in a table, dashes would make an option that is none.
+# Quotes only: smart dashes would turn --exclude in a table into a wrong option.
 smartquotes_action = "qe"
 
 html_theme = "furo"
 html_title = f"Chiltepin {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# The sources of the pages are in the repository; a second copy beside the pages has no use.
+# The repository has the sources of the pages; a copy beside the pages is not needed.
 html_copy_source = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -43,17 +43,17 @@ copybutton_line_continuation_character = "\\"
 # `name` in a docstring is a reference, ``name`` is code.
 default_role = "py:obj"
 autodoc_member_order = "bysource"
-# The docstrings say the types, with units and in words.
+# The docstrings describe the types in words, with units.
 autodoc_typehints = "none"
 napoleon_google_docstring = False
-# As plain text: "mapping of str to Any" is a phrase and not the name of a class.
+# As plain text: "mapping of str to Any" is a phrase, not the name of a class.
 napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_custom_sections = ["The promise"]
 
 nitpick_ignore = [
     ("py:obj", "globus_sdk.TransferClient"),
-    # Names of Python and of Parsl: their own documentation is not asked, as it is on a network.
+    # Names of Python and Parsl, whose documentation would need a network.
     ("py:class", "Exception"),
     ("py:class", "concurrent.futures.Future"),
     ("py:class", "enum.Enum"),
@@ -65,7 +65,7 @@ nitpick_ignore = [
 def find_short_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element
 ) -> Any:
-    """Resolve a reference by the last part of a name, if one public object alone has it: `ConfigError`, `poll`."""
+    """Resolve a reference by the last part of a name, such as `ConfigError` or `poll`, if only one object has it."""
     domain = env.domains["py"]
     if node.get("refdomain") != "py":
         return None
@@ -81,5 +81,5 @@ def find_short_name(
 
 
 def setup(app: Sphinx) -> None:
-    """Have short names found."""
+    """Register the resolver of short names."""
     app.connect("missing-reference", find_short_name)
