@@ -33,7 +33,7 @@ def lean_processes():
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_logged_in(tmp_path_factory, monkeypatch):
+def without_login(tmp_path_factory, monkeypatch):
     """Keep tokens and the journal in empty folders, and remove service credentials from the environment."""
     monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
     monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path_factory.mktemp("journal")))

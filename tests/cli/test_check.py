@@ -134,7 +134,7 @@ def test_a_hostile_message_does_not_reach_the_terminal(service):
     assert not [line for line in ended.out.splitlines() if line.startswith("b: ok")]
 
 
-def test_a_collection_that_nobody_knows_is_a_matter_of_the_settings(service):
+def test_an_unknown_collection_fails_at_the_settings(service):
     """A UUID that Globus does not know fails the settings stage."""
     service.write(endpoints={"a": {"globus": "12345678-1234-1234-1234-123456789abc"}})
     [found] = json.loads(service.run("check", "-F", "json").out)
@@ -150,7 +150,7 @@ def test_an_endpoint_of_another_backend_is_no_failure(local):
 
 
 @pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "known: a, b"), (("--backend", "no"), 2, "no")])
-def test_what_nobody_knows_is_named(local, words, code, said):
+def test_an_unknown_endpoint_is_named(local, words, code, said):
     """An unknown endpoint fails the check; an unknown backend is a usage error."""
     ended = local.run("check", *words)
     assert (ended.code, said in ended.out + ended.err) == (code, True)

@@ -158,7 +158,7 @@ def test_no_local_server_leaves_the_browser_alone(desktop):
 
 
 @pytest.mark.parametrize("command", ["login", "whoami"])
-def test_where_nobody_can_type_nothing_waits(terminal, command):
+def test_without_a_terminal_nothing_waits(terminal, command):
     """With an empty standard input a command exits at once with 4, and the message gives the command to run."""
     ended = terminal.run(command)
     assert ended.returncode == 4

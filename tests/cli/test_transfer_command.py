@@ -279,7 +279,7 @@ def test_a_line_that_is_no_pair_is_named(local, line, said):
     assert (ended.code, said in ended.err, "Line 2" in ended.err) == (2, True, line != "#")
 
 
-def test_an_endpoint_that_nobody_knows_is_exit_code_1(local):
+def test_an_unknown_endpoint_is_exit_code_1(local):
     """An unknown endpoint exits with 1, and the message lists the known ones."""
     ended = local.run("transfer", "c:/x", "b:/x")
     assert ended.code == 1

@@ -207,7 +207,7 @@ def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
     """A connection that from_config opens is detected, even if the backend ignores its failure."""
     rig = rig_of(wrong.LogsInAtOnce, tmp_path)
     with pytest.raises(AssertionError, match="must not open a connection"):
-        BackendLaws().test_from_config_contacts_nobody(rig, monkeypatch)
+        BackendLaws().test_from_config_makes_no_connection(rig, monkeypatch)
 
 
 @pytest.mark.parametrize(

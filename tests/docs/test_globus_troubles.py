@@ -183,7 +183,7 @@ def bring_forward(globus, task):
     globus.client().update_task(task.id, {"DATA_TYPE": "task", "deadline": soon})
 
 
-def somebody_elses(globus):
+def of_another_user(globus):
     """Transfer while another program's task has the same paths."""
     globus.settings.task_latency = 1e6
     theirs = globus_sdk.TransferData(globus.collection("my-laptop").id, globus.collection("hpc-scratch").id)
@@ -264,7 +264,7 @@ TROUBLES = [
     lambda globus: having(globus, "hpc-scratch", quota=3),
     lambda globus: meanwhile(globus, lambda task: globus.client().cancel_task(task.id)),
     lambda globus: meanwhile(globus, lambda task: bring_forward(globus, task)),
-    somebody_elses,
+    of_another_user,
     lambda globus: in_vain(globus, settings={"pending_limit": 0}),
     lambda globus: in_vain(globus, path="/v2"),
     lambda globus: move(recursive=True),

@@ -132,7 +132,7 @@ def test_no_link_that_is_swapped_in_leads_out(base, outside, tmp_path, monkeypat
     assert tally.swaps > tally.tries
 
 
-def test_whoever_reads_outside_is_seen(base, outside):
+def test_a_read_outside_the_root_is_detected(base, outside):
     """The check of the files outside detects a read, a listing, a change and a removal."""
     place = os.path.join(base, "outside", "folder")
     for deed in (

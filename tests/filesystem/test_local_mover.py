@@ -289,7 +289,7 @@ def test_a_killed_copy_of_a_tree_leaves_only_whole_files(disk):
     assert disk.files("scratch") == {f"/d/{number}" for number in range(20)}
 
 
-def test_a_draft_of_somebody_else_is_not_written_to(disk):
+def test_a_temporary_file_of_another_user_is_not_written_to(disk):
     """A file that is hard-linked as a temporary file keeps its content."""
     disk.put("laptop", "/f", os.urandom(2 * PART))
     here, there = (LocalStore(disk.roots[endpoint]).folder(()) for endpoint in ("laptop", "scratch"))

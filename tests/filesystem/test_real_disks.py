@@ -312,7 +312,7 @@ def test_a_file_that_may_not_be_changed(done):
 
 
 @pytest.fixture
-def as_somebody(done):
+def as_another_user(done):
     """Run a function that acts as an unprivileged user."""
     return done if not os.geteuid() else lambda function, *arguments: function(*arguments)
 
@@ -372,9 +372,9 @@ def without_permission():
         return first, alone, arrived, listed, refused, removed, kept, again, set(contents(roots["scratch"]))
 
 
-def test_what_somebody_may_not(as_somebody):
+def test_what_another_user_may_not_do(as_another_user):
     """Files and folders without permission fail and are counted one by one; the rest is copied and deleted."""
-    first, alone, arrived, listed, refused, removed, kept, again, left = as_somebody(without_permission)
+    first, alone, arrived, listed, refused, removed, kept, again, left = as_another_user(without_permission)
     assert first[:4] == ("FAILED", "PERMISSION_DENIED", 2, 4)
     assert "Permission denied; check the permissions of the user running the transfer." in first[4]
     assert "1 more failed." in first[4]
@@ -426,9 +426,9 @@ def through_closed_folders():
         return named, mirrored, refused, deleted, contents(roots["scratch"])
 
 
-def test_folders_that_may_be_entered_and_not_listed(as_somebody):
+def test_folders_that_may_be_entered_and_not_listed(as_another_user):
     """A named file in such a folder is copied, as by cp; a listing fails only for that folder and removes nothing."""
-    named, mirrored, refused, deleted, left = as_somebody(through_closed_folders)
+    named, mirrored, refused, deleted, left = as_another_user(through_closed_folders)
     assert named == [("SUCCEEDED", "")] * 5
     assert mirrored == ("FAILED", "PERMISSION_DENIED", 1, 1)
     assert refused.startswith("Listing /home on endpoint 'laptop': Permission denied")

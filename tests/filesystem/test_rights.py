@@ -47,7 +47,7 @@ def test_a_replaced_file_keeps_its_rights(disk, size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("bits", [0o4755, 0o2755, 0o6711, 0o1644])
-def test_a_replaced_file_runs_as_nobody_else(disk, size, bits):
+def test_a_replaced_file_runs_as_no_other_user(disk, size, bits):
     """Replacing a file clears its setuid, setgid and sticky bits."""
     disk.put("laptop", "/f", b"x" * size)
     disk.put("scratch", "/f", b"old")

@@ -182,7 +182,7 @@ def test_the_upload_of_a_living_writer_is_left_alone(bucket):
     assert bucket.uploads() == []
 
 
-def test_what_nobody_continues_is_aborted_after_a_day(bucket, monkeypatch):
+def test_an_abandoned_upload_is_aborted_after_a_day(bucket, monkeypatch):
     """After a day, the first transfer to a bucket aborts dead writers' uploads and deletes their records."""
     killed(writer(bucket, PART + 5, [0]))
     with bucket.store("cloud").folder((), create=True) as folder:

@@ -43,7 +43,7 @@ def test_a_crew_that_waits_grows_to_its_width_and_no_further(crew):
     assert 2 < len(workers) <= 8
 
 
-def test_a_crew_of_one_hires_nobody():
+def test_a_pool_of_one_starts_no_thread():
     """A pool of width one uses one thread, however long its calls wait."""
     workers = set()
     AdaptivePool(MoverThreads(), width=1).all(partial(waiting_deed, workers) for _ in range(20))

@@ -166,7 +166,7 @@ def test_poll_answers_in_order_and_names_what_is_lost(world):
     """Statuses are in the order of the handles, and an unknown task is LOST."""
     world.put("laptop", "/f")
     known = world.move("/f", "/f")
-    unknown = TaskHandle(backend=world.transfers.backend.name, task_id="nobody", submission_id="nobody")
+    unknown = TaskHandle(backend=world.transfers.backend.name, task_id="unknown", submission_id="unknown")
     lost, found = world.transfers.backend.poll([unknown, known.handle])
     assert (lost.handle, lost.state) == (unknown, TaskState.LOST)
     assert found == known

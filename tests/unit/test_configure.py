@@ -343,7 +343,7 @@ COMPUTE_FLOW = """\
 """
 
 
-def test_an_unused_compute_endpoint_asks_nobody(tmp_path):
+def test_an_unused_compute_endpoint_makes_no_request(tmp_path):
     """A workflow that never uses its compute endpoint needs neither a login nor the network, from load to exit."""
     assert run(COMPUTE_FLOW % (UUID, UUID), tmp_path) == [[], [], None]
     assert not (tmp_path / "home").exists()

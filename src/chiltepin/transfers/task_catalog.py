@@ -108,14 +108,16 @@ class _InLog:
 
     def __init__(self, backend: TransferBackend, journal: str) -> None:
         self._backend, self._journal = backend.name, journal
-        self._reader = ActivityReader(journal)
-        self._records: dict[str, TransferRecord] = {}
+        #: For each task that was asked for, the reader of its lines, and what they say.
+        self._readers: dict[str, tuple[ActivityReader, dict[str, TransferRecord]]] = {}
 
-    def _read(self) -> dict[str, TransferRecord]:
-        for record in self._reader.news():
-            if record.backend == self._backend:
-                self._records[record.name] = record
-        return self._records
+    def _read(self, task_id: str = "") -> dict[str, TransferRecord]:
+        """Return one task, or all tasks, by id."""
+        if task_id not in self._readers:
+            self._readers[task_id] = ActivityReader(self._journal, only=task_id), {}
+        reader, records = self._readers[task_id]
+        records.update({record.name: record for record in reader.news() if record.backend == self._backend})
+        return records
 
     def tasks(self) -> Iterable[TaskInfo]:
         records = sorted(self._read().values(), key=lambda record: record.asked, reverse=True)
@@ -152,7 +154,7 @@ class _InLog:
         raise BackendError(f"Cannot ask task {task_id} to stop, in {self._journal}: {why}.", backend=self._backend)
 
     def _record(self, task_id: str) -> TransferRecord:
-        record = self._read().get(task_id)
+        record = self._read(task_id).get(task_id)
         if record is None:
             raise PathNotFoundError(
                 f"No task {task_id} of backend {self._backend!r} is in the journal; it keeps 30 days.",

@@ -94,7 +94,7 @@ def test_each_message_goes_whole_to_one_reader(queue, told, start):
         assert reader.exitcode == 0
 
 
-def test_who_hands_out_tasks_waits_for_nobody(queue):
+def test_handing_out_tasks_never_waits(queue):
     """All tasks can be queued before a worker exists, and they come out in order."""
     for number in range(3000):
         queue.put({"task_id": number, "buffer": bytes(1000)})
@@ -114,8 +114,8 @@ def test_a_reader_that_is_killed_while_it_waits_is_not_missed(queue, told, start
     assert told.get(timeout=LIMIT) == "begun"
     waiting.kill()
     waiting.join()
-    queue.put("for whoever is there")
-    assert queue.get(timeout=LIMIT) == "for whoever is there"
+    queue.put("for any process")
+    assert queue.get(timeout=LIMIT) == "for any process"
 
 
 @pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])

@@ -480,7 +480,7 @@ def test_a_shell_variable_in_a_path_is_a_warning(write, body, line, key, name):
     assert caught[0].lineno == line
 
 
-def test_keys_that_are_used_warn_nobody():
+def test_keys_that_are_used_cause_no_warning():
     """A resource whose keys all have an effect gives no warning."""
     everywhere = {"max_blocks": 2, "environment": "x", "mpi": False}
     batch = everywhere | {

@@ -217,7 +217,7 @@ class ContractLaws:
         rig.backend.close()
         require(files(rig, rig.source) == {"/f"} == files(rig), "close must not delete data")
 
-    def test_from_config_contacts_nobody(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_from_config_makes_no_connection(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """``from_config`` must create a backend from plain data without opening a connection."""
         endpoints, options = config_of(rig)
         reached = []

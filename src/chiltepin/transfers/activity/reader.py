@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,20 @@ class ActivityReader:
         The folder of the journal; it need not exist.
     since : datetime or None
         Older files and older tasks are skipped; None for all.
+    only : str
+        The submission id of the only task to read; all if empty.
     """
 
-    def __init__(self, folder: str, *, since: datetime | None = None) -> None:
+    def __init__(self, folder: str, *, since: datetime | None = None, only: str = "") -> None:
         self._since = since
-        oldest = since.timestamp() if since else float("-inf")
-        self._lines = NewLines(folder, parse_line, suffix=SUFFIX, limit=policy.limits.ACTIVITY_LINE_LIMIT, since=oldest)
+        self._lines = NewLines(
+            folder,
+            parse_line,
+            suffix=SUFFIX,
+            limit=policy.limits.ACTIVITY_LINE_LIMIT,
+            since=since.timestamp() if since else float("-inf"),
+            containing=json.dumps(only).strip('"').encode(),
+        )
         self._known: dict[str, tuple[dict[str, Any], str]] = {}
         self._told: dict[str, bool] = {}
 

@@ -101,6 +101,17 @@ def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, fold
     assert {moment.utcoffset() for moment in moments} == {timedelta()}
 
 
+def test_a_reader_of_one_task_returns_only_that_task(local, folder):
+    """With `only`, the lines of other tasks are skipped; the text may contain characters that JSON escapes."""
+    for target in ("/y", '/"ü"'):
+        local.run(request_of(target=target), timeout=60, polling_interval=1)
+    first, second = ActivityReader(folder).news()
+    assert ActivityReader(folder, only=first.name).news() == [first]
+    assert ActivityReader(folder, only=second.name).news() == [second]
+    assert ActivityReader(folder, only='"ü"').news() == [second]
+    assert ActivityReader(folder, only="none").news() == []
+
+
 def test_what_failed_and_why_is_there(local, folder):
     """A missing source file is logged as a failed task with the code and message of the error."""
     local.run(request_of("/none"), timeout=60, polling_interval=1)
@@ -188,7 +199,7 @@ def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
     assert (move.moving is None) == (shown == "failed")
 
 
-def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock):
+def test_tasks_of_a_killed_process_have_an_unknown_end(folder, clock):
     """A task whose process was killed before the task ended is shown as unknown, not as active."""
     code = f"""
 import os, datetime
@@ -306,7 +317,7 @@ def test_hostile_names_stay_text_on_the_page(folder, clock):
     assert not [char for char in row[5] if not char.isprintable()]
 
 
-def test_the_page_may_run_its_own_scripts_and_ask_nobody(folder, clock):
+def test_the_page_runs_only_its_own_scripts_and_makes_no_request(folder, clock):
     """The page's content security policy allows only its own scripts, by hash, and the page loads no resource."""
     text = page(told(folder, clock), since=NOW, now=NOW)
     found = Scripts(text)

@@ -389,7 +389,7 @@ def test_a_line_of_its_own_may_be_larger_than_a_file(folder, journal, reader):
     assert len(list(folder.iterdir())) == 2
 
 
-def test_a_line_that_nobody_would_read_is_not_written(folder, journal, reader, caplog):
+def test_a_line_too_long_to_be_read_is_not_written(folder, journal, reader, caplog):
     """A request of more than 64 MB is skipped with a warning, and the next request is written."""
     record_intent(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (64 * 2**20),)))
     assert "too long" in caplog.text
