@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from measure import Stopwatch, command, compare, fresh, needs, scratch, show
+from measure import Stopwatch, command, compare, drop_caches, fresh, needs, scratch, show
 
 from chiltepin.data import transfer
 
@@ -190,7 +190,7 @@ def _compare(
     options: argparse.Namespace,
 ) -> None:
     """Measure the selected copiers; flush pending writes before each one, or drop the caches."""
-    prepare = _emptied if options.cold else os.sync
+    prepare = drop_caches if options.cold else os.sync
 
     def prepared(name: str, copy: Copier) -> Stopwatch:
         prepare()
@@ -202,13 +202,6 @@ def _compare(
         if name not in options.without
     }
     compare(key, f"{title}, cold" if options.cold else title, candidates, options.rounds)
-
-
-def _emptied() -> None:
-    """Flush pending writes, then drop the kernel's caches (proc_sys_vm(5), drop_caches)."""
-    os.sync()
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
-        caches.write("3")
 
 
 def _copied(source: str, compared: set[str], name: str, copy: Copier) -> Stopwatch:

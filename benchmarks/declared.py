@@ -65,6 +65,18 @@ BENCHMARKS = (
         targets=(Target("startup", "chiltepin --help", 0.15),),
     ),
     Benchmark(
+        name="small",
+        about="Small files, copied on one disk in a new process each time, and synchronized with an identical copy. "
+        "Chiltepin and rclone verify the copy unless the line says otherwise; the other tools do not.",
+        words=("copies.py", "--mib", "0", "--middle", "0"),
+        quick=("copies.py", "--mib", "0", "--middle", "0", "--rounds", "2"),
+        targets=(
+            Target("small", "transfer", 1.5, to="cp"),
+            Target("small", "transfer", 0.7, to="rsync -a"),
+            Target("unchanged", "transfer, mtime", 0.7, to="rsync -a"),
+        ),
+    ),
+    Benchmark(
         name="tasks",
         about="1,000 calls in one process with a thread pool: an empty Parsl app, and transfers of 4 KiB with "
         "`backend: local`. The log is Parsl's own, which is on by default.",
@@ -74,8 +86,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="large",
-        about="A large file, copied on one disk, in a new process each time. Chiltepin and rclone verify the copy "
-        "unless the line says otherwise; the other tools do not.",
+        about="A large file, copied in the same way.",
         words=("copies.py", "--mib", "1024", "4096", "--middle", "0", "--files", "0", "--rounds", "4"),
         quick=("copies.py", "--mib", "1024", "--middle", "0", "--files", "0", "--rounds", "2"),
         targets=(
@@ -89,17 +100,6 @@ BENCHMARKS = (
         words=("copies.py", "--mib", "0", "--files", "0", "--rounds", "3"),
         quick=("copies.py", "--mib", "0", "--middle", "50", "--files", "0", "--rounds", "2"),
         targets=(Target("middle", "transfer", 1.25, to=FASTEST),),
-    ),
-    Benchmark(
-        name="small",
-        about="Small files, copied in the same way, and synchronized with an identical copy.",
-        words=("copies.py", "--mib", "0", "--middle", "0"),
-        quick=("copies.py", "--mib", "0", "--middle", "0", "--rounds", "2"),
-        targets=(
-            Target("small", "transfer", 1.5, to="cp"),
-            Target("small", "transfer", 0.7, to="rsync -a"),
-            Target("unchanged", "transfer, mtime", 0.7, to="rsync -a"),
-        ),
     ),
     Benchmark(
         name="cold",

@@ -40,6 +40,7 @@ __all__ = [
     "cells",
     "command",
     "compare",
+    "drop_caches",
     "fresh",
     "needs",
     "scratch",
@@ -264,6 +265,13 @@ def fresh(work: Callable[[], Stopwatch]) -> Stopwatch:
     finally:
         process.join()
     return watch
+
+
+def drop_caches() -> None:
+    """Flush pending writes, then drop the kernel's caches; this needs root (proc_sys_vm(5), drop_caches)."""
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
+        caches.write("3")
 
 
 @contextmanager

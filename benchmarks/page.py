@@ -26,9 +26,10 @@ INTRODUCTION = """\
 
 # Benchmarks
 
-`python benchmarks/run.py` has measured these figures and written this page.
+`python benchmarks/run.py` measured these figures and wrote this page. Before each benchmark, it drops the kernel's
+caches if it runs as root.
 
-- All sides of a work take turns in each round. Figures are medians of the rounds; a first round is not counted.
+- All tools take turns in each round. Figures are medians of the rounds; a first round is not counted.
 - **ratio** is wall time relative to the first line *in the same round*, with the smallest and the largest. On a busy
   machine, trust only this column, and only if its range is narrow.
 - No side pays for its start: what a command takes for `--version` is subtracted, and Python's functions are timed after
