@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sysconfig
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,18 @@ PASSED_ON = frozenset(
     {"_exit", "copy_file_range", "cpu_count", "fspath", "geteuid", "getpid", "major", "minor", "preadv", "readv"}
     | {"fchown", "posix_fadvise", "pread", "pwrite", "sched_getaffinity", "strerror", "uname"}
 )
+
+
+def test_versions_of_packages_can_be_read_after_fake_files():
+    """A workflow in fake files leaves nothing in Python's cache of installed packages, which web servers read later."""
+    version("werkzeug")
+    with Patcher() as patcher:
+        prepare(patcher.fs)
+        with Workflow("chiltepin.yaml"):
+            os.makedirs("/work/sandbox/a")
+            Path("/work/sandbox/a/x").write_bytes(b"x")
+            assert transfer_task("a", "b", "/x", "/x").result(LIMIT) is True
+    assert version("werkzeug")
 
 
 def test_every_call_of_the_mover_is_faked():

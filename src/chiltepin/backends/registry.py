@@ -29,13 +29,21 @@ GROUP = "chiltepin.backends"
 @cache
 def _installed(fake: object | None) -> dict[str, EntryPoint]:
     # Reading the metadata of every installed package takes 10 to 50 ms: once per process is enough.
-    if "pyfakefs" in sys.modules:
-        # Python caches metadata by path; a path found in fake files cannot be read in the real ones (Python 3.12).
-        metadata.FastPath.__new__.cache_clear()  # type: ignore[attr-defined]
+    _forget_paths()
     found = {point.name: point for point in entry_points(group=GROUP)}
+    _forget_paths()
     if fake is not None and not found:
         raise ConfigError(HIDDEN, key="data.backend")
     return found
+
+
+def _forget_paths() -> None:
+    """Empty Python's cache of the paths of installed packages, if a fake filesystem may be in use.
+
+    A path object of fake files cannot read real ones: after the test, reading a version would fail (Python 3.12).
+    """
+    if "pyfakefs" in sys.modules:
+        metadata.FastPath.__new__.cache_clear()  # type: ignore[attr-defined]
 
 
 def names() -> tuple[str, ...]:
