@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 import tracemalloc
 
 import pytest
@@ -14,6 +15,7 @@ from worlds import World, file_world
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.mover.delete import LISTED
+from chiltepin.backends.filesystem.store import Entry
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
@@ -78,7 +80,7 @@ def test_a_tree_stops_soon_after_it_is_cancelled(memory_disk):
 
 
 def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
-    """A huge folder is synced and emptied in portions, in less memory than its names would take."""
+    """A huge folder is synced and emptied in portions, in less memory than the entries of one side would take."""
     count = LISTED + 5000
     for end in ("laptop", "scratch"):
         fill(f"{memory_disk}/{end}/d", count)
@@ -87,12 +89,15 @@ def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
     world = World(Transfers(backend), None, roots)
     world.move("/d", "/d", recursive=True, sync_level="mtime", include=["0"])
 
+    entry = Entry(name=str(count), kind="file", mtime=time.time_ns())
+    whole = count * sum(map(sys.getsizeof, (entry, entry.name, entry.mtime)))
+
     def synced():
         tracemalloc.start()
         status = world.move("/d", "/d", recursive=True, sync_level="mtime")
         _, peak = tracemalloc.get_traced_memory()
         assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 0, count)
-        assert peak < count * sys.getsizeof(str(count))
+        assert peak < whole
 
     # In a child, where no server of an earlier test takes memory meanwhile.
     in_child(synced)
