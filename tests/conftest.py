@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -32,12 +33,22 @@ def lean_processes():
         yield
 
 
+@pytest.fixture(scope="session")
+def users(tmp_path_factory):
+    """New folders for the files of a user: `mktemp` lists all earlier ones, which takes seconds for thousands."""
+    top = tmp_path_factory.mktemp("users")
+    return (top / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def without_login(tmp_path_factory, monkeypatch):
+def without_login(users, monkeypatch):
     """Keep tokens and the journal in empty folders, and remove service credentials from the environment."""
-    monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
-    monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path_factory.mktemp("journal")))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    user = next(users)
+    for name in ("login", "journal", "state"):
+        (user / name).mkdir(parents=True)
+    monkeypatch.setenv("CHILTEPIN_TOKENS", str(user / "login" / "tokens.json"))
+    monkeypatch.setenv("CHILTEPIN_JOURNAL", str(user / "journal"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(user / "state"))
     for name in (
         "CHILTEPIN_CLIENT_ID",
         "CHILTEPIN_CLIENT_SECRET",
