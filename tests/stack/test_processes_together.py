@@ -142,7 +142,7 @@ def seeds():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
-    """Every call ends, success means a source version no older than the call, and no task is submitted beside another."""
+    """Every call ends, success means a source version no older than the call, and no task joins another late."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - reproducible, not secret
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
     environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}
