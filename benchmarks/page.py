@@ -26,8 +26,7 @@ INTRODUCTION = """\
 
 # Benchmarks
 
-`python benchmarks/run.py` measured these figures and wrote this page. Before each benchmark, it drops the kernel's
-caches if it runs as root.
+`python benchmarks/run.py` measured these figures and wrote this page.
 
 - All tools take turns in each round. Figures are medians of the rounds; a first round is not counted.
 - **ratio** is wall time relative to the first line *in the same round*, with the smallest and the largest. On a busy
@@ -121,8 +120,8 @@ def _section(benchmark: Benchmark, run: dict[str, Any]) -> Iterator[str]:
     if run["failure"]:
         yield f"**Not measured, or not whole:** {run['failure']}.\n"
     if "date" in run:
-        quick = ", a quick run" if run["quick"] else ""
-        yield f"`{' '.join(run['words'])}`: {run['date']}{quick}, {run['seconds']} s, commit {run['commit']}.\n"
+        how = ", a quick run" * run["quick"] + ", caches dropped before" * run.get("caches_dropped", False)
+        yield f"`{' '.join(run['words'])}`: {run['date']}{how}, {run['seconds']} s, commit {run['commit']}.\n"
 
 
 def _earlier(benchmark: Benchmark, results: dict[str, Any], target: Target) -> str:

@@ -98,6 +98,7 @@ def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) 
             # With a full page cache, copies that use both processors compete with the kernel for memory.
             with suppress(OSError):
                 drop_caches()
+                run["caches_dropped"] = True
             _run(benchmark, run, quick=quick)
         finally:
             run["seconds"] = round(time.monotonic() - began)
