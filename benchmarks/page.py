@@ -120,16 +120,16 @@ def _section(benchmark: Benchmark, run: dict[str, Any]) -> Iterator[str]:
     if run["failure"]:
         yield f"**Not measured, or not whole:** {run['failure']}.\n"
     if "date" in run:
-        how = ", a quick run" * run["quick"] + ", caches dropped before" * run.get("caches_dropped", False)
-        yield f"`{' '.join(run['words'])}`: {run['date']}{how}, {run['seconds']} s, commit {run['commit']}.\n"
+        quick = ", a quick run" if run["quick"] else ""
+        dropped = ", caches dropped before" if run.get("caches_dropped") else ""
+        how = f"{run['date']}{quick}{dropped}, {run['seconds']} s"
+        yield f"`{' '.join(run['words'])}`: {how}, commit {run['commit']}.\n"
 
 
 def _earlier(benchmark: Benchmark, results: dict[str, Any], target: Target) -> str:
     """Return the medians of earlier runs, the newest first, each with its day."""
-    runs = reversed(results.get(benchmark.name, {}).get("earlier", ()))
-    return ", ".join(
-        f"{run['figures'][name]} ({run['date'][5:10]})" for run in runs if (name := _name(target)) in run["figures"]
-    )
+    name, runs = _name(target), reversed(results.get(benchmark.name, {}).get("earlier", ()))
+    return ", ".join(f"{run['figures'][name]} ({run['date'][5:10]})" for run in runs if name in run["figures"])
 
 
 def _shown(work: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def main() -> None:
         return
     wanted = [one for one in BENCHMARKS if not options.only or one.name in options.only]
     try:
-        measure_all(wanted, results, quick=options.quick)
+        measure_all(wanted, results, quick=options.quick, drop=True)
     except KeyboardInterrupt:
         sys.exit(f"Interrupted; what was measured is in {results} and on the page.")
     finally:
@@ -76,7 +76,7 @@ def _read(results: Path) -> dict[str, Any]:
     return found
 
 
-def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) -> None:
+def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool, drop: bool = False) -> None:
     """Run benchmarks, and write the figures of each to the file as soon as it ends.
 
     Parameters
@@ -87,6 +87,8 @@ def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) 
         A JSON file, created if missing.
     quick : bool
         Whether to use small sizes and few rounds.
+    drop : bool
+        Whether to drop the kernel's caches before each benchmark, if this user may.
     """
     found = _read(results) if results.exists() else {}
     about = {"commit": _commit(), "machine": _machine(), "versions": _versions()}
@@ -97,8 +99,9 @@ def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) 
             run["failure"] = ""
             # With a full page cache, copies that use both processors compete with the kernel for memory.
             with suppress(OSError):
-                drop_caches()
-                run["caches_dropped"] = True
+                if drop:
+                    drop_caches()
+                    run["caches_dropped"] = True
             _run(benchmark, run, quick=quick)
         finally:
             run["seconds"] = round(time.monotonic() - began)

@@ -43,21 +43,24 @@ def runner(monkeypatch):
     return type("Runner", (), {"changes": changes, "declared": declared, "page": page, "run": run})
 
 
+def benchmark(runner, folder, targets, *more):
+    """Return a benchmark whose script is in a folder; a whole run of it has more words."""
+    script = folder / "tiny.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    return runner.declared.Benchmark(
+        name="tiny", about="A file.", words=(str(script), *more), quick=(str(script),), targets=targets
+    )
+
+
 def test_a_run_becomes_a_page_and_two_runs_a_comparison(runner, tmp_path):
     """The page shows results, met and missed targets, missing tools and a failure; a comparison lists the changes."""
-    (tmp_path / "tiny.py").write_text(SCRIPT, encoding="utf-8")
     target = runner.declared.Target
-    tiny = runner.declared.Benchmark(
-        name="tiny",
-        about="A file.",
-        words=(str(tmp_path / "tiny.py"), "fail"),
-        quick=(str(tmp_path / "tiny.py"),),
-        targets=(
-            target("file", "transfer", 13, what="peak MB"),
-            target("file", "transfer", 11, what="peak MB"),
-            target("file", "warp -9", 1),
-        ),
+    targets = (
+        target("file", "transfer", 13, what="peak MB"),
+        target("file", "transfer", 11, what="peak MB"),
+        target("file", "warp -9", 1),
     )
+    tiny = benchmark(runner, tmp_path, targets, "fail")
     results, page = tmp_path / "results.json", tmp_path / "page.md"
     runner.run.measure_all([tiny], results, quick=True)
     before = json.loads(results.read_text())
@@ -77,14 +80,7 @@ def test_a_run_becomes_a_page_and_two_runs_a_comparison(runner, tmp_path):
 
 def test_the_page_keeps_the_medians_of_earlier_whole_runs(runner, tmp_path):
     """The page shows results of earlier full runs with their dates; it omits quick runs, whose sizes differ."""
-    (tmp_path / "tiny.py").write_text(SCRIPT, encoding="utf-8")
-    tiny = runner.declared.Benchmark(
-        name="tiny",
-        about="A file.",
-        words=(str(tmp_path / "tiny.py"),),
-        quick=(str(tmp_path / "tiny.py"),),
-        targets=(runner.declared.Target("file", "transfer", 13, what="peak MB"),),
-    )
+    tiny = benchmark(runner, tmp_path, (runner.declared.Target("file", "transfer", 13, what="peak MB"),))
     results, page = tmp_path / "results.json", tmp_path / "page.md"
     for quick in (False, True, False):
         runner.run.measure_all([tiny], results, quick=quick)
