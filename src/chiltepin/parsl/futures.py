@@ -247,7 +247,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             self._grace_timer.cancel()
         if stopped:
             return
-        # These are no longer needed, and are half of the memory of a future that the user keeps.
+        # An ended task does not need these, which are half of the memory of a future that the user keeps.
         self.task_record.update(app_fu=self, exec_fu=None, joins=None, args=())
         try:
             self._channel.cleanup()

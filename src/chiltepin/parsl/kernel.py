@@ -73,7 +73,7 @@ def target(
     TypeError
         If ``executor`` is neither text nor a list of text.
     ConfigError
-        If there is no kernel, or ``executor`` is empty or names an unknown executor.
+        If no kernel is loaded, or if ``executor`` is empty or names an unknown executor.
     """
     dfk = given if given is not None else current()
     if executor == "all":

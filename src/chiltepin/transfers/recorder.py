@@ -261,7 +261,7 @@ class TaskRecorder:
 
 
 def _end(why: BaseException | TaskStatus | None, what: str = "") -> TaskStatus:
-    """Return a final status for a task that is no longer followed, even if the task itself continues."""
+    """Return a final status for a task that Chiltepin stops following, even if the task itself continues."""
     if isinstance(why, ChiltepinError):
         end = status_from_error(why, what)
         return replace(end, code=end.code or (why.code if isinstance(why, BackendError) else ""))

@@ -62,7 +62,7 @@ def is_valid_name(name: str) -> bool:
 
 
 def limited(entries: Iterable[Item], where: object) -> Iterator[Item]:
-    """Yield the entries of a folder, for callers that keep all of them; a ``Fault`` if there is no end."""
+    """Yield the entries of a folder, for callers that keep all of them; raise a ``Fault`` if there are too many."""
     for number, entry in enumerate(entries):
         if number >= MOST_KEPT:
             raise Fault("LIMIT_EXCEEDED", f"{where} has more than {MOST_KEPT:,} entries; name the paths that you need.")
@@ -257,8 +257,8 @@ class Folder(Closing, Protocol):
         Returns
         -------
         Small or None
-            The content in one consistent state, as compared with the store's facts; None if there is no such way, or
-            the file is no longer small.
+            The content in one consistent state, as compared with the store's facts; None if the store cannot read it at
+            once, or if the file has grown.
         """
         ...
 

@@ -163,7 +163,7 @@ class _LoginAuthorizer(GlobusAuthorizer):
             except Exception as err:  # noqa: BLE001 - as in `call_auth`
                 failure = auth_error(err)
             if isinstance(failure, LoginRequiredError):
-                # The cached app is no longer valid; a login made in the meantime must be found.
+                # The cached app is invalid now; a login made in the meantime must be found.
                 self._kept = None
         raise failure
 

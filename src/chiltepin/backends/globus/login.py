@@ -148,7 +148,7 @@ def logout(client_id: str | None = None) -> bool:
 
 
 def whoami(client_id: str | None = None) -> Identity:
-    """Return the user's identity from Globus Auth; raise a LoginRequiredError if there is no login."""
+    """Return the user's identity from Globus Auth; raise a LoginRequiredError if the user is not logged in."""
     who = choose_credentials(client_id)
     with bounded(
         globus_sdk.AuthClient(

@@ -1,6 +1,6 @@
 """Read the journals of other processes: what they have in flight, and what killed processes had done.
 
-A process records the clean end of each workflow. A process without that record that is no longer running was killed. A
+A process records the clean end of each workflow. A process that has ended without that record was killed. A
 process that makes the same requests now is most likely the same workflow, restarted.
 """
 

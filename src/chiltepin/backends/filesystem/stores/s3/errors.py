@@ -90,7 +90,7 @@ def _answered(text: str, what: str) -> Exception:
 
 
 def _refusal(status: int, word: str, what: str) -> Exception:
-    """Return the error for a failed response; to HEAD there is no code, and botocore puts the status in its place."""
+    """Return the error for a failed response; a response to HEAD has no code, so botocore gives the status instead."""
     word = "" if word.isdigit() else word
     if status == 404 and word != "NoSuchBucket":  # noqa: PLR2004 - HTTP's
         return FileNotFoundError(2, f"S3 has no such object: {what}")

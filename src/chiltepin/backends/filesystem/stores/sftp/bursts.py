@@ -75,7 +75,7 @@ class Upload:
         #: The permission bits of the file that it replaces.
         self.mode: int | None = None
         self.handle = b""
-        #: Bytes written, or the error; None if the file is no longer small.
+        #: Bytes written, or the error; None if the file has grown.
         self.outcome: int | Exception | None = None
 
     def load(self, origin: Folder, *, mtime: bool) -> bool:

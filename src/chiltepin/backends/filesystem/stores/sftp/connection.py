@@ -1,7 +1,7 @@
 """One SFTP connection, used by many threads at once.
 
 Requests are sent in bursts: requests that do not depend on each other are all sent before the first reply is awaited,
-so that a burst takes one round trip. There is no separate reader thread: one of the waiting threads reads for all, and
+so that a burst takes one round trip. One of the waiting threads, not a separate one, reads for all, and
 hands over to the next when it has its replies. So a single thread never waits for another.
 """
 
