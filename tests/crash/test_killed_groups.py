@@ -132,9 +132,8 @@ def test_a_script_that_goes_on(folder, seed, number):
     check_alone(folder, within=GONE - 4)
 
 
-@pytest.mark.parametrize(
-    ("moment", "to"), [("start", "group"), ("task", "group"), ("task", "process"), ("transfer", "process")]
-)
+@pytest.mark.parametrize("to", ["group", "process"])
+@pytest.mark.parametrize("moment", ["start", "task", "transfer"])
 @every_seed
 def test_nothing_is_left(folder, seed, moment, to):
     """Ten seconds after a signal no process is left, the destination is whole or absent, and the next run succeeds."""
