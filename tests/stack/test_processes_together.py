@@ -19,9 +19,6 @@ from waiting import until
 #: Steps of one schedule, files, and processes that run at a time.
 STEPS, FILES, PROCESSES = 40, 3, 3
 
-#: Seconds in which two processes may not see each other's task (docs/decisions/submitting-once.md, Limits).
-MOMENT = 2
-
 #: Reads a call from each line, makes it in a new thread, and prints how it ended and the content of the destination.
 CALLER = """
 import json, sys, threading
@@ -96,9 +93,9 @@ class Caller:
 class Sources:
     """Files that contain their version number, each replaced as a whole."""
 
-    def __init__(self, folder):
-        self.folder, self.versions = folder, [0] * FILES
-        for file in range(FILES):
+    def __init__(self, folder, files):
+        self.folder, self.versions = folder, [0] * files
+        for file in range(files):
             self.write(file)
 
     def write(self, file):
@@ -122,15 +119,12 @@ def judge(callers, sources):
 
 
 def written_at_once(tasks):
-    """Return the files that two tasks wrote at the same time, unless both were submitted in the same moment."""
+    """Return the files that two tasks wrote at the same time."""
     busy, found = {}, []
     for task in sorted(tasks, key=lambda task: task.period):
         begun, ended = task.period
-        for path in task.destinations:
-            before, until_then = busy.get(path, (0, 0))
-            if begun < until_then and begun - before > MOMENT:
-                found.append((task.id, path))
-        busy.update(dict.fromkeys(task.destinations, (begun, ended)))
+        found += [(task.id, path) for path in task.destinations if begun < busy.get(path, 0)]
+        busy.update(dict.fromkeys(task.destinations, ended))
     return found
 
 
@@ -142,12 +136,12 @@ def seeds():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
-    """Every call ends, success means a source version no older than the call, and no task joins another late."""
+    """Every call ends, success means a source version no older than the call, and no file has two tasks at once."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - reproducible, not secret
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
     environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}
     (tmp_path / "chiltepin.yaml").write_text("data:\n  backend: globus\n")
-    sources = Sources(tmp_path / "my-laptop")
+    sources = Sources(tmp_path / "my-laptop", FILES)
     callers = [Caller(tmp_path, environment) for _ in range(PROCESSES)]
     dead, numbers = [], iter(range(STEPS))
     for _ in range(STEPS):
@@ -172,4 +166,25 @@ def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_pat
         caller.leave()
         assert caller.process.returncode == 0
     assert judge(callers + dead, sources)
+    assert not written_at_once(globus.tasks.values())
+
+
+def test_processes_that_submit_together_see_each_other(chiltepin_globus, tmp_path):
+    """Of tasks that several processes submit in the same moment, no two write to one file at the same time."""
+    globus = chiltepin_globus
+    # Long enough that each process asks for its submission id before any has its task.
+    globus.settings.request_latency, globus.settings.task_latency = 0.1, 0.5
+    environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}
+    (tmp_path / "chiltepin.yaml").write_text("data:\n  backend: globus\n")
+    sources = Sources(tmp_path / "my-laptop", 1 + PROCESSES)
+    callers = [Caller(tmp_path, environment) for _ in range(PROCESSES)]
+    shared, *own = range(1 + PROCESSES)
+    for caller, file in zip(callers, own, strict=True):
+        # One task, which Globus does not refuse, because it has other paths than those of the other processes.
+        for path in (shared, file):
+            caller.call(path, path, None, sources.versions[path])
+    for caller in callers:
+        until(lambda caller=caller: len(caller.ends) == 2, 60)
+        caller.leave()
+    assert judge(callers, sources) == 2 * PROCESSES
     assert not written_at_once(globus.tasks.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
@@ -147,14 +147,14 @@ class TaskRecorder:
         self, backend: TransferBackend, journal: Journal | None, activity_log: ActivityLog | None = None
     ) -> None:
         self._backend, self._journal, self._activity_log = backend, journal, activity_log
+        self._service = str(getattr(backend, "service", backend.name))
         #: The logs of service tasks, by submission id; used by the task manager's thread and `submit_detached`.
         self._task_logs: dict[str, TaskLog] = {}
         #: What other processes record about the backend.
         self.others = None if journal is None else OtherProcesses(journal, backend.name, self._service)
-
-    @property
-    def _service(self) -> str:
-        return str(getattr(self._backend, "service", self._backend.name))
+        #: Held from reading ``others`` until `record_intent` has returned, so that of two processes that submit at the
+        #: same time, one sees the task of the other.
+        self.turn = nullcontext() if journal is None else journal.turn()
 
     def refuse_unsupported(self, request: Request) -> None:
         """Raise an `UnsupportedOptionError` for an option that the backend lacks, before the request is recorded."""

@@ -10,27 +10,23 @@ same order for all hosts.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import random
 import re
 import secrets
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.file_lock import FileLock, pause
 from chiltepin.backends.processes import is_earlier_boot, machine_id, start_ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["BusyFileError", "change_file"]
 
 #: Seconds to wait for a writer that may still be running; a write takes milliseconds.
 PATIENCE = 10.0
-
-#: Longest pause between two checks, in seconds; each pause is random, so that two writers do not keep in step.
-_PAUSE = 0.02
 
 #: End of the name of a new file: machine, process id, start time and a random text; earlier versions had only ``.new``.
 _NEW = re.compile(r"(?:\.([0-9a-f]+)-([0-9]+)-([0-9]+)-[0-9a-f]+)?\.new$")
@@ -46,37 +42,11 @@ def change_file(path: str, change: Callable[[], bytes], *, timeout: float) -> No
     Raise a BusyFileError if other writers keep the file busy for ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
-    with _turn(f"{path}.lock", deadline):
-        while not _replaced(path, change):
-            _pause(deadline)
-
-
-@contextmanager
-def _turn(path: str, deadline: float) -> Iterator[None]:
-    """Wait for the other writers of this host, if the disk has locks."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        while not _locked(descriptor):
-            _pause(deadline)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # This disk has no locks.
-    return True
-
-
-def _pause(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise BusyFileError
-    time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - not a secret
+    with FileLock(f"{path}.lock", timeout) as mine:
+        while not (mine and _replaced(path, change)):
+            if time.monotonic() > deadline:
+                raise BusyFileError
+            pause()
 
 
 def _replaced(path: str, change: Callable[[], bytes]) -> bool:
@@ -107,9 +77,8 @@ def _replaced(path: str, change: Callable[[], bytes]) -> bool:
 def _await_others(path: str) -> set[str]:
     """Wait for writers that may be running; return the new files that remain."""
     end = time.monotonic() + PATIENCE
-    with suppress(BusyFileError):
-        while not all(map(_is_left, _new_files(path))):
-            _pause(end)
+    while not all(map(_is_left, _new_files(path))) and time.monotonic() < end:
+        pause()
     return _new_files(path)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.backends.file_lock import FileLock
 from chiltepin.model import items_of
 from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
@@ -13,7 +15,6 @@ from chiltepin.transfers.journal.reader import journal_files, prune
 from chiltepin.transfers.journal.writer import LineWriter, encode
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
@@ -133,6 +134,10 @@ class Journal(LineWriter):
         self._abandoned.add(workflow)
 
     # For `OtherProcesses`.
+
+    def turn(self) -> FileLock:
+        """Return the lock of the processes that record submissions in the folder."""
+        return FileLock(os.path.join(self.folder, "submit.lock"), policy.wait_times.SUBMISSION_TURN)
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""

@@ -77,6 +77,10 @@ FILES_KEPT = timedelta(days=30)
 #: and those by which one read may exceed them: it must not slow down a loop of 1,000 calls of a millisecond each.
 READ_FRACTION, READ_SAVED, READ_EXCESS = 0.01, 0.005, 0.05
 
+#: Longest wait for other processes that look for overlapping tasks and record theirs. That takes them milliseconds, but
+#: a process that was stopped meanwhile must not stop the others.
+SUBMISSION_TURN = 5.0
+
 #: Between two checks that a file still exists, if lines are not forced to the disk.
 FILE_CHECK = 1.0
 

@@ -77,6 +77,8 @@ class Batch(TaskProgress):
         The pending requests for each item; before the submission, an item without any is removed.
     predecessors, successors : set of Batch
         Batches with overlapping paths: those that must end before this one is submitted, and those that wait for it.
+    oldest : float
+        When the oldest request of the task was made, on the task manager's clock.
     request, items
         The request to submit, and its items; None and empty while items may join.
     submission_id : str
@@ -92,7 +94,7 @@ class Batch(TaskProgress):
         self._asked: dict[str, set[Item]] = {}
         self.predecessors: set[Batch] = set()
         self.successors: set[Batch] = set()
-        self.created = self.last_joined = self.submitted = now
+        self.created = self.last_joined = self.submitted = self.oldest = now
         #: Whether no pending request may join, because the task may have read the source before the request was made.
         self.closed = False
         #: When the deadline has passed at the service, so that the task has ended even if a cancellation failed.
@@ -213,10 +215,6 @@ class Batch(TaskProgress):
             {id(pending): pending for requests in self.requests_by_item.values() for pending in requests}.values()
         )
 
-    def waited(self, now: float) -> float:
-        """Return how many seconds the oldest request has waited."""
-        return now - min((pending.started for pending in self.pending_requests), default=self.created)
-
     def build_request(self, now: float, today: datetime, *, per_item: bool) -> Request:
         """Return the request to submit; after that no item may join.
 
@@ -225,6 +223,7 @@ class Batch(TaskProgress):
         """
         if self.request is None:
             pending_requests = self.pending_requests
+            self.oldest = min((pending.started for pending in pending_requests), default=self.created)
             deadline, self.expires = task_deadline(pending_requests, now, today)
             labels = {pending.request.label for pending in pending_requests}
             common = {"label": _joined(labels), "deadline": deadline}

@@ -33,9 +33,8 @@ class Submitter:
             return True
         with self._lock:
             # If the response to the last attempt was lost, only another attempt finds the task to cancel.
-            due = bool(batch.refused if batch.stop_reason else now >= self._batcher.submit_time(batch, now))
-            if due and not batch.submission_id and self._batcher.defer_to_others(batch, now):
-                return False
+            sent = batch.submission_id and batch.refused
+            due = bool(sent if batch.stop_reason else now >= self._batcher.submit_time(batch, now))
             if due:
                 batch = self._batcher.seal(batch, now)
                 request = batch.build_request(now, self._clock.now(), per_item=self._batcher.batching)
@@ -87,10 +86,8 @@ class Submitter:
     def _submit(self, batch: Batch, request: Request) -> None:
         try:
             # The same id for every attempt, which makes a retry harmless.
-            if not batch.submission_id:
-                batch.submission_id = request.submission_id or self._backend.new_submission_id()
-                waited = batch.waited(self._clock.monotonic())
-                self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked())
+            if not batch.submission_id and not self._record_intent(batch, request):
+                return
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - the futures must end
             refusal = err
@@ -121,6 +118,19 @@ class Submitter:
             self._completer.resubmit(batch.pending_requests, max_items=max(1, len(batch.requests_by_item) // 2))
         else:
             self._completer.end_all(batch, lambda _: refusal)
+
+    def _record_intent(self, batch: Batch, request: Request) -> bool:
+        """Record a task before its submission; return False if it must wait for one of another process."""
+        # Requested before the turn, which other processes wait for.
+        submission_id = request.submission_id or self._backend.new_submission_id()
+        now = self._clock.monotonic()
+        with self._recorder.turn:
+            with self._lock:
+                if self._batcher.defer_to_others(batch, now):
+                    return False
+            batch.submission_id = submission_id
+            self._recorder.record_intent(submission_id, request, waited=now - batch.oldest, asked=batch.asked())
+        return True
 
     def _wait_for(self, other: TaskStatus, batch: Batch, request: Request) -> None:
         """Make a batch and its successors wait for the task that the service reports for the same paths."""
