@@ -185,7 +185,7 @@ class Resource(BaseModel):
         ``ENDPOINT:/path``, a folder that its apps can access, for files that Parsl stages. None refuses such files.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     provider: Annotated[str, one_of(*_PROVIDERS)] = "localhost"
     endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = None

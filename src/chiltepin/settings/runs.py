@@ -37,7 +37,7 @@ def _count(value: Any) -> Any:
 class RunSettings(BaseModel):
     """Where to create run folders, and how many to keep; ``KEEP_ALL`` keeps all of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     run_dir: Annotated[str, BeforeValidator(_folder)] = "runinfo"
     keep_runs: Annotated[int | str, BeforeValidator(_count)] = 20
