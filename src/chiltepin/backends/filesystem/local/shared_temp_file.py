@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, SHARED, open_locked
 from chiltepin.backends.filesystem.local.reader import OpenFile, close_quietly
+from chiltepin.backends.filesystem.local.temp_files import create_mode
 from chiltepin.backends.filesystem.local.writer import LocalTempFile
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, body_of, temporary
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["SharedTempFile", "begin_shared", "remove_unused"]
 
 
-def begin_shared(folder: int, content_id: str, name: str, size: int, owner: str) -> str:
+def begin_shared(temp_files: TempFiles, content_id: str, name: str, size: int, owner: str) -> str:
     """Make a temporary file of ``size`` bytes, and return its name; remove those of dead tasks with this content."""
+    folder = temp_files.folder
     temp_file = temporary(f"{owner}-{remove_unused(folder, content_id, name)}-{secrets.randbits(62)}")
-    descriptor = os.open(temp_file, NEW, 0o600, dir_fd=folder)
+    descriptor = os.open(temp_file, NEW, create_mode(temp_files.replaced(name)), dir_fd=folder)
     try:
         os.ftruncate(descriptor, size)
     except BaseException:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import CopyOptions, Small
 
-__all__ = ["TempFiles", "give_name", "surface_close_errors"]
+__all__ = ["TempFiles", "create_mode", "give_name", "surface_close_errors"]
 
 #: The mode of a new file, to which the kernel applies the umask.
 _NEW_MODE = 0o666
@@ -64,7 +64,7 @@ def surface_close_errors(descriptor: int) -> None:
     os.close(os.dup(descriptor))
 
 
-def _create_mode(rights: Rights | None) -> int:
+def create_mode(rights: Rights | None) -> int:
     """Return the initial mode of a file, which is not more readable than the file that it replaces."""
     if rights is None:
         return _NEW_MODE
@@ -96,7 +96,7 @@ class TempFiles:
 
     def new(self, rights: Rights | None = None) -> tuple[str, int]:
         """Return name and descriptor of an empty temporary file: the first is its own claim, the others share one."""
-        mode = _create_mode(rights)
+        mode = create_mode(rights)
         try:
             name = self._free.pop()
         except IndexError:
@@ -164,7 +164,7 @@ class TempFiles:
 
     def ordered(self, rights: Rights | None) -> tuple[str, int]:
         """Return name and descriptor of a temporary file that is its own claim, and is open for writing only."""
-        return self._claimed(_create_mode(rights), os.O_WRONLY | NEW & ~os.O_RDWR)
+        return self._claimed(create_mode(rights), os.O_WRONLY | NEW & ~os.O_RDWR)
 
     def _claimed(self, mode: int = 0o600, flags: int = NEW) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
@@ -183,7 +183,7 @@ class TempFiles:
         name = of_this_host(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:MARKED])
         # Created before it is looked for: a disk without locks allows only a new file. Twice: a disk that fails once
         # may have created the file before, which would stay.
-        mode = _create_mode(rights)
+        mode = create_mode(rights)
         ways = (NEW, OPEN, NEW, OPEN)
         found = next(filter(None, (self._kept(name, way, mode) for way in ways)), None)
         return found or (*self.new(rights), False)
