@@ -71,6 +71,20 @@ class GatedMemory(MemoryFileSystem):
 fsspec.register_implementation("gated-memory", GatedMemory)
 
 
+def separate_memory(protocol: str) -> None:
+    """Register a memory filesystem of its own, so that an endpoint can have all of it."""
+
+    def stripped(path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.removeprefix(f"{protocol}://"))
+
+    members = {"protocol": protocol, "store": {}, "pseudo_dirs": [""], "_strip_protocol": staticmethod(stripped)}
+    fsspec.register_implementation(protocol, type("SeparateMemory", (MemoryFileSystem,), members))
+
+
+for name in NAMES:
+    separate_memory(f"{name}-memory")
+
+
 class MemoryRig(Rig):
     """Two folders of a memory filesystem of fsspec."""
 
@@ -82,37 +96,65 @@ class MemoryRig(Rig):
         for name in NAMES:
             self.mkdir(name, "/")
 
+    def of(self, endpoint: str) -> Any:
+        """Return the filesystem of an endpoint."""
+        del endpoint
+        return self.filesystem
+
     def place(self, endpoint: str, path: str) -> str:
         """Return the place of an endpoint's path in the filesystem."""
         return f"{self.top}/{endpoint}{path}".rstrip("/")
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
         """Write a file, and set the only time that the filesystem reports."""
-        place = self.place(endpoint, path)
-        self.filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
-        self.filesystem.pipe_file(place, content)
+        place, filesystem = self.place(endpoint, path), self.of(endpoint)
+        filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
+        filesystem.pipe_file(place, content)
         if modified is not None:
-            self.filesystem.store[place].created = datetime.fromtimestamp(modified, timezone.utc)
+            filesystem.store[place].created = datetime.fromtimestamp(modified, timezone.utc)
 
     def get(self, endpoint: str, path: str) -> bytes | None:
         """Read a file."""
-        place = self.place(endpoint, path)
-        return self.filesystem.cat_file(place) if self.filesystem.isfile(place) else None
+        place, filesystem = self.place(endpoint, path), self.of(endpoint)
+        return filesystem.cat_file(place) if filesystem.isfile(place) else None
 
     def mkdir(self, endpoint: str, path: str) -> None:
         """Make a folder."""
-        self.filesystem.makedirs(self.place(endpoint, path), exist_ok=True)
+        self.of(endpoint).makedirs(self.place(endpoint, path), exist_ok=True)
 
     def tree(self, endpoint: str) -> set[str]:
         """Return all paths."""
         top = self.place(endpoint, "/")
-        found = self.filesystem.find(top, withdirs=True, detail=True)
+        found = self.of(endpoint).find(top, withdirs=True, detail=True)
         paths = {place[len(top) :] + ("/" if info["type"] == "directory" else "") for place, info in found.items()}
         return paths - {"/"}
 
     def clear(self) -> None:
         """Delete everything."""
         self.filesystem.rm(self.top, recursive=True)
+
+
+class TopRig(MemoryRig):
+    """Two whole memory filesystems: the roots of the endpoints have nothing above them."""
+
+    def __init__(self) -> None:
+        endpoints = {name: {"url": f"{name}-memory://"} for name in NAMES}
+        Rig.__init__(self, FilesystemBackend.from_config(endpoints, {}), NAMES, config=(endpoints, {}))
+
+    def of(self, endpoint: str) -> Any:
+        """Return the filesystem of an endpoint."""
+        return fsspec.filesystem(f"{endpoint}-memory")
+
+    def place(self, endpoint: str, path: str) -> str:
+        """Return the same path."""
+        del endpoint
+        return path.rstrip("/")
+
+    def clear(self) -> None:
+        """Delete everything."""
+        for name in NAMES:
+            self.of(name).store.clear()
+            self.of(name).pseudo_dirs[:] = [""]
 
 
 class GatedRig(MemoryRig):
@@ -257,6 +299,14 @@ def local_rig(tmp_path):
 def memory_rig():
     """The filesystem backend over two folders in memory."""
     rig = MemoryRig("memory")
+    yield rig
+    rig.clear()
+
+
+@pytest.fixture
+def top_rig():
+    """The filesystem backend over two whole memory filesystems."""
+    rig = TopRig()
     yield rig
     rig.clear()
 

@@ -43,6 +43,15 @@ class TestMemory(BackendLaws):
         return memory_rig
 
 
+class TestTop(BackendLaws):
+    """``filesystem`` over stores whose roots have nothing above them."""
+
+    @pytest.fixture
+    def rig(self, top_rig):
+        """Two whole stores in memory."""
+        return top_rig
+
+
 class TestBucket(BackendLaws):
     """``filesystem`` over an S3 server."""
 

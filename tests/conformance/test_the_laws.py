@@ -56,6 +56,7 @@ WRONG = [
         {"origin": "/d", "goal": "/e"},
         "not in a folder below it",
     ),
+    (wrong.CopiesTheCopy, "a_folder_is_not_copied_into_its_copy", {"folder": "/"}, "must not copy its own files"),
     (altered(recursive=lambda _: True), "a_folder_needs_recursive", {}, "without recursive"),
     (altered(ignore_missing=lambda _: True), "a_missing_path_is_no_success", {}, "must not succeed"),
     (altered(deadline=lambda _: None), "a_deadline_that_has_passed_moves_nothing", {}, "EXPIRED"),
@@ -153,7 +154,7 @@ WRONG = [
     (altered(filters=lambda _: ()), "what_filters_leave_out_stays", {}, "exclude must not be deleted"),
     (wrong.RemovesAnyway, "after_a_fault_nothing_goes", {}, "unless every file was moved"),
     (wrong.RemovesFirst, "a_missing_source_removes_nothing", {}, "must not delete any file"),
-    (wrong.RemovesFirst, "a_source_inside_the_destination_stays", {}, "must never be deleted"),
+    (wrong.RemovesFirst, "a_source_inside_the_destination_stays", {"folder": "/all"}, "must never be deleted"),
     (wrong.RemovesThroughLinks, "a_link_that_is_too_much_goes_itself", {}, "must not be deleted"),
     (
         altered(items=lambda request: request.items[:1]),

@@ -484,6 +484,16 @@ class BeginsIn1970(Afterwards):
         os.utime(place, (0, 0))
 
 
+class CopiesTheCopy(Folders):
+    """Copies a folder into itself, and then the copy into the copy."""
+
+    def submit(self, request, submission_id):
+        copy = self.folders[request.destination] / request.items[0].destination.strip("/") / "e"
+        copy.mkdir(parents=True)
+        (copy / "f").write_bytes(b"data")
+        return super().submit(request, submission_id)
+
+
 class ContinuesBlindly(Folders):
     """Identifies a source by path, size and time, and writes what a cancelled copy read of an earlier version."""
 

@@ -186,18 +186,20 @@ class DestinationExtraLaws:
             f"an entry that cannot be listed or read must fail the task or be counted in files_skipped; got {outcome}",
         )
 
-    def test_a_source_inside_the_destination_stays(self, rig: Rig) -> None:
-        """A source folder inside its destination folder must not be deleted with the extra files."""
+    @pytest.mark.parametrize("folder", ["/all", ""])
+    def test_a_source_inside_the_destination_stays(self, rig: Rig, folder: str) -> None:
+        """If the source folder is inside the destination folder, nothing may be deleted, even in a root."""
         needs_it(rig)
         needs_writable_source(rig)
-        rig.put(rig.source, "/all/d/f", b"data")
-        rig.put(rig.source, "/all/other", b"other")
-        outcome = mirror(rig, ("/all/d", "/all"), destination=rig.source)
+        rig.put(rig.source, f"{folder}/d/f", b"data")
+        rig.put(rig.source, f"{folder}/other", b"other")
+        outcome = mirror(rig, (f"{folder}/d", folder or "/"), destination=rig.source)
         require(
             not outcome.succeeded,
             f"delete_destination_extra must not succeed if the destination folder contains the source; got {outcome}",
         )
-        require({"/all/d/f", "/all/other"} <= files(rig, rig.source), "the source must never be deleted")
+        stay = {f"{folder}/d/f", f"{folder}/other"}
+        require(stay <= files(rig, rig.source), "the source and what is beside it must never be deleted")
 
     def test_a_link_that_is_too_much_goes_itself(self, rig: Rig) -> None:
         """An extra link must be deleted, but not its target."""

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chiltepin.testing.conformance.helpers import files, move, must_move, needs_empty_folder, require
+from chiltepin.testing.conformance.helpers import (
+    files,
+    move,
+    must_move,
+    needs_empty_folder,
+    needs_writable_source,
+    require,
+)
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -77,6 +84,16 @@ class FolderLaws:
         plant(rig, "")
         must_move(rig, ("/", "/"), recursive=True)
         require(files(rig) == set(TREE), "the contents of a root must arrive in a root")
+
+    @pytest.mark.parametrize("folder", ["/d", "/"])
+    def test_a_folder_is_not_copied_into_its_copy(self, rig: Rig, folder: str) -> None:
+        """A transfer of a folder to a path inside it must end, and must not copy the copy."""
+        needs_writable_source(rig)
+        rig.put(rig.source, "/d/f", b"data")
+        outcome = move(rig, (folder, "/d/e"), destination=rig.source, recursive=True)
+        require(outcome.status is None or outcome.status.state.final, "a copy of a folder into itself must end")
+        copies = {path for path in files(rig, rig.source) if path.split("/").count("e") > 1}
+        require(not copies, f"a copy of a folder into itself must not copy its own files; got {copies}")
 
     def test_one_request_moves_many_folders(self, rig: Rig) -> None:
         """Each item of a recursive request must be transferred as a separate folder."""

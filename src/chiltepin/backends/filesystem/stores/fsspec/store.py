@@ -329,5 +329,6 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
             return False
         if other.filesystem.storage_options != self.filesystem.storage_options:
             return False
-        ours, theirs = self.path(parts), other.path(other_parts)
-        return f"{theirs}/".startswith(f"{ours}/")
+        # The path of a root may be empty, or a slash.
+        ours, theirs = self.path(parts).strip("/"), other.path(other_parts).strip("/")
+        return not ours or f"{theirs}/".startswith(f"{ours}/")
