@@ -121,8 +121,8 @@ def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
     old = {b"small": b"old"}
     assert all(content in (wanted.get(name), old.get(name)) for name, content in found.items())
     assert b"small" in found
-    # A server that announces features it lacks may fail; an honest one succeeds.
-    if not extensions:
+    # A server that announces features it lacks, or reports wrong sizes, may fail; an honest one succeeds.
+    if not extensions and "short" not in lacks:
         assert up.state is TaskState.SUCCEEDED or {"mode", "links"} <= set(lacks), up.reason
     if up.state is not TaskState.SUCCEEDED:
         assert up.reason.endswith(".")
@@ -136,3 +136,27 @@ def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
     gone = transfers.run(delete_request(src_ep="there", src_path="/d", recursive=True), timeout=60, polling_interval=1)
     assert gone.state is TaskState.SUCCEEDED, gone.reason
     assert not (tmp_path / "there" / "d").exists()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("extensions", [(), ABLE], ids=["modest", "boasting"])
+@pytest.mark.parametrize("lacks", list(subsets()), ids="-".join)
+def test_a_download_is_whole_or_fails(world, tmp_path, lacks, extensions):
+    """Whatever a server lacks or reports, each file that arrives is whole, and all do if the transfer succeeds."""
+    transfers = world(told(lacks), extensions)
+    fill(tmp_path / "there" / "d")
+    wanted = held(tmp_path / "there" / "d")
+    tree = move(transfers, "there", "back")
+    single = [
+        transfers.run(
+            transfer_request(src_ep="there", dst_ep="here", src_path=f"/d/{name}", dst_path=f"/d/{name}"),
+            timeout=60,
+            polling_interval=1,
+        )
+        for name in FILES
+    ]
+    for folder, done in (("back", [tree]), ("here", single)):
+        assert held(tmp_path / folder / "d").items() <= wanted.items()
+        assert len(held(tmp_path / folder / "d")) >= sum(one.files_done for one in done)
+    assert all(one.state is TaskState.SUCCEEDED or one.reason.endswith(".") for one in (tree, *single))
+    assert tree.state is not TaskState.SUCCEEDED or held(tmp_path / "back" / "d") == wanted

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
-__all__ = ["PART", "Handles", "TooManyOpenFault", "classified", "fetched", "opened", "opening"]
+__all__ = ["PART", "Handles", "TooManyOpenFault", "classified", "fetched", "has_data", "opened", "opening", "past_end"]
 
 #: Status codes that a server may return for a folder that it does not list: no permission, not supported.
 _UNCLEAR = (3, 8)
@@ -71,6 +71,16 @@ def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) 
             # If permission is denied, the kind stays unknown.
             elif folder.status not in _UNCLEAR:
                 facts.mode = stat.S_IFREG
+
+
+def past_end(handle: bytes, size: int) -> Request:
+    """Return the request for the byte after the last; a server may report a smaller size than a file has."""
+    return reading(handle, size, memoryview(bytearray(1)))
+
+
+def has_data(request: Request) -> bool:
+    """Whether the reply to a read has data; an error after the end of a file says no more than the end itself."""
+    return request.status is None and request.count() > 0
 
 
 def fetched(connection: Connection, handle: bytes, offset: int, block: memoryview) -> int:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.sftp.connection import reading
-from chiltepin.backends.filesystem.stores.sftp.handles import PART, Handles, classified, fetched, opened, opening
+from chiltepin.backends.filesystem.stores.sftp.handles import (
+    PART,
+    Handles,
+    classified,
+    fetched,
+    has_data,
+    opened,
+    opening,
+    past_end,
+)
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     READING,
     Attributes,
@@ -70,14 +79,15 @@ class SftpReader:
         """Read attributes, the start of the file and attributes again, in one burst: enough for a small file."""
         look = Request(MessageType.FSTAT, handle)
         read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
+        past = past_end(handle, len(self._head))
         if connection.orderly:
-            connection.ask(look, read, again)
+            connection.ask(look, read, past, again)
         else:
-            for request in (look, read, again):
-                connection.ask(request)
+            for requests in ((look,), (read, past), (again,)):
+                connection.ask(*requests)
         before, after = Attributes.of(look.result())[0], Attributes.of(again.result())[0]
         got = read.count()
-        whole = got == before.size
+        whole = got == before.size and not has_data(past)
         if got < len(self._head):
             self._head = self._head[:got]
         return before, after if whole else None
@@ -116,11 +126,14 @@ class SftpReader:
         return part[:count]
 
     def changed(self) -> bool:
-        """Compare size and modification time, in seconds, with those when the file was opened."""
+        """Compare size and time, in seconds, with those when the file was opened, and check for data after the end."""
         now = self._after
         if now is None:
             connection, handle = self._handles.one()
-            (look,) = connection.ask(Request(MessageType.FSTAT, handle))
+            look, past = Request(MessageType.FSTAT, handle), past_end(handle, self.size or 0)
+            connection.ask(look, *([] if self.size is None else [past]))
+            if self.size is not None and has_data(past):
+                return True
             now, _ = Attributes.of(look.result())
         return (now.size, now.mtime) != (self._before.size, self._before.mtime)
 
