@@ -204,6 +204,11 @@ class TaskRecorder:
             self._journal.ended(submission_id, TaskState.FAILED, asked={})
         self.dropped(submission_id, error)
 
+    def withdrawn(self, submission_id: str) -> None:
+        """Record in the journal that a request was stopped before any process knew its task: none may submit it."""
+        if self._journal is not None and submission_id:
+            self._journal.ended(submission_id, TaskState.CANCELED, asked={})
+
     def dropped(self, submission_id: str, why: BaseException | TaskStatus | None) -> None:
         """Record in the activity log that a task is no longer polled, and why; the next process may join it."""
         task_log = self._task_logs.pop(submission_id, None)

@@ -103,6 +103,15 @@ class OtherProcesses:
             return False
         return not owner.is_running()
 
+    def has_stopped(self, news: KnownSubmission, waited: float) -> bool:
+        """Whether the process that recorded a submission ``waited`` seconds ago no longer works on it.
+
+        A process on another machine cannot be checked; it counts as stopped after some seconds.
+        """
+        owners = [asker.owner for asker, _ in news.began if asker.owner is not None]
+        lost = waited >= policy.wait_times.INTENT_WAIT
+        return all(owner.has_ended() or (lost and not owner.is_running()) for owner in owners)
+
     def ended_cleanly(self, asker: Requester) -> bool:
         """Whether a workflow has ended cleanly since its request."""
         return asker != self._asker(asker.owner, asker.workflow)

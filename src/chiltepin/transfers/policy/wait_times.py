@@ -81,6 +81,10 @@ READ_FRACTION, READ_SAVED, READ_EXCESS = 0.01, 0.005, 0.05
 #: a process that was stopped meanwhile must not stop the others.
 SUBMISSION_TURN = 5.0
 
+#: How long to wait for the task of a submission that a process on another machine has recorded, before that process
+#: counts as killed: a submission takes about a second.
+INTENT_WAIT = 10.0
+
 #: Between two checks that a file still exists, if lines are not forced to the disk.
 FILE_CHECK = 1.0
 

@@ -11,10 +11,11 @@ from chiltepin.transfers.service.deadline import task_deadline
 from chiltepin.transfers.service.pending_request import TaskProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from chiltepin.model import Item, Request, TaskHandle
+    from chiltepin.transfers.journal import KnownSubmission
     from chiltepin.transfers.service.pending_request import PendingRequest
 
 __all__ = ["Backoff", "Batch", "kind_of", "split"]
@@ -117,8 +118,10 @@ class Batch(TaskProgress):
         self.existence_checked = False
         #: When to repeat a submission or poll of this task that failed.
         self.backoff = Backoff()
+        #: What another process has recorded about it.
+        self.origin: KnownSubmission | None = None
         #: Whether the process that submitted it was killed; then only this process can stop it because of a fault.
-        self.orphaned = False
+        self.orphaned: Callable[[], bool] = lambda: False
         self.cancel_accepted = False
         self._cancel_tried = float("-inf")
         #: When the grace period for stopping ends; infinite unless the task was told to stop.
@@ -143,6 +146,12 @@ class Batch(TaskProgress):
         batch.closed = batch.adopted = True
         batch.per_item = len(batch.requests_by_item) > 1
         return batch
+
+    def found(self, handle: TaskHandle | None) -> None:
+        """Record the task of a submission of another process, if it is known by now."""
+        if self.handle is None and handle is not None:
+            self.handle = handle
+            self.backoff.succeeded()
 
     # Its requests.
 
@@ -297,7 +306,7 @@ class Batch(TaskProgress):
         self.status, self.has_ended = status, status.state.final
         self.backoff.succeeded()
         # A task without pending requests belongs to another process, which handles its faults if it is running.
-        if self.stop_reason or self.has_ended or not (self.orphaned or any(self.requests_by_item.values())):
+        if self.stop_reason or self.has_ended or not (any(self.requests_by_item.values()) or self.orphaned()):
             return
         if status.state is not TaskState.PAUSED and status.code not in policy.fault_codes.PERMANENT_CODES:
             self._fault = None

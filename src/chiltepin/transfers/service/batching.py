@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.model import DeleteRequest, TransferRequest
+from chiltepin.model import NO_TASK, DeleteRequest, TaskStatus, TransferRequest
 from chiltepin.protocol import PlacingBackend
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.batch import Backoff, Batch, kind_of
@@ -20,8 +21,9 @@ from chiltepin.transfers.service.restart import RestartPlan
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chiltepin.model import Item, Request, TaskHandle
+    from chiltepin.model import Item, Request, TaskHandle, TaskState
     from chiltepin.protocol import TransferBackend
+    from chiltepin.transfers.journal import JournalEntry, KnownSubmission
     from chiltepin.transfers.recorder import TaskRecorder
     from chiltepin.transfers.service.pending_request import PendingRequest
 
@@ -30,6 +32,8 @@ __all__ = ["Batcher"]
 #: The key of a batch that may be joined: the request without its items, whether the items are retries, and the batches
 #: that must end first.
 Slot = tuple["Request", bool, frozenset[Batch]]
+
+_SEEN_ELSEWHERE = "The process that submitted it has recorded this end."
 
 
 class Batcher:
@@ -53,7 +57,7 @@ class Batcher:
 
     def assign(self, pending: PendingRequest, now: float) -> bool:
         """Find a batch for a pending request; return whether to wake the thread now."""
-        self._read_news(now)
+        self.read_news(now)
         items, said = pending.items, kind_of(pending.request)
         if pending.request.deadline is not None:
             said = replace(said, deadline=pending.request.deadline)
@@ -112,7 +116,7 @@ class Batcher:
 
     def adopted_tasks(self, now: float) -> list[Batch]:
         """Return the tasks of other processes that no request here waits for."""
-        self._read_news(now)
+        self.read_news(now)
         return [batch for batch in self.batches if batch.adopted and not any(batch.requests_by_item.values())]
 
     def adopt(self, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
@@ -125,7 +129,7 @@ class Batcher:
 
     def defer_to_others(self, batch: Batch, now: float) -> bool:
         """Delay a batch if another process has submitted a task with overlapping paths; return whether it has."""
-        self._read_news(now, always=True)
+        self.read_news(now, always=True)
         found = self._claims.overlapping(batch.kind, tuple(batch.requests_by_item))
         others = {one for one in found if one.adopted}
         if not others:
@@ -137,22 +141,34 @@ class Batcher:
             self.assign(pending, now)
         return True
 
-    def _read_news(self, now: float, *, always: bool = False) -> None:
+    def read_news(self, now: float, *, always: bool = False) -> None:
+        """Learn what other processes have recorded; see `OtherProcesses.read_news`."""
         others = self.recorder.others
         for news in others.read_news(always=always) if others is not None else ():
             entry = news.entry
             if entry.state is not None:
                 self._restart_plan.add(news)
-                batch = self._adopted.pop(entry.submission_id, None)
-                if batch is not None and not batch.needed:
-                    self.drop(batch)
+                if (batch := self._adopted.pop(entry.submission_id, None)) is not None:
+                    self._end_adopted(batch, entry)
             elif entry.submission_id in self._adopted:
-                batch = self._adopted[entry.submission_id]
-                batch.handle = batch.handle or entry.handle
+                self._adopted[entry.submission_id].found(entry.handle)
             else:
                 batch = self.adopt(entry.request, entry.handle, now, submission_id=entry.submission_id)
-                batch.orphaned = others is not None and any(others.killed(asker) for asker, _ in news.began)
+                batch.origin, batch.orphaned = news, partial(self._was_killed, news)
                 self._adopted[entry.submission_id] = batch
+
+    def _end_adopted(self, batch: Batch, entry: JournalEntry) -> None:
+        """Record that another process has seen the end of its task, or that it never became a task."""
+        batch.found(entry.handle)
+        if not batch.needed or (batch.handle is None and not any(batch.requests_by_item.values())):
+            self.drop(batch)
+        elif batch.handle is None:
+            state = cast("TaskState", entry.state)
+            batch.status, batch.has_ended = TaskStatus(handle=NO_TASK, state=state, reason=_SEEN_ELSEWHERE), True
+
+    def _was_killed(self, news: KnownSubmission) -> bool:
+        others = self.recorder.others
+        return others is not None and any(others.killed(asker) for asker, _ in news.began)
 
     # The end of a batch.
 

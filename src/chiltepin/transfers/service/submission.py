@@ -12,6 +12,7 @@ from chiltepin.transfers.service.missing_paths import find_missing
 
 if TYPE_CHECKING:
     from chiltepin.model import Request
+    from chiltepin.transfers.journal import KnownSubmission
     from chiltepin.transfers.service.batch import Batch
     from chiltepin.transfers.service.batching import Batcher
     from chiltepin.transfers.service.completion import Completer
@@ -31,6 +32,8 @@ class Submitter:
         """Submit a task if it is due, or give it up; return whether that called the service."""
         if not batch.stop_reason and self._drop_missing(batch, now):
             return True
+        if batch.origin is not None and not batch.stop_reason and not self._takes_over(batch, batch.origin, now):
+            return False
         with self._lock:
             # If the response to the last attempt was lost, only another attempt finds the task to cancel.
             sent = batch.submission_id and batch.refused
@@ -43,6 +46,24 @@ class Submitter:
         if batch.stop_reason and batch.handle is None:
             self._completer.give_up(batch, now, None)
         return due
+
+    def _takes_over(self, batch: Batch, origin: KnownSubmission, now: float) -> bool:
+        """Whether to submit what another process has recorded: that process has ended without recording a task."""
+        if now < self._batcher.submit_time(batch, now):
+            return False
+        # Checked before its last lines are read.
+        stopped = self._recorder.others is not None and self._recorder.others.has_stopped(origin, now - batch.created)
+        with self._lock:
+            self._batcher.read_news(now, always=True)
+            if batch.handle is not None or batch not in self._batcher.batches:
+                return False
+            if not stopped:
+                batch.backoff.failed(now)
+        if batch.has_ended:
+            self._completer.drop(batch)
+            self._completer.end_all(batch, lambda pending: pending.outcome(now, batch.status))
+            return False
+        return stopped
 
     def _drop_missing(self, batch: Batch, now: float) -> bool:
         """Remove missing paths from a shared deletion that is due; return whether that called the service."""
@@ -97,15 +118,16 @@ class Submitter:
             self._batcher.backoff.succeeded()
             self._recorder.submitted(handle)
             return
-        if isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic()):
+        unavailable = isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic())
+        if unavailable or (isinstance(refusal, BackendError) and refusal.transient):
             batch.refused = str(refusal)
-            batch.backoff.failed(self._clock.monotonic())
+            (batch if unavailable else self._batcher).backoff.failed(self._clock.monotonic())
+            if batch.stop_reason and not batch.adopted:
+                self._recorder.withdrawn(batch.submission_id)
             return
-        if isinstance(refusal, BackendError) and refusal.transient:
-            batch.refused = str(refusal)
-            self._batcher.backoff.failed(self._clock.monotonic())
-            return
-        self._recorder.refused(batch.submission_id, refusal)
+        if not batch.adopted:
+            # Another process may have submitted its own task since.
+            self._recorder.refused(batch.submission_id, refusal)
         if isinstance(refusal, PathsInUseError) and refusal.status is not None and not batch.stop_reason:
             self._wait_for(refusal.status, batch, request)
             return

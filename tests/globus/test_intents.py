@@ -1,0 +1,186 @@
+"""What a process does with a submission that another process has recorded, and whose task it does not know yet."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+
+import pytest
+from guided import Guided
+from journal_entries import entries
+
+from chiltepin.backends.globus import GlobusBackend
+from chiltepin.backends.processes import start_ticks
+from chiltepin.errors import BackendError, LoginRequiredError, ServiceUnavailableError
+from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.journal import Journal, ProcessId
+
+DOWN = ServiceUnavailableError("503", transient=True, backend="globus")
+
+
+def move(number=0, **options):
+    """Return a request to transfer one file."""
+    return transfer_request(src_ep="a", dst_ep="b", src_path=f"/{number}", dst_path=f"out/{number}", **options)
+
+
+@pytest.fixture
+def process(globus, laptop, scratch, tmp_path):
+    """Create processes with separate backends, and journals in one folder: of a lost machine, or alive."""
+    for number in range(5):
+        (laptop / str(number)).write_text(str(number))
+    numbers = itertools.count(1)
+
+    def make(*, alive=False, owner=None, options=None, collection="hpc-scratch", **place):
+        owner = owner or (ProcessId.current() if alive else ProcessId("gone", next(numbers), "0"))
+        places = {
+            "a": {"collection": globus.collection("my-laptop").id},
+            "b": {"collection": globus.collection(collection).id, **place},
+        }
+        backend = GlobusBackend.from_config(places, options or {})
+        return Guided(backend, globus, journal=Journal(tmp_path / "journal", clock=globus.clock.now, owner=owner))
+
+    return make
+
+
+def during(guided, do, *, refused=None):
+    """Call a function during the next submission of a process, which the service then refuses if an error is given."""
+    submit, calls = guided.backend.submit, []
+
+    def submit_once(request, submission_id):
+        if not calls:
+            calls.append(submission_id)
+            do()
+            if refused is not None:
+                raise refused
+        return submit(request, submission_id)
+
+    guided.backend.submit = submit_once
+
+
+def submissions(guided):
+    """Return the list to which the ids of the submissions of a process are added."""
+    submit, names = guided.backend.submit, []
+
+    def noted(request, submission_id):
+        names.append(submission_id)
+        return submit(request, submission_id)
+
+    guided.backend.submit = noted
+    return names
+
+
+def look(guided):
+    """Let a process do what is due."""
+    for _ in range(3):
+        guided.manager.step()
+
+
+def begin(globus, guided):
+    """Let a process submit what was requested."""
+    globus.clock.advance(0.1)
+    guided.manager.step()
+
+
+def test_a_running_process_submits_its_own_intent(process, globus):
+    """While a process that is running submits a task, another one waits for that task and does not submit it."""
+    first, second = process(alive=True), process()
+    mine, other = first.start(move()), second.start(move())
+    names = submissions(second)
+    during(first, lambda: look(second))
+    begin(globus, first)
+    assert not names
+    second.live()
+    first.live()
+    assert mine.future.result(0).state is other.future.result(0).state is TaskState.SUCCEEDED
+    assert names
+    assert mine.handle.submission_id not in names
+
+
+def test_a_killed_process_s_intent_is_submitted(process, globus, tmp_path):
+    """If a process was killed before it knew its task, the next one submits the task under the same id."""
+    first, second = process(), process()
+    first.start(move())
+    during(first, lambda: None, refused=DOWN)
+    begin(globus, first)
+    pending, names = second.start(move()), submissions(second)
+    second.live()
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
+    assert names[0] == entries(tmp_path / "journal")[0].submission_id
+
+
+def test_what_a_process_was_refused_no_other_submits(process, globus):
+    """If the service refuses a task of one process, another one that waits for it submits only its own request."""
+    first, second = process(alive=True), process()
+    mine, other = first.start(move()), second.start(move())
+    names = submissions(second)
+    during(first, lambda: look(second), refused=BackendError("No.", backend="globus", code="BadRequest"))
+    begin(globus, first)
+    assert isinstance(mine.future.exception(0), BackendError)
+    second.live()
+    assert other.future.result(0).state is TaskState.SUCCEEDED
+    assert len(names) == 1
+
+
+def test_a_refusal_of_one_process_does_not_end_the_task_of_another(process, globus, tmp_path):
+    """If one process needs a login to submit, the task of another process stays recorded as in flight."""
+    globus.settings.task_latency = 60
+    first, second = process(), process()
+    first.start(move())
+    during(first, lambda: None, refused=DOWN)
+    begin(globus, first)
+    other = second.start(move())
+
+    def refuse(request, submission_id):
+        raise LoginRequiredError("Run: chiltepin login")
+
+    second.backend.submit = refuse
+    second.live()
+    assert isinstance(other.future.exception(0), LoginRequiredError)
+    assert entries(tmp_path / "journal")[0].state is None
+
+
+def test_what_a_process_has_cancelled_no_other_submits(process, globus, scratch):
+    """A request that was cancelled while the service was down is not submitted by the next process."""
+    first, second = process(), process()
+    for number in range(2):
+        first.start(move(number))
+    first.backend.submit = lambda *_: (_ for _ in ()).throw(DOWN)
+    begin(globus, first)
+    for number in range(2):
+        first.manager.stop(f"pending request {number + 1}")
+    first.manager.step()
+    assert second.run(move(0)).state is TaskState.SUCCEEDED
+    assert [path.name for path in scratch.rglob("*") if path.is_file()] == ["0"]
+
+
+def test_a_resumed_submission_that_was_refused_ends(process, globus):
+    """If the service refuses a task to the process that submits it, what another process resumed ends as well."""
+    first, second = process(alive=True), process()
+    first.start(move())
+    resumed = []
+
+    def resume():
+        resumed.extend(second.manager.resume(timeout=3600, polling_interval=30, grace=60))
+        look(second)
+
+    during(first, resume, refused=BackendError("No.", backend="globus", code="BadRequest"))
+    begin(globus, first)
+    second.live(seconds=60)
+    assert [pending.future.result(0).state for pending in resumed] == [TaskState.FAILED]
+
+
+def test_the_fault_of_a_process_that_is_killed_later_is_stopped(process, globus):
+    """A task with a permanent fault is stopped even if its process was killed after another had seen the task."""
+    with subprocess.Popen(["sleep", "600"]) as program:
+        host = ProcessId.current().host
+        first = process(owner=ProcessId(host, program.pid, start_ticks(program.pid)))
+        first.start(move("no"), timeout=7200)
+        begin(globus, first)
+        second, begun = process(), globus.clock.time()
+        pending = second.start(move("no"), grace=20)
+        second.manager.step()
+        program.kill()
+    second.live()
+    assert pending.future.result(0).code == "FILE_NOT_FOUND"
+    assert globus.clock.time() - begun < 100
