@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 
 import pytest
 from guided import Guided
@@ -18,6 +19,11 @@ def move(number, **options):
     """Return a request for one file."""
     options = {"src_path": f"/{number}", "dst_path": f"/out/{number}", **options}
     return transfer_request(src_ep="a", dst_ep="b", **options)
+
+
+def move_many(*numbers, **options):
+    """Return one request for several files."""
+    return replace(move(0), items=tuple(move(number).items[0] for number in numbers), **options)
 
 
 @pytest.fixture
@@ -388,3 +394,47 @@ def test_deletions_in_a_long_folder_fail_alone(guided, globus, files):
     assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in there)
     assert {pending.future.result(0).code for pending in missing} == {"FILE_NOT_FOUND"}
     assert len(globus.tasks) == 1
+
+
+@pytest.mark.parametrize("submission_id", ["", "11111111-2222-4333-8444-555555555555"])
+@pytest.mark.parametrize("others", [(), ((1, 2),), ((1, 2), (1,)), ((1,), (2,)), ((2,), (1, 2), (1,))])
+def test_a_request_for_several_files_succeeds_only_with_all(guided, globus, files, submission_id, others):
+    """A request for two files, one of which is missing, fails, whatever equal or smaller requests are made with it."""
+    (files / "2").unlink()
+    pending_requests = [
+        guided.start(move_many(*numbers, submission_id=submission_id if numbers == (1, 2) else ""))
+        for numbers in [(1, 2), *others]
+    ]
+    guided.live()
+    for pending in pending_requests:
+        assert (pending.future.result(0).state is TaskState.SUCCEEDED) == (pending.items[-1].source == "/1")
+
+
+@pytest.mark.parametrize("others", [[(1, 2)], [(1,)], [(1,), (2,)]])
+def test_a_refused_request_for_several_files_is_not_repeated(guided, globus, files, others):
+    """If the service refuses all requests for some files permanently, each future ends after few submissions."""
+    globus.fail_next(50, 400, "ClientError.BadRequest", path="/v0.10/transfer")
+    pending_requests = [guided.start(move_many(*numbers)) for numbers in [(1, 2), *others]]
+    guided.live()
+    assert all(isinstance(pending.future.exception(0), BackendError) for pending in pending_requests)
+    assert len([one for one in globus.requests if one.path == "/v0.10/transfer"]) <= 5
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_deletions_of_several_paths_end_if_no_folder_can_be_listed(guided, globus, files, count):
+    """A deletion of two paths is submitted if their folder cannot be listed; a missing path fails each request."""
+    globus.fail_next(50, 502, "ExternalError.DirListingFailed.GCDisconnected", path="/ls")
+    for path, state in (("/1", TaskState.SUCCEEDED), ("/none", TaskState.FAILED)):
+        request = replace(delete_request(src_ep="a", src_path=path), paths=("/0", path))
+        pending_requests = [guided.start(request, grace=5) for _ in range(count)]
+        guided.live()
+        assert {pending.future.result(0).state for pending in pending_requests} == {state}
+    assert len(globus.requests) < 100
+
+
+def test_skipped_paths_of_a_request_for_several_files_are_listed(guided, globus, files):
+    """A request for several files that accepts skipped files lists those of all its items."""
+    for number in (2, 3):
+        globus.collection("my-laptop").denied.add(f"/{number}")
+    end = guided.run(move_many(1, 2, 3, skip_source_errors=True, accept_skipped=True))
+    assert (end.state, end.skipped_paths) == (TaskState.SUCCEEDED, ("/2", "/3"))

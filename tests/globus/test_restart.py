@@ -326,6 +326,19 @@ def test_a_script_resumes_what_is_in_flight(process, globus, count):
     assert process().manager.resume(timeout=100, polling_interval=30, grace=60) == []
 
 
+def test_a_resumed_request_for_several_files_succeeds_only_with_all(process, globus, scratch):
+    """A resumed task of two requests that accept skipped files fails if one of the files cannot be written."""
+    (scratch / "out" / "1").mkdir(parents=True)
+    first = process()
+    for number in range(2):
+        first.start(move(number, skip_source_errors=True))
+    first.live(seconds=0.1)
+    second = process()
+    [pending] = second.manager.resume(timeout=3600, polling_interval=30, grace=60)
+    second.live()
+    assert (pending.future.result(0).state, pending.future.result(0).code) == (TaskState.FAILED, "IS_A_DIRECTORY")
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend, globus, tmp_path, *, together):
     """If the system cannot start a thread, `resume` raises and follows nothing; the next call follows all requests."""

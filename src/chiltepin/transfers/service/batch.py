@@ -218,6 +218,12 @@ class Batch(TaskProgress):
         return not (self.closed or self.stop_reason)
 
     @property
+    def shared(self) -> bool:
+        """Whether the task, which is not submitted yet, has requests for different items."""
+        first = next(iter(self.requests_by_item.values()))[0]
+        return len(self.requests_by_item) > len(first.items)
+
+    @property
     def pending_requests(self) -> list[PendingRequest]:
         """The pending requests that have not ended, each once."""
         return list(
@@ -237,7 +243,7 @@ class Batch(TaskProgress):
             labels = {pending.request.label for pending in pending_requests}
             common = {"label": _joined(labels), "deadline": deadline}
             self.items = items = tuple(self.requests_by_item)
-            self.per_item = per_item and len(items) > 1 and len(pending_requests) > 1
+            self.per_item = per_item and self.shared
             if isinstance(self.kind, DeleteRequest):
                 # The missing paths of a shared task have already been removed (`missing_paths.find_missing`).
                 lenient = self.kind.ignore_missing or self.per_item

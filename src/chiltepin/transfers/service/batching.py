@@ -68,7 +68,8 @@ class Batcher:
             twin is not None
             and twin.kind == kind
             and twin.joinable
-            and all(item in twin.requests_by_item for item in items)
+            # A request for several items shares a task only with equal ones, so that a task can always be bisected.
+            and any(one.items == items for one in twin.requests_by_item.get(items[0], ())[:1])
         ):
             self._join(twin, pending, now)
             return False

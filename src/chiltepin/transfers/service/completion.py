@@ -80,16 +80,17 @@ class Completer:
         asked_again = batch.adopted or end.state is TaskState.SUCCEEDED or end.code in policy.fault_codes.PER_ITEM_CODES
         unknown: list[PendingRequest] = []
         self._confirmations = policy.limits.CONFIRMED_PATHS
-        for item, outcome in zip(batch.items, outcomes, strict=True):
-            for pending in [one for one in batch.requests_by_item.get(item, ()) if not one.ended]:
-                if outcome is not None:
-                    # The time for which the task has had the fault counts.
-                    pending.fault_since = pending.fault_since or batch.fault_since or now
-                    self._end_item(pending, end, outcome, now)
-                elif not pending.stop_reason and asked_again:
-                    unknown.append(pending)
-                else:
-                    self.end(pending, pending.outcome(now, end))
+        by_item = dict(zip(batch.items, outcomes, strict=True))
+        for pending in [one for one in batch.pending_requests if not one.ended]:
+            outcome = _joint([by_item[item] for item in pending.items])
+            if outcome is not None:
+                # The time for which the task has had the fault counts.
+                pending.fault_since = pending.fault_since or batch.fault_since or now
+                self._end_item(pending, end, outcome, now)
+            elif not pending.stop_reason and asked_again:
+                unknown.append(pending)
+            else:
+                self.end(pending, pending.outcome(now, end))
         self._resubmit_unknown(batch, end, unknown, blamed=any(one is not None and not one.done for one in outcomes))
         return True
 
@@ -195,6 +196,16 @@ class Completer:
         # A slot at the service may be free now.
         self._batcher.backoff.succeeded()
         pending.finish(outcome)
+
+
+def _joint(outcomes: Sequence[ItemOutcome | None]) -> ItemOutcome | None:
+    """Return the outcome of a request for these items: done if all are, else the first failure; None if unknown."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    if failed := [one for one in outcomes if one is not None and not one.done]:
+        return failed[0]
+    paths = (path for one in outcomes if one is not None for path in one.skipped_paths)
+    return None if None in outcomes else ItemOutcome(done=True, skipped_paths=tuple(dict.fromkeys(paths)))
 
 
 def _with_skipped(end: TaskStatus, outcomes: Iterable[ItemOutcome | None]) -> TaskStatus:

@@ -76,8 +76,7 @@ class Submitter:
             or batch.request is not None
         ):
             return False
-        alone = len(batch.requests_by_item) == 1
-        if alone or now < self._batcher.submit_time(batch, now):
+        if not batch.shared or now < self._batcher.submit_time(batch, now):
             return False
         with self._lock:
             self._batcher.close(batch)

@@ -8,7 +8,8 @@ import posixpath
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import pytest
 from clocked_backends import BatchingService, Clock
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
-from chiltepin.model import TaskState, items_of
+from chiltepin.model import TaskState, TransferItem, items_of
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.journal import Journal, ProcessId
@@ -44,8 +45,8 @@ class Call:
 
     request: object
     pending: object
-    #: The version of the source at the time of the call.
-    version: int
+    #: The version of each source at the time of the call; for a resumed request, none is required.
+    versions: dict
     judged: bool = False
 
 
@@ -80,7 +81,7 @@ class Histories(RuleBasedStateMachine):
         self.patch.setattr("chiltepin.transfers.policy.limits.SLOT_ITEMS", 1)
         self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
-        self.managers, self.calls, self.resumed = [None, None], [{}, {}], []
+        self.managers, self.calls = [None, None], [{}, {}]
         for number in range(2):
             self._begin(number)
 
@@ -91,11 +92,11 @@ class Histories(RuleBasedStateMachine):
         self.managers[number] = TaskManager(self.service, clock=self.clock, threaded=False, journal=journal)
         self.calls[number] = {}
 
-    def _start(self, process, request, timeout, source=""):
+    def _start(self, process, request, timeout):
         key = next(self.keys)
         self.service._work()
         pending = self.managers[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
-        self.calls[process][key] = Call(request, pending, self.service.sources[source])
+        self.calls[process][key] = Call(request, pending, self.service.sources.copy())
         pending.future.add_done_callback(Follower(self.managers[process], self.locked).hear)
 
     @rule(
@@ -113,7 +114,15 @@ class Histories(RuleBasedStateMachine):
     def _transfer(self, process, file, level, *, spelled="/to/{}", other=0, timeout=TIMEOUT):
         source, goal = f"/{(file + other) % 8}", spelled.format(file)
         request = transfer_request(src_ep="a", dst_ep="b", src_path=source, dst_path=goal, sync_level=level)
-        self._start(process, request, timeout, source)
+        self._start(process, request, timeout)
+
+    @rule(process=PROCESSES, files=st.lists(FILES, min_size=2, max_size=3, unique=True), twice=st.booleans())
+    def transfer_many(self, process, files, twice):
+        """A transfer of several files is requested, once or twice."""
+        for _ in range(1 + twice):
+            request = transfer_request(src_ep="a", dst_ep="b", src_path="/0", dst_path="/to/0")
+            items = tuple(TransferItem(source=f"/{file}", destination=f"/to/{file}") for file in files)
+            self._start(process, replace(request, items=items), TIMEOUT)
 
     @rule(process=PROCESSES, file=FILES, ignore=st.booleans())
     def delete(self, process, file, ignore):
@@ -209,7 +218,9 @@ class Histories(RuleBasedStateMachine):
     @rule(process=PROCESSES)
     def resume(self, process):
         """A process resumes the unfinished tasks of other processes."""
-        self.resumed += self.managers[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE)
+        self.service._work()
+        for pending in self.managers[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE):
+            self.calls[process][f"resumed {next(self.keys)}"] = Call(pending.request, pending, Counter())
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
     def wait(self, seconds):
@@ -237,13 +248,14 @@ class Histories(RuleBasedStateMachine):
                 self._is_true(call, process)
 
     def _is_true(self, call, process):
-        [item] = items_of(call.request)
-        path = posixpath.normpath(item if isinstance(item, str) else item.destination)
-        held = self.service.held_since(path, call.pending.started, process=process)
-        if isinstance(item, str):
-            assert None in held, call
-        else:
-            assert any(one and one[0] == item.source and one[1] >= call.version for one in held), call
+        for item in items_of(call.request):
+            path = posixpath.normpath(item if isinstance(item, str) else item.destination)
+            held = self.service.held_since(path, call.pending.started, process=process)
+            if isinstance(item, str):
+                assert None in held, call
+            else:
+                least = call.versions[item.source]
+                assert any(one and one[0] == item.source and one[1] >= least for one in held), call
 
     @invariant()
     def no_future_ends_under_a_lock(self):
