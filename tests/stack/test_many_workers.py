@@ -9,15 +9,27 @@ import os
 import random
 import shutil
 import sys
+import threading
+import uuid
+from concurrent.futures import Future
+from datetime import datetime, timezone
 
 import psutil
 import pytest
 import xxhash
 
 from chiltepin import Workflow, delete, delete_task, transfer, transfer_task
+from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.mover import content, shard
-from chiltepin.errors import TaskError
+from chiltepin.errors import TaskError, TaskLostError
+from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
+from chiltepin.transfers.activity import ActivityLog
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.journal.unfinished import UnfinishedRecord
+from chiltepin.transfers.recorder import TaskLog
+from chiltepin.transfers.runner import Transfers
+from chiltepin.transfers.shards import ShardedTask
 
 NAMES = ["a", "A", "b", "c.nc", "d.txt", "e.nc", "é", "f g", "-h", "i.tmp", "j", "k.nc"]
 
@@ -223,7 +235,8 @@ def test_one_small_file_is_left_to_this_process(place):
 
     sys.addaudithook(note)
     top = place / "root/here/inner"
-    top.mkdir(parents=True, exist_ok=True)
+    for folder in (top, place / "root/there"):
+        folder.mkdir(parents=True, exist_ok=True)
     (top / "small").write_text("content")
     assert transfer("here", "there", "/inner/small", "/small", workers=2) is True
     assert written == started == []
@@ -295,3 +308,93 @@ def test_a_large_file_that_changes_leaves_nothing(place, tiny_shards, monkeypatc
     with pytest.raises(TaskError, match="changed during the copy"):
         future.result()
     assert {name: facts[1] for name, facts in look(there).items()} == {"large": b"old"}
+
+
+class Stalling:
+    """Workers in threads of this process, of which the one that copies the first range is to be lost."""
+
+    def __init__(self, transfers):
+        self.transfers, self.threads = transfers, []
+        self.stalled, self.go_on = threading.Event(), threading.Event()
+        self.lost = None
+
+    def start(self, request, shard, seconds):
+        """Start a shard, as the `start` argument of `ShardedTask`."""
+        running = Running()
+        options = {"timeout": seconds, "polling_interval": 1, "submission_id": str(uuid.uuid4())}
+
+        def run():
+            outcome = self.transfers.run_shard(request, shard, stopped=lambda: False, **options)
+            if running is not self.lost:
+                running.future.set_result(outcome)
+
+        if self.lost is None and shard.range is not None and shard.range.offset == 0:
+            self.lost = running
+        self.threads.append(threading.Thread(target=run))
+        self.threads[-1].start()
+        return running
+
+
+class Running:
+    """A shard of a worker; see `RunningShard`."""
+
+    def __init__(self):
+        self.future = Future()
+        self.future.set_running_or_notify_cancel()
+
+    def status(self):
+        """Return None, as a worker that is not seen does."""
+
+    def stop(self):
+        """Do nothing, as a worker that does not respond does."""
+
+    give_up = stop
+
+
+@pytest.mark.parametrize("tree", [False, True], ids=["file", "tree"])
+def test_a_lost_worker_that_goes_on_changes_no_finished_file(tmp_path, tiny_shards, monkeypatch, tree):
+    """A worker that counts as lost and goes on later writes nothing to the file that other workers have finished."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "top").mkdir(parents=True)
+    there.mkdir()
+    (here / "top/large").write_bytes(b"1" * 1_000_000)
+    ends = {name: {"url": f"file://{tmp_path}/{name}"} for name in ("here", "there")}
+    stalling = Stalling(Transfers(FilesystemBackend.from_config(ends, {})))
+    whole = content.Content.copy_range
+
+    def copy_range(self, offset, *args):
+        if offset == 0 and not stalling.stalled.is_set():
+            stalling.stalled.set()
+            assert stalling.go_on.wait(60)
+        whole(self, offset, *args)
+
+    monkeypatch.setattr(content.Content, "copy_range", copy_range)
+    path = "/top" if tree else "/top/large"
+    request = transfer_request(src_ep="here", dst_ep="there", src_path=path, dst_path=path, recursive=tree)
+    task = ShardedTask(
+        request,
+        TaskHandle.at_worker("filesystem", "whole"),
+        workers=2,
+        timeout=60,
+        start=stalling.start,
+        task_log=TaskLog(
+            ActivityLog(str(tmp_path / "journal"), lambda: datetime.now(timezone.utc)),
+            "whole",
+            request,
+            backend="filesystem",
+            asked=datetime.now(timezone.utc),
+        ),
+        unfinished=UnfinishedRecord("{}", request),
+    ).begin()
+    assert stalling.stalled.wait(60)
+    stalling.lost.future.set_exception(TaskLostError("Its worker is gone."))
+    try:
+        assert task.future.result(60).files_done == 1
+        assert (there / "top/large").read_bytes() == b"1" * 1_000_000
+        with open(here / "top/large", "r+b") as file:
+            file.write(b"2" * 1_000_000)
+    finally:
+        stalling.go_on.set()
+        for thread in stalling.threads:
+            thread.join()
+    assert {name: facts[1] for name, facts in look(there / "top").items()} == {"large": b"1" * 1_000_000}

@@ -159,9 +159,9 @@ class FileRange:
         An id of the content of the source; all workers compare it, so that they copy parts of the same content.
     offset, count : int
         Bytes.
-    step : {"copy", "commit", "remove", "skip"}
-        "copy": copy the bytes; "commit": rename the complete file; "remove": remove it after a failure; "skip": also
-        count it as skipped, if the source cannot be read and the request skips unreadable files.
+    step : {"copy", "commit", "again", "remove", "skip"}
+        "copy": copy the bytes; "commit": rename the file; "again": begin a new one, as a lost worker may still write to
+        it; "remove": remove it after a failure; "skip": also count it as skipped, because its source is unreadable.
     """
 
     file: tuple[str, ...]
@@ -169,7 +169,7 @@ class FileRange:
     content_id: str
     offset: int = 0
     count: int = 0
-    step: Literal["copy", "commit", "remove", "skip"] = "copy"
+    step: Literal["copy", "commit", "again", "remove", "skip"] = "copy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,13 @@ class ShardQueue:
         self._files = RangedFiles()
         self.given_back = False
 
-    def add(self, rest: Shard) -> None:
-        """Add the shards that a worker has returned."""
+    def add(self, rest: Shard, losses: int) -> None:
+        """Add the shards that a worker has returned; ``losses`` counts the workers that a file in ranges has lost."""
         self.given_back = True
         if rest.range is not None:
-            self._files.add(rest.range)
+            self._files.add(rest.range, losses)
             if rest.range.step == "copy":
-                self._shards.append((rest, 0))
+                self._shards.append((rest, losses))
         elif rest.parts == 1:
             self._folders += rest.folders
         else:
@@ -47,13 +47,16 @@ class ShardQueue:
 
     def again(self, shard: Shard, losses: int) -> None:
         """Add a shard whose worker was lost."""
-        self._shards.append((shard, losses))
+        if shard.range is not None and shard.range.step in ("copy", "commit"):
+            self._follow(self._files.lost(shard.range, losses))
+        else:
+            self._shards.append((shard, losses))
 
     def next(self) -> tuple[Shard, int] | None:
         """Return the next shard; None if there is none now."""
         while self._shards and (part := self._shards[0][0].range) is not None and self._files.in_vain(part):
             self._shards.popleft()
-            self.ended(part, done=False)
+            self._follow(self._files.dropped(part))
         if self._shards:
             return self._shards.popleft()
         return (self._some_folders(), 0) if self._folders else None
@@ -70,8 +73,13 @@ class ShardQueue:
 
     def ended(self, part: FileRange | None, *, done: bool) -> None:
         """Continue with a large file after one of its steps has ended."""
-        if part is not None and (following := self._files.ended(part, done=done)) is not None:
-            self._shards.appendleft((Shard(range=following), 0))
+        if part is not None:
+            self._follow(self._files.ended(part, done=done))
+
+    def _follow(self, following: tuple[FileRange, int] | None) -> None:
+        if following is not None:
+            part, losses = following
+            self._shards.appendleft((Shard(range=part), losses))
 
     def removal(self) -> Shard | None:
         """Return the removal of a temporary file that a stopped task would leave; None if there is none."""

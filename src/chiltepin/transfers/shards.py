@@ -313,7 +313,7 @@ class ShardedTask:
         if outcome.rest:
             self._unfinished.write()
         with self._lock:
-            self._add(outcome)
+            self._add(outcome, losses if shard.range is not None else 0)
             self._queue.ended(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)
         status = outcome.status
         if isinstance(outcome.error, TaskTimeoutError):
@@ -328,7 +328,7 @@ class ShardedTask:
         if self._task_log.stop_requested():
             self.stop()
 
-    def _add(self, outcome: ShardOutcome) -> None:
+    def _add(self, outcome: ShardOutcome, losses: int) -> None:
         if self._began is None:
             self._began = self._clock.monotonic() - outcome.seconds
         self._sum = _added(self._sum, outcome.status)
@@ -340,7 +340,7 @@ class ShardedTask:
             for key, count in outcome.listed.items():
                 self._listed[key] = self._listed.get(key, 0) + count
         for rest in outcome.rest:
-            self._queue.add(rest)
+            self._queue.add(rest, losses)
 
     def _timeout_error(self) -> TaskTimeoutError:
         what = describe(self._request)

@@ -83,6 +83,8 @@ class History:
         self.ranges = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
         #: The progress of each large file that a worker returned, by its temporary file.
         self.copied, self.named, self.removed, self.spoilt = {}, set(), set(), set()
+        #: How many workers each large file had lost when its temporary file was made, and has now lost.
+        self.before, self.after = {}, {}
         self.deletes, self.workers, self.raises = chance.random() < 0.3, chance.randint(1, 5), chance.random() < 0.5
         item = TransferItem(source="/s", destination="/d")
         self.request = (
@@ -145,8 +147,11 @@ class History:
         """Check that the steps of a large file come in order."""
         busy = [worker for worker in self.running if worker.shard.range and worker.shard.range.file == part.file]
         assert part.temp_file not in self.named | self.removed
-        if part.step == "commit":
+        if part.step in ("commit", "again"):
             assert not busy
+            lost = self.after[part.temp_file] > self.before[part.temp_file]
+            assert (part.step == "again") == lost, "a lost worker may still write to the file"
+        if part.step == "commit":
             assert sorted(self.copied[part.temp_file]) == list(range(self.ranges[part.file]))
         elif part.step == "remove":
             assert not busy
@@ -162,8 +167,17 @@ class History:
         elif part.step == "commit":
             self.named.add(part.temp_file)
             worker.visited.append((part.file, 0, 0))
-        if part.step == "remove":
+        elif part.step == "again":
+            self.begin_file(worker, part.file, self.after[part.temp_file])
+        if part.step in ("remove", "again"):
             self.removed.add(part.temp_file)
+
+    def begin_file(self, worker, parts, losses):
+        """Divide a large file, of which some workers were lost before."""
+        whole = FileRange(file=parts, temp_file=f"{parts} {len(self.copied)}", content_id="")
+        self.copied[whole.temp_file] = []
+        self.before[whole.temp_file] = self.after[whole.temp_file] = losses
+        worker.rest += [Shard(range=replace(whole, offset=n, count=1)) for n in range(self.ranges[parts])]
 
     def visit(self, worker):
         """Process one folder of a worker, or return it in parts."""
@@ -174,9 +188,7 @@ class History:
             return
         worker.visited.append((parts, part, of))
         if parts in self.ranges and part == 0 and not self.deletes and worker.shard.workers > 1:
-            whole = FileRange(file=parts, temp_file=f"{parts} {len(self.copied)}", content_id="")
-            self.copied[whole.temp_file] = []
-            worker.rest += [Shard(range=replace(whole, offset=n, count=1)) for n in range(self.ranges[parts])]
+            self.begin_file(worker, parts, 0)
         worker.todo += [((*parts, name), 0, 1) for n, name in enumerate(self.tree[parts]) if n % of == part]
         key = hash(parts)
         worker.seen[key] = worker.seen.get(key, 0) + sum(n % of == part for n in range(len(self.tree[parts])))
@@ -207,10 +219,8 @@ class History:
         """Lose a worker and all its work."""
         self.running.remove(worker)
         shard, part = worker.shard, worker.shard.range
-        key = (shard.folders, shard.part, shard.last, part)
-        self.losses[key] = self.losses.get(key, 0) + 1
         if part is None or part.step != "remove" or not self.ended_by:
-            if self.losses[key] > RETRIES:
+            if self.losses_with(shard) > RETRIES:
                 self.ended_by = self.ended_by or "lost"
         else:
             # A lost worker that was removing a temporary file is not replaced.
@@ -220,6 +230,17 @@ class History:
             if rest.range:
                 self.removed.add(rest.range.temp_file)
         worker.future.set_exception(TaskLostError("Its worker is gone."))
+
+    def losses_with(self, shard):
+        """Return how many workers a shard has lost; the ranges of a file count together."""
+        if shard.range is None:
+            key = (shard.folders, shard.part, shard.last)
+            self.losses[key] = self.losses.get(key, 0) + 1
+            return self.losses[key]
+        file, step = shard.range.temp_file, shard.range.step
+        # A file is copied again when all its ranges have ended, so workers that are lost until then count once.
+        self.after[file] = (self.before if step == "copy" else self.after)[file] + 1
+        return self.after[file]
 
     def cancel(self):
         """Cancel the whole task."""
@@ -275,6 +296,8 @@ class History:
     def outcome(self):
         """Return the final status, and the error."""
         error = self.task.future.exception()
+        if isinstance(error, AssertionError):
+            raise error
         if error is None:
             return self.task.future.result(), None
         return getattr(error, "status", None), error

@@ -76,7 +76,7 @@ class SharedTempFile(LocalTempFile):
         super().__init__(temp_files, temp_file, descriptor, name, size, rights=temp_files.replaced(name))
 
     def mark_verified(self, offset: int, digest: bytes) -> None:
-        """Record nothing: a worker that ends late must not write past the end of a file that has its real name."""
+        """Record nothing: the file is not continued, and the worker that renames it would not cut the digests off."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         OpenFile.__exit__(self, kind, error, trace)

@@ -1,7 +1,8 @@
 """Divide large files between several workers, and copy one range of a file.
 
 All ranges go into one temporary file. Each worker verifies what it has written, and that its source is the file that
-the other workers copy. After all ranges, one worker renames the file.
+the other workers copy. After all ranges, one worker renames the file. A worker that counts as lost may still write, so
+after a loss the ranges go into a new temporary file.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Par
     taken = there.entry(name)
     if taken is not None and taken.kind == "dir":
         return False
+    return _divide(shard, reader, there, name, path)
+
+
+def _divide(shard: ShardRun, reader: Reader, there: Dividing, name: str, path: Parts) -> bool:
+    """Begin a temporary file, and return its ranges for several workers; False if the disk does not accept parts."""
+    size, count = cast("int", reader.size), shard.shard.range_size
     temp_file = there.begin_shared(reader, name, shard.shard.owner)
     if temp_file is None:
         return False
@@ -76,14 +83,15 @@ def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: L
     part = cast("FileRange", shard.shard.range)
     source, target = _places(request, origin, goal, part.file)
     with target.parent() as there:
-        if part.step in ("remove", "skip"):
+        if part.step in ("again", "remove", "skip"):
             with suppress(FileNotFoundError):
                 there.remove(part.temp_file)
-            if part.step == "skip":
-                run.skip(joined(source.parts))
+        if part.step == "skip":
+            run.skip(joined(source.parts))
+        if part.step in ("remove", "skip"):
             return
         try:
-            with_retries(run, partial(_do, run, request, source, target, there, part), origin.store, goal.store)
+            with_retries(run, partial(_do, run, request, source, target, there, shard), origin.store, goal.store)
         except Exception as err:  # noqa: BLE001 - the task continues with other files and ranges
             if is_skipped(request, source, err, folder=False):
                 # Each range finds this out, but the file counts as skipped once.
@@ -101,15 +109,19 @@ def _places(request: TransferRequest, origin: Location, goal: Location, file: Pa
 
 
 def _do(
-    run: TaskRun, request: TransferRequest, source: Location, target: Location, there: Folder, part: FileRange
+    run: TaskRun, request: TransferRequest, source: Location, target: Location, there: Folder, shard: ShardRun
 ) -> None:
-    name = target.parts[-1]
+    part, name = cast("FileRange", shard.shard.range), target.parts[-1]
     options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
     with source.parent() as here, here.read(source.parts[-1]) as reader:
         if _identity(reader) != part.content_id:
             raise Fault(
                 "FILE_SIZE_CHANGED", f"{source} changed during the copy; transfer it again when it is complete."
             )
+        if part.step == "again":
+            if not _divide(shard, reader, cast("Dividing", there), name, part.file):
+                raise Fault("ENDPOINT_ERROR", f"{target} can no longer be written in parts; run the transfer again.")
+            return
         size = cast("int", reader.size)
         with cast("Dividing", there).shared_temp_file(part.temp_file, name, size) as temp_file:
             if part.step == "commit":
