@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from chiltepin.errors import BackendError, TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers import policy
 from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.journal import Journal
 
 
 def move(number, **options):
@@ -438,3 +440,30 @@ def test_skipped_paths_of_a_request_for_several_files_are_listed(guided, globus,
         globus.collection("my-laptop").denied.add(f"/{number}")
     end = guided.run(move_many(1, 2, 3, skip_source_errors=True, accept_skipped=True))
     assert (end.state, end.skipped_paths) == (TaskState.SUCCEEDED, ("/2", "/3"))
+
+
+def test_a_task_that_ends_in_the_poll_of_another_step_ends_once(backend, globus, files, tmp_path):
+    """If a cancellation precedes the poll in which another task ends, its end is recorded once, and a retry is sent once.
+
+    The cancelled task comes first, so that the poll falls between the steps of the two tasks.
+    """
+    globus.collection("my-laptop").denied.add("/2")
+    guided = Guided(backend, globus, journal=Journal(tmp_path / "journal", clock=globus.clock.now))
+    guided.start(move(1, sync_level="size"))
+    retried, moved_once = guided.start(move(2)), guided.start(move(3))
+    guided.live(seconds=0.1)
+    next(iter(globus.tasks.values())).pause()
+    globus.clock.advance(0.5)
+    guided.manager.stop("pending request 1")
+    guided.manager.step()
+    other = guided.start(move(4))
+    guided.manager.stop("pending request 2")
+    guided.live()
+    assert isinstance(retried.future.exception(0), TaskCanceledError)
+    assert moved_once.future.result(0).state is other.future.result(0).state is TaskState.SUCCEEDED
+    [file] = (tmp_path / "journal").glob("*.jsonl")
+    ends = [
+        entry["submission_id"] for entry in map(json.loads, file.read_text().splitlines()) if entry["event"] == "ended"
+    ]
+    assert len(ends) == len(set(ends)) == len(globus.tasks) == 3
+    assert [entry["source_path"] for task in globus.tasks for entry in successes(globus, task)] == ["/3", "/4"]

@@ -98,6 +98,8 @@ class Batch(TaskProgress):
         self.created = self.last_joined = self.submitted = self.oldest = now
         #: Whether no pending request may join, because the task may have read the source before the request was made.
         self.closed = False
+        #: Whether the manager has removed it: its requests have ended or moved, and nothing is left to do.
+        self.dropped = False
         #: When the deadline has passed at the service, so that the task has ended even if a cancellation failed.
         self.expires = float("inf")
         #: Longest time between two polls, in seconds.
@@ -210,7 +212,7 @@ class Batch(TaskProgress):
     @property
     def needed(self) -> bool:
         """Whether a pending request waits for the end of the task, here or in a successor."""
-        return bool(self.successors) or any(self.requests_by_item.values())
+        return not self.dropped and (bool(self.successors) or any(self.requests_by_item.values()))
 
     @property
     def joinable(self) -> bool:

@@ -180,6 +180,7 @@ class Batcher:
             for item in batch.requests_by_item:
                 self._claims.remove(batch, item)
         self.close(batch)
+        batch.dropped = True
         if batch.successors or batch.predecessors:
             batch.unlink()
 

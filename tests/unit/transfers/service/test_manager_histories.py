@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import posixpath
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from clocked_backends import BatchingService, Clock
@@ -288,10 +290,18 @@ class Histories(RuleBasedStateMachine):
         assert all(call.judged for calls in self.calls for call in calls.values())
         assert all(manager.step() is None for manager in self.managers)
         assert not self.service.unattended()
+        self._check_journals()
         for manager in self.managers:
             _managers.discard(manager)
         self.patch.undo()
         shutil.rmtree(self.folder)
+
+    def _check_journals(self):
+        """Check that each process has recorded the end of each task at most once."""
+        for file in Path(self.folder).glob("*.jsonl"):
+            entries = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+            ends = [entry["submission_id"] for entry in entries if entry["event"] == "ended"]
+            assert len(ends) == len(set(ends))
 
 
 TestHistories = Histories.TestCase
