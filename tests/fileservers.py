@@ -28,7 +28,11 @@ from pyftpdlib.filesystems import AbstractedFS
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import MultiprocessFTPServer
 
-class Windows(AbstractedFS):
+class Groups(AbstractedFS):
+    def get_group_by_gid(self, gid):
+        return "domain users"
+
+class Windows(Groups):
     def rename(self, src, dst):
         if os.path.exists(dst):
             raise FileExistsError(17, "Cannot create a file when that file already exists")
@@ -38,8 +42,7 @@ root, port, kind = sys.argv[1:]
 users = DummyAuthorizer()
 users.add_anonymous(root, perm="elradfmwMT")
 FTPHandler.authorizer = users
-if kind == "windows":
-    FTPHandler.abstracted_fs = Windows
+FTPHandler.abstracted_fs = Windows if kind == "windows" else Groups
 if kind == "old":
     FTPHandler.proto_cmds = {name: it for name, it in FTPHandler.proto_cmds.items() if name not in ("MLSD", "MLST")}
 # Not the one with threads: ftp_CWD changes the folder of the process for a moment. Two at once may leave it in one that

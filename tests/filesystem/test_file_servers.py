@@ -7,7 +7,9 @@ import itertools
 import os
 import random
 import re
+import shutil
 import threading
+import uuid
 
 import pytest
 from badwires import BadWire
@@ -17,6 +19,7 @@ from webservers import files_of, odd_tree
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
@@ -252,6 +255,77 @@ def test_a_tree_is_deleted(served):
     assert status.state is TaskState.SUCCEEDED, status.reason
     assert files_of(root) == {b"t/beside": b"beside"}
     assert not (root / "t" / "d").exists()
+
+
+@pytest.fixture
+def outside(served):
+    """A folder beside the root on a server, with a file."""
+    folder = served[1].parent / uuid.uuid4().hex
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "secret").write_text("secret")
+    yield folder
+    assert files_of(folder) == {b"secret": b"secret"}
+    shutil.rmtree(folder)
+
+
+def planted(folder, outside):
+    """Make a folder with a file and links: to a folder, to files, to nothing."""
+    (folder / "f").parent.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    (folder / "f").write_text("data")
+    targets = {"l": outside, ".l": outside, "file": outside / "secret", "no": "nowhere"}
+    for name, target in targets.items():
+        (folder / name).symlink_to(target)
+
+
+@on(*FTP)
+def test_a_link_on_an_ftp_server_leads_nowhere(served, outside):
+    """Reading, listing or writing through a link on an FTP server fails, and a link in a tree is skipped."""
+    transfers, root, here = served
+    planted(root / "d", outside)
+    (here / "new").write_text("new")
+    for path in ("/d/file", "/d/l/secret", "/d/.l/secret"):
+        status = move(transfers, "there", "here", path, dst_path="/got")
+        assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert move(transfers, "there", "here", "/d/l", dst_path="/got", recursive=True).code == "PERMISSION_DENIED"
+    assert move(transfers, "here", "there", "/new", dst_path="/d/l/new").code == "PERMISSION_DENIED"
+    with pytest.raises(PermissionDeniedError):
+        transfers.ls("there", "/d/l")
+    status = move(transfers, "there", "here", "/d", dst_path="/got", recursive=True)
+    assert (status.state, status.files_skipped) == (TaskState.SUCCEEDED, 4)
+    assert files_of(here / "got") == {b"f": b"data"}
+
+
+@on(*FTP)
+def test_a_link_on_an_ftp_server_is_deleted_without_its_target(served, outside):
+    """A deletion and a mirror on an FTP server delete links, and nothing through them."""
+    transfers, root, here = served
+    for name in ("d", "e", "p"):
+        planted(root / name, outside)
+    (here / "e").mkdir()
+    status = move(transfers, "here", "there", "/e", recursive=True, delete_destination_extra=True)
+    assert (status.state, os.listdir(root / "e")) == (TaskState.SUCCEEDED, []), status.reason
+    for options in ({"src_path": "/d"}, {"src_path": "/p*", "globs": True}):
+        request = delete_request(src_ep="there", recursive=True, **options)
+        status = transfers.run(request, timeout=60, polling_interval=1)
+        assert status.state is TaskState.SUCCEEDED, status.reason
+    assert os.listdir(root) == ["e"]
+
+
+@on(*FTP)
+def test_a_link_that_an_ftp_server_lists_ambiguously_is_not_followed(served, outside):
+    """If a listing does not tell which of two entries is a link, nothing is read or deleted."""
+    transfers, root, _ = served
+    planted(root / "d", outside)
+    (root / "d" / "l").unlink()
+    (root / "d" / "l").mkdir()
+    (root / "d" / "l -> l").symlink_to(outside)
+    status = move(transfers, "there", "here", "/d", dst_path="/got", recursive=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    request = delete_request(src_ep="there", src_path="/d", recursive=True)
+    assert transfers.run(request, timeout=60, polling_interval=1).code == "INVALID_PATH_NAME"
+    assert (root / "d" / "f").exists()
 
 
 @on("wsgidav")

@@ -17,13 +17,18 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fsspec.implementations.ftp import FTPFileSystem
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import BLOCK, is_valid_name
+from chiltepin.backends.filesystem.stores.fsspec.ftp_listings import (
+    facts,
+    inside,
+    machine_listing,
+    of_facts,
+    printed_listing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +40,6 @@ _FRESH = 10
 
 #: Replies to a command that the server does not support (RFC 959, 4.2).
 _UNKNOWN = ("500", "502", "504")
-
-_MLSD_KINDS = {"file": "file", "dir": "directory"}
-
-#: A line of ``ls -l``, and one of a server on Windows. One space precedes the name, which may begin with more.
-_UNIX = re.compile(
-    r"([-bcdlpsD])[-rwxsStTlL]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+(\d+)\s+\w{3}\s+\d{1,2}\s+[\d:]{4,5} (.+)", re.DOTALL
-)
-_DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d[AP]?M?\s+(?:(<DIR>)\s{0,10}|(\d+)) (.+)", re.DOTALL)
 
 
 def _plain(error: Exception) -> Exception:
@@ -140,38 +137,19 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         path = self._strip_protocol(path)
         with self.talking() as ftp:
             found = self._listed(ftp, path)
-        found = [info for info in found if info["type"] != "directory" or info["name"] not in (".", "..")]
-        names = {info["name"] for info in found}
-        # A name with a line end is parsed as two entries; the first part may equal the name of another file.
-        if len(names) < len(found) or not all(map(is_valid_name, names)):
-            reason = (
-                f"The FTP server's listing of {path} is ambiguous; rename entries with a line break or a slash in "
-                "their name."
-            )
-            raise Fault("INVALID_PATH_NAME", reason)
         above = path.rstrip("/")
-        entries = [{**info, "name": f"{above}/{info['name']}"} for info in found]
+        entries = [{**info, "name": f"{above}/{name}"} for name, info in found.items()]
         return entries if detail else sorted(info["name"] for info in entries)
 
-    def _listed(self, ftp: ftplib.FTP, path: str) -> list[dict[str, Any]]:
+    def _listed(self, ftp: ftplib.FTP, path: str) -> dict[str, dict[str, Any]]:
         if self._machine_readable:
             try:
-                return [info for line in _lines(ftp, f"MLSD {path}") if (info := _of_facts(*_facts(line)))]
+                return machine_listing(ftp, path)
             except ftplib.error_perm as err:
                 if str(err)[:3] not in _UNKNOWN:
                     raise
                 self._machine_readable = False
-        with _inside(ftp, path):
-            return self._printed(ftp)
-
-    @staticmethod
-    def _printed(ftp: ftplib.FTP) -> list[dict[str, Any]]:
-        """Return the entries that LIST shows of the connection's current folder."""
-        listed = _printed_by(ftp, "LIST -a")
-        if any(info["name"] == "." for info in listed):
-            return listed
-        # The server does not know the option; if it lists hidden names at all, it lists them without.
-        return _printed_by(ftp, "LIST")
+        return printed_listing(ftp, path)
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
         """Return the info of one file or folder; links are followed."""
@@ -188,12 +166,12 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
                         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
                     self._machine_readable = False
                 else:
-                    return _of_facts(path, _facts(told)[1]) or {"name": path, "size": 0, "type": "directory"}
+                    return of_facts(path, facts(told)[1]) or {"name": path, "size": 0, "type": "directory"}
             with suppress(ftplib.error_perm):
                 ftp.voidcmd("TYPE I")
                 return {"name": path, "size": ftp.size(path), "type": "file"}
             try:
-                with _inside(ftp, path):
+                with inside(ftp, path):
                     return {"name": path, "size": 0, "type": "directory"}
             except ftplib.error_perm:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
@@ -239,76 +217,9 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
                 raise
 
 
-@contextmanager
-def _inside(ftp: ftplib.FTP, path: str) -> Iterator[None]:
-    """Change into a folder, and back: some servers treat the argument of LIST as a pattern."""
-    ftp.cwd(path)
-    yield
-    ftp.cwd("/")
-
-
 def _close_all(idle: list[tuple[float, ftplib.FTP]]) -> None:
     for _, ftp in idle:
         ftp.close()
-
-
-def _lines(ftp: ftplib.FTP, command: str) -> list[str]:
-    """Return the lines that a listing command sends; CR LF ends one, while either alone may be part of a name."""
-    data = bytearray()
-    ftp.voidcmd("TYPE A")
-    with ftp.transfercmd(command) as connection:
-        while piece := connection.recv(BLOCK):
-            data += piece
-        if isinstance(connection, ssl.SSLSocket):
-            connection.unwrap()
-    # vsftpd's reply for a folder that can be entered but not read: 226 Transfer done (but failed to open directory).
-    if "but failed" in ftp.voidresp():
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    # Some old servers do not follow RFC 959, 3.4.
-    end = "\r\n" if b"\r\n" in data else "\n"
-    return data.decode(ftp.encoding).removesuffix(end).split(end) if data else []
-
-
-def _facts(line: str) -> tuple[str, dict[str, str]]:
-    """Return the name and the facts of a line of MLSD or MLST (RFC 3659, 7.2)."""
-    told, _, name = line.partition(" ")
-    if "=" not in told or not name:
-        raise _unread(line)
-    return name, dict(fact.partition("=")[::2] for fact in told.lower().split(";"))
-
-
-def _printed_by(ftp: ftplib.FTP, command: str) -> list[dict[str, Any]]:
-    """Return the entries that a LIST command shows."""
-    lines = _lines(ftp, command)
-    return [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
-
-
-def _unread(line: str) -> Fault:
-    return Fault("ENDPOINT_ERROR", f"Could not parse a line of the FTP server's listing: {line[:200]!r}.")
-
-
-def _of_facts(name: str, facts: dict[str, str]) -> dict[str, Any] | None:
-    """Return the info of an entry from MLSD (RFC 3659, 7); None for the folder itself and its parent."""
-    kind, size = facts.get("type", "").lower(), facts.get("size", "")
-    if kind in ("cdir", "pdir"):
-        return None
-    told = "link" if re.match(r"os\.unix=(slink|symlink|lnk)", kind) else _MLSD_KINDS.get(kind, "other")
-    info: dict[str, Any] = {"name": name, "size": int(size) if size.isdecimal() else None, "type": told}
-    with suppress(ValueError):
-        modified = facts.get("modify", "").partition(".")[0]
-        info["mtime"] = datetime.strptime(modified, "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-    return info
-
-
-def _of_line(line: str) -> dict[str, Any]:
-    """Return the info of an entry from LIST, whose lines have no standard format; its times have no zone."""
-    if found := _UNIX.fullmatch(line):
-        kind = {"d": "directory", "-": "file", "l": "link"}.get(found[1], "other")
-        name = found[3].partition(" -> ")[0] if kind == "link" else found[3]
-        return {"name": name, "size": int(found[2]), "type": kind}
-    if found := _DOS.fullmatch(line):
-        return {"name": found[3], "size": int(found[2] or 0), "type": "directory" if found[1] else "file"}
-    raise _unread(line)
 
 
 class _Transfer:

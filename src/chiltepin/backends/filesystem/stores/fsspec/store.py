@@ -59,7 +59,7 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
     kind, size, fault = _kind(info), info.get("size"), None
     if not info.get("type"):
         # A WebDAV server sends no type for an entry that this user may not read.
-        fault = Fault("PERMISSION_DENIED", f"The store lists {name} without its type.")
+        fault = Fault("PERMISSION_DENIED", f"The store lists {name} without its type; it may be a link.")
     return Entry(name, kind, size if kind == "file" else 0, mtime_of(info), fault)
 
 
@@ -249,6 +249,8 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
             entry = self._folder(parts[:depth]).entry(parts[depth])
             if entry is None:
                 break
+            if entry.fault is not None:
+                raise entry.fault
             if entry.kind == "link":
                 where = joined(parts[: depth + 1])
                 raise Fault(
