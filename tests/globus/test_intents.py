@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 
 import pytest
@@ -13,7 +14,7 @@ from chiltepin.backends.globus import GlobusBackend
 from chiltepin.backends.processes import start_ticks
 from chiltepin.errors import BackendError, LoginRequiredError, ServiceUnavailableError
 from chiltepin.model import TaskState
-from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal, ProcessId
 
 DOWN = ServiceUnavailableError("503", transient=True, backend="globus")
@@ -21,7 +22,8 @@ DOWN = ServiceUnavailableError("503", transient=True, backend="globus")
 
 def move(number=0, **options):
     """Return a request to transfer one file."""
-    return transfer_request(src_ep="a", dst_ep="b", src_path=f"/{number}", dst_path=f"out/{number}", **options)
+    options = {"src_path": f"/{number}", "dst_path": f"out/{number}", **options}
+    return transfer_request(src_ep="a", dst_ep="b", **options)
 
 
 @pytest.fixture
@@ -184,3 +186,84 @@ def test_the_fault_of_a_process_that_is_killed_later_is_stopped(process, globus)
     second.live()
     assert pending.future.result(0).code == "FILE_NOT_FOUND"
     assert globus.clock.time() - begun < 100
+
+
+def files(folder):
+    """Return the files below a folder, sorted."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_same_name_for_another_folder_is_another_place(process, globus, scratch, killed):
+    """Two processes with different homes for one endpoint each write to their own, even if one is killed."""
+    first, second = process(home="/one"), process(home="/two")
+    mine, other = first.start(move()), second.start(move())
+    during(first, lambda: look(second), refused=DOWN if killed else None)
+    begin(globus, first)
+    second.live()
+    assert other.future.result(0).state is TaskState.SUCCEEDED
+    assert files(scratch) == ["two/out/0"] if killed else ["one/out/0", "two/out/0"]
+    first.live()
+    assert mine.future.result(0).state is TaskState.SUCCEEDED
+    assert files(scratch) == ["one/out/0", "two/out/0"]
+
+
+def test_a_deletion_elsewhere_is_not_repeated_here(process, globus, laptop, scratch):
+    """The deletion of a killed process, whose settings named another collection, deletes nothing here."""
+    (scratch / "run").mkdir(parents=True)
+    (scratch / "run" / "precious").touch()
+    first, second = process(collection="my-laptop"), process()
+    first.start(delete_request(src_ep="b", src_path="/run", recursive=True))
+    during(first, lambda: None, refused=DOWN)
+    begin(globus, first)
+    assert second.run(move(dst_path="/run/new")).state is TaskState.SUCCEEDED
+    assert files(scratch) == ["run/new", "run/precious"]
+
+
+def test_a_task_with_other_settings_is_waited_for(process, globus):
+    """A task of another process is found by its place there, and another task does the request of this process."""
+    globus.settings.task_latency = 20
+    first = process(home="/one", options={"encrypt_data": True})
+    second = process(home="/two", options={"notify": ["failed"]})
+    mine, other = first.start(move()), second.start(move(dst_path="/one/out/0"))
+    during(first, lambda: look(second))
+    begin(globus, first)
+    second.live(seconds=10)
+    assert len(globus.tasks) == 1
+    second.live()
+    first.live()
+    assert mine.future.result(0).state is other.future.result(0).state is TaskState.SUCCEEDED
+    assert [task.document()["encrypt_data"] for task in globus.tasks.values()] == [True, False]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_submission_with_other_settings_is_never_repeated(process, globus, tmp_path, older):
+    """If a killed process had other or unknown settings, its submission is not repeated; its deadline is awaited."""
+    first = process(options={} if older else {"encrypt_data": True})
+    first.start(move(), timeout=100)
+    during(first, lambda: None, refused=DOWN)
+    begin(globus, first)
+    for file in (tmp_path / "journal").glob("*.jsonl") if older else ():
+        file.write_text("".join(f"{json.dumps(without_settings(line))}\n" for line in file.read_text().splitlines()))
+    second, begun = process(), globus.clock.time()
+    assert second.manager.resume(timeout=3600, polling_interval=30, grace=60) == []
+    short, long = second.start(move(), timeout=50), second.start(move(), timeout=500)
+    second.live()
+    assert "other settings" in str(short.future.exception(0))
+    assert long.future.result(0).state is TaskState.SUCCEEDED
+    assert 100 <= globus.clock.time() - begun < 200
+    assert len(globus.tasks) == 1
+
+
+def without_settings(line):
+    """Return a line of a journal as an older version would have written it."""
+    return {key: value for key, value in json.loads(line).items() if key != "settings"}
+
+
+def test_what_was_done_with_other_settings_is_not_taken_as_done(process, globus, scratch):
+    """A deletion that a killed process has done in another home fails here if its path is missing."""
+    (scratch / "one").mkdir(parents=True)
+    (scratch / "one" / "x").touch()
+    first, second = process(home="/one"), process(home="/two")
+    assert first.run(delete_request(src_ep="b", src_path="x")).state is TaskState.SUCCEEDED
+    assert second.run(delete_request(src_ep="b", src_path="x")).code == "FILE_NOT_FOUND"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchingBackend",
     "ClientBackend",
+    "ConfiguredBackend",
     "ContentBackend",
     "FileRange",
     "FilesBackend",
@@ -286,6 +287,18 @@ class PlacingBackend(TransferBackend, Protocol):
 
 
 @runtime_checkable
+class ConfiguredBackend(TransferBackend, Protocol):
+    """A service backend for which the same request may mean something else with other settings."""
+
+    def settings_of(self, request: Request) -> dict[str, Any]:
+        """Return the settings on which a request depends, as JSON data; this method contacts no service.
+
+        With their ``endpoints`` and ``options``, `from_config` makes a backend with the same places.
+        """
+        ...
+
+
+@runtime_checkable
 class BatchingBackend(TransferBackend, Protocol):
     """A service backend that knows the outcome of each item of a task, so that many callers may share one task.
 
@@ -293,24 +306,10 @@ class BatchingBackend(TransferBackend, Protocol):
     """
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
-        """Return the outcome of each item of a task that has ended, in the order of the request.
+        """Return the outcome of each item of a task that has ended, in the order of the request that was submitted.
 
-        Parameters
-        ----------
-        handle : TaskHandle
-            The task.
-        request : TransferRequest or DeleteRequest
-            What was submitted.
-
-        Returns
-        -------
-        list of ItemOutcome or None
-            None for an item that the service does not report; the item is then requested again.
-
-        Raises
-        ------
-        BackendError
-            The request failed.
+        None stands for an item that the service does not report; the item is then requested again. A `BackendError`
+        means that the question could not be answered.
         """
         ...
 

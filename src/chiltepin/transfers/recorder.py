@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError, ChiltepinError, UnsupportedOptionError
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus, unsupported
+from chiltepin.protocol import ConfiguredBackend
 from chiltepin.transfers import policy
 from chiltepin.transfers.activity.log import stop_file
 from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
@@ -171,6 +172,10 @@ class TaskRecorder:
         if self._journal is not None:
             self._journal.abandon(workflow)
 
+    def settings_of(self, request: Request) -> dict[str, Any]:
+        """Return what decides the meaning of a request; empty if that is the request alone."""
+        return self._backend.settings_of(request) if isinstance(self._backend, ConfiguredBackend) else {}
+
     # For tasks of a service.
 
     def record_intent(
@@ -185,6 +190,7 @@ class TaskRecorder:
                 service=self._service,
                 deadline=request.deadline,
                 asked=asked,
+                settings=self.settings_of(request),
             )
         if self._activity_log is not None:
             task_log = self.task_log(submission_id, request, waited=waited)

@@ -12,7 +12,7 @@ import globus_sdk
 from chiltepin.backends import forks
 from chiltepin.backends.globus import auth, documents, responses
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.credentials import ENVIRONMENT_VARIABLES
+from chiltepin.backends.globus.credentials import ENVIRONMENT_VARIABLES, LOGIN_VARIABLES
 from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus, translate
 from chiltepin.backends.globus.file_operations import FileOperations
 from chiltepin.backends.globus.options import DEFAULTS, GlobusOptions
@@ -37,7 +37,6 @@ from chiltepin.model import (
     TaskState,
     TaskStatus,
     contradiction,
-    endpoint_name,
     items_of,
     unsupported,
 )
@@ -101,7 +100,7 @@ class GlobusBackend:
         options: GlobusOptions = DEFAULTS,
         client: globus_sdk.TransferClient | None = None,
     ) -> None:
-        self._options = options
+        self._options, self._plain_options = options, options.plain()
         self._owns_client = client is None
         self._shared_client = client
         self._places = places
@@ -112,6 +111,8 @@ class GlobusBackend:
         self._lock = threading.Lock()
         self._environment = _environment()
         self._collections = Collections(self._places, self._ask)
+        #: The places of endpoints as far as they are known without Globus.
+        self._known: dict[str, dict[str, str]] = {}
         self._consented: set[str] = set()
         self._tasks = TaskReader(self._ask, self._collections.find)
         self._files = FileOperations(self._ask, self._open_collection)
@@ -238,11 +239,28 @@ class GlobusBackend:
 
     def place(self, endpoint: str, path: str) -> tuple[str, ...]:
         """Return the location of a path; see `PlacingBackend.place`."""
-        place = self._collections.places.get(endpoint, {})
+        place = self._known_place(endpoint)
         home = place.get("home")
         there = () if home is not None or path.startswith("/") else ("~",)
-        collection = endpoint_name(str(place.get("collection", endpoint)))
-        return (collection, *there, *parts(path, home=home or "/", endpoint=endpoint))
+        return (place["collection"], *there, *parts(path, home=home or "/", endpoint=endpoint))
+
+    def settings_of(self, request: Request) -> dict[str, Any]:
+        """Return the endpoints of a request, the options, and the login; see `ConfiguredBackend.settings_of`."""
+        names = [request.endpoint] if isinstance(request, DeleteRequest) else [request.source, request.destination]
+        return {
+            "endpoints": {name: self._known_place(name) for name in names},
+            "options": self._plain_options,
+            "login": self._login(),
+        }
+
+    def _known_place(self, endpoint: str) -> dict[str, str]:
+        if endpoint not in self._known:
+            self._known[endpoint] = self._collections.known(endpoint)
+        return self._known[endpoint]
+
+    def _login(self) -> list[str]:
+        """Return what tells this login from others."""
+        return [os.environ.get(name, "") for name in LOGIN_VARIABLES] if self._owns_client else ["client"]
 
     def _prepare(
         self, request: Request, submission_id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import globus_sdk
 from chiltepin.backends.globus.responses import entries
 from chiltepin.backends.globus.text import one_line, uuid, web_app
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
-from chiltepin.model import THIS_MACHINE, UUID
+from chiltepin.model import THIS_MACHINE, UUID, endpoint_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,6 +68,17 @@ class Collections:
             if known not in self._found:
                 self._found[known] = self._identify(known)
             return Collection(name, self._found[known], place.get("home"), place.get("local_user", ""))
+
+    def known(self, name: str) -> dict[str, str]:
+        """Return the place of an endpoint as far as it is known without Globus, as plain data."""
+        place = self.places.get(name, {})
+        collection = str(place.get("collection", name))
+        if collection == THIS_MACHINE:
+            with suppress(EndpointNotFoundError):
+                # Another machine has another collection.
+                collection = _this_machine()
+        rest = {key: place[key] for key in ("home", "local_user") if place.get(key) is not None}
+        return {"collection": endpoint_name(collection), **rest}
 
     def forget(self) -> None:
         """Clear the cache."""

@@ -13,6 +13,7 @@ __all__ = [
     "COMPUTE_VARIABLES",
     "ENVIRONMENT_VARIABLES",
     "ID_VARIABLE",
+    "LOGIN_VARIABLES",
     "SECRET_VARIABLE",
     "Credentials",
     "choose_credentials",
@@ -27,6 +28,9 @@ COMPUTE_VARIABLES = "GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET"
 
 #: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin registers one.
 TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
+
+#: Environment variables that distinguish logins and contain no secret.
+LOGIN_VARIABLES = ID_VARIABLE, COMPUTE_VARIABLES[0], FILE_VARIABLE
 
 #: Environment variables that select the Globus deployment and the login.
 ENVIRONMENT_VARIABLES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.errors import ConfigError, suggest
@@ -46,6 +46,11 @@ class GlobusOptions:
             if not is_valid(value):
                 raise ConfigError(f"data.globus.{name} is {value!r}; write {wanted}.", key=f"data.globus.{name}")
         return cls(**{**given, "notify": notify_events(given.get("notify", False)) or ()})
+
+    def plain(self) -> dict[str, Any]:
+        """Return the options that are set, as JSON data from which `checked` makes the same options."""
+        given = {**asdict(self), "notify": list(self.notify)}
+        return {name: value for name, value in given.items() if value}
 
 
 def _is_flag(value: Any) -> bool:

@@ -69,7 +69,8 @@ class JournalEntry:
 
     ``service`` is the URL of the service, ``deadline`` when it gives up, and ``begun`` when the intent was written.
     ``handle`` is None if the process ended before it knew the task; ``state`` is None if no file records the end.
-    ``asked`` tells which workflows requested which items; it is None in lines of older versions.
+    ``asked`` tells which workflows requested which items, and ``settings`` what its process understood by the request
+    (see `ConfiguredBackend`); both are None in lines of older versions.
     """
 
     submission_id: str
@@ -81,6 +82,7 @@ class JournalEntry:
     state: TaskState | None
     begun: datetime
     asked: ItemsByWorkflow | None = None
+    settings: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ def parse_event(line: Any) -> Event:
             state=None,
             begun=at,
             asked=_asked(line),
+            settings=_get(line, "settings", dict) if "settings" in line else None,
         )
     if kind == "submitted":
         return TaskHandle(backend=_get(line, "backend", str), task_id=_get(line, "task_id", str), submission_id=name)
@@ -133,7 +136,13 @@ def parse_event(line: Any) -> Event:
 
 
 def intent_to_json(
-    submission_id: str, request: Request, backend: str, service: str, deadline: datetime, asked: ItemsByWorkflow
+    submission_id: str,
+    request: Request,
+    backend: str,
+    service: str,
+    deadline: datetime,
+    asked: ItemsByWorkflow,
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Return a submission as JSON data, from which `parse_event` makes a `JournalEntry`."""
     return {
@@ -143,6 +152,7 @@ def intent_to_json(
         "deadline": _format_time(deadline),
         "request": request_to_json(request),
         "workflows": workflows_to_json(asked),
+        "settings": settings,
     }
 
 

@@ -71,9 +71,10 @@ class Journal(LineWriter):
         service: str,
         deadline: datetime,
         asked: ItemsByWorkflow = NO_WORKFLOW,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         """Record a submission before it is sent; it is on the disk when this returns. See `JournalEntry`."""
-        flight = _Flight(self._clock(), request, backend, service, deadline, asked)
+        flight = _Flight(self._clock(), request, backend, service, deadline, asked, settings or {})
         self._open.update(asked)
         self.write("intent", flight.facts(submission_id), at=flight.at, holds=len(items_of(request)))
         with self._lock:
@@ -173,8 +174,11 @@ class _Flight:
     service: str
     deadline: datetime
     asked: ItemsByWorkflow
+    settings: dict[str, Any]
     task: bytes = b""
 
     def facts(self, submission_id: str) -> dict[str, Any]:
         """Return the contents of the intent; its line is not stored, because with 10,000 items it has 700 kB."""
-        return intent_to_json(submission_id, self.request, self.backend, self.service, self.deadline, self.asked)
+        return intent_to_json(
+            submission_id, self.request, self.backend, self.service, self.deadline, self.asked, self.settings
+        )

@@ -120,8 +120,11 @@ class Batch(TaskProgress):
         self.existence_checked = False
         #: When to repeat a submission or poll of this task that failed.
         self.backoff = Backoff()
-        #: What another process has recorded about it.
+        #: What another process has recorded about it, and whether it had other settings, so that its request means
+        #: something else here; then ``place`` is its `PlacingBackend.place`, if that is known.
         self.origin: KnownSubmission | None = None
+        self.foreign = False
+        self.place: Callable[[str, str], tuple[str, ...]] | None = None
         #: Whether the process that submitted it was killed; then only this process can stop it because of a fault.
         self.orphaned: Callable[[], bool] = lambda: False
         self.cancel_accepted = False

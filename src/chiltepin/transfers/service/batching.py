@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from chiltepin.errors import ChiltepinError
 from chiltepin.model import NO_TASK, DeleteRequest, TaskStatus, TransferRequest
 from chiltepin.protocol import PlacingBackend
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.batch import Backoff, Batch, kind_of
-from chiltepin.transfers.service.overlaps import PathClaims, plain_place
+from chiltepin.transfers.service.overlaps import PathClaims, Placed, plain_place
 from chiltepin.transfers.service.restart import RestartPlan
 
 if TYPE_CHECKING:
@@ -118,11 +119,18 @@ class Batcher:
     def adopted_tasks(self, now: float) -> list[Batch]:
         """Return the tasks of other processes that no request here waits for."""
         self.read_news(now)
-        return [batch for batch in self.batches if batch.adopted and not any(batch.requests_by_item.values())]
+        adopted = [one for one in self.batches if one.adopted and not one.foreign]
+        return [batch for batch in adopted if not any(batch.requests_by_item.values())]
 
-    def adopt(self, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
-        """Add a task that another process has submitted."""
-        batch = Batch.adopt(request, handle, now, submission_id=submission_id)
+    def adopt(
+        self, request: Request, handle: TaskHandle | None, now: float, *, news: KnownSubmission | None = None
+    ) -> Batch:
+        """Add a task that another process has submitted, with what the journal says about it."""
+        batch = Batch.adopt(request, handle, now, submission_id=news.entry.submission_id if news else "")
+        if news is not None:
+            batch.origin, batch.orphaned = news, partial(self._was_killed, news)
+            batch.foreign = news.entry.settings != self.recorder.settings_of(request)
+            batch.place = self._placed_by(news.entry.settings) if batch.foreign else None
         self.batches.append(batch)
         for item in batch.requests_by_item:
             self._claims.add(batch, item)
@@ -154,9 +162,7 @@ class Batcher:
             elif entry.submission_id in self._adopted:
                 self._adopted[entry.submission_id].found(entry.handle)
             else:
-                batch = self.adopt(entry.request, entry.handle, now, submission_id=entry.submission_id)
-                batch.origin, batch.orphaned = news, partial(self._was_killed, news)
-                self._adopted[entry.submission_id] = batch
+                self._adopted[entry.submission_id] = self.adopt(entry.request, entry.handle, now, news=news)
 
     def _end_adopted(self, batch: Batch, entry: JournalEntry) -> None:
         """Record that another process has seen the end of its task, or that it never became a task."""
@@ -166,6 +172,17 @@ class Batcher:
         elif batch.handle is None:
             state = cast("TaskState", entry.state)
             batch.status, batch.has_ended = TaskStatus(handle=NO_TASK, state=state, reason=_SEEN_ELSEWHERE), True
+
+    def _placed_by(self, settings: dict[str, Any] | None) -> Placed | None:
+        """Return the `PlacingBackend.place` of other settings; None if they are unknown: ours are the best guess."""
+        if settings is None:
+            return None
+        try:
+            other = type(self.backend).from_config(settings["endpoints"], settings["options"])
+            return other.place if isinstance(other, PlacingBackend) else None
+        except (ChiltepinError, LookupError, TypeError, ValueError, AttributeError):
+            # Another version, or another program, has written the settings.
+            return None
 
     def _was_killed(self, news: KnownSubmission) -> bool:
         others = self.recorder.others

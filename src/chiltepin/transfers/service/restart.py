@@ -54,15 +54,18 @@ class RestartPlan:
         return self._repeatable_form(kind)
 
     def add(self, news: KnownSubmission) -> None:
-        """Record a task of another process that has ended."""
-        kind = self._repeatable_form(kind_of(news.entry.request))
+        """Record a task of another process that has ended; with other settings, it did something else."""
+        entry = news.entry
+        if entry.settings is not None and entry.settings != self._recorder.settings_of(entry.request):
+            return
+        kind = self._repeatable_form(kind_of(entry.request))
         # If a transfer failed for one item, its other items may be done, and comparing is always safe. A deletion may
         # have failed because a path did not exist, and must fail again.
-        counts = news.entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
+        counts = entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
         counts = counts and any(not self._ended_cleanly(asker) for asker, _ in (*news.began, *news.saw))
         known = self._done.setdefault(kind, {})
         # The last requester of an item decides.
-        for number, item in enumerate(items_of(news.entry.request) if counts or known else ()):
+        for number, item in enumerate(items_of(entry.request) if counts or known else ()):
             known.pop(item, None)
             if counts:
                 known[item] = news, number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
@@ -48,7 +49,10 @@ class Submitter:
         return due
 
     def _takes_over(self, batch: Batch, origin: KnownSubmission, now: float) -> bool:
-        """Whether to submit what another process has recorded: that process has ended without recording a task."""
+        """Whether to submit what another process has recorded: that process has ended without recording a task.
+
+        With other settings, the same request may have another meaning here. It is never submitted.
+        """
         if now < self._batcher.submit_time(batch, now):
             return False
         # Checked before its last lines are read.
@@ -57,13 +61,26 @@ class Submitter:
             self._batcher.read_news(now, always=True)
             if batch.handle is not None or batch not in self._batcher.batches:
                 return False
-            if not stopped:
+            if batch.foreign or not stopped:
                 batch.backoff.failed(now)
         if batch.has_ended:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda pending: pending.outcome(now, batch.status))
             return False
+        if stopped and batch.foreign:
+            return self._wait_for_deadline(batch, origin)
         return stopped
+
+    def _wait_for_deadline(self, batch: Batch, origin: KnownSubmission) -> bool:
+        """Drop a submission whose task, if there is one, has ended by now; return False."""
+        deadline = origin.entry.deadline + timedelta(seconds=policy.wait_times.CLOCK_SKEW)
+        over = self._clock.now() >= deadline
+        why = f"A killed process with other settings may have a task for its path until {deadline:%Y-%m-%d %H:%M} UTC."
+        for one in batch.successors:
+            one.refused = "" if over else why
+        if over:
+            self._completer.drop(batch)
+        return False
 
     def _drop_missing(self, batch: Batch, now: float) -> bool:
         """Remove missing paths from a shared deletion that is due; return whether that called the service."""
