@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import uuid
@@ -310,31 +311,6 @@ def test_a_large_file_that_changes_leaves_nothing(place, tiny_shards, monkeypatc
     assert {name: facts[1] for name, facts in look(there).items()} == {"large": b"old"}
 
 
-class Stalling:
-    """Workers in threads of this process, of which the one that copies the first range is to be lost."""
-
-    def __init__(self, transfers):
-        self.transfers, self.threads = transfers, []
-        self.stalled, self.go_on = threading.Event(), threading.Event()
-        self.lost = None
-
-    def start(self, request, shard, seconds):
-        """Start a shard, as the `start` argument of `ShardedTask`."""
-        running = Running()
-        options = {"timeout": seconds, "polling_interval": 1, "submission_id": str(uuid.uuid4())}
-
-        def run():
-            outcome = self.transfers.run_shard(request, shard, stopped=lambda: False, **options)
-            if running is not self.lost:
-                running.future.set_result(outcome)
-
-        if self.lost is None and shard.range is not None and shard.range.offset == 0:
-            self.lost = running
-        self.threads.append(threading.Thread(target=run))
-        self.threads[-1].start()
-        return running
-
-
 class Running:
     """A shard of a worker; see `RunningShard`."""
 
@@ -351,6 +327,56 @@ class Running:
     give_up = stop
 
 
+class Workers:
+    """Two workers in threads of this process, one of which can be lost although it goes on.
+
+    ``before`` is called with each shard before it starts.
+    """
+
+    def __init__(self, folder, path, *, recursive=False, before=lambda _: None):
+        ends = {name: {"url": f"file://{folder}/{name}"} for name in ("here", "there")}
+        self.transfers = Transfers(FilesystemBackend.from_config(ends, {}))
+        self.threads, self.running, self.before = [], [], before
+        request = transfer_request(src_ep="here", dst_ep="there", src_path=path, dst_path=path, recursive=recursive)
+        now = datetime.now(timezone.utc)
+        log = ActivityLog(str(folder / "journal"), lambda: now)
+        self.task = ShardedTask(
+            request,
+            TaskHandle.at_worker("filesystem", "whole"),
+            workers=2,
+            timeout=60,
+            start=self.start,
+            task_log=TaskLog(log, "whole", request, backend="filesystem", asked=now),
+            unfinished=UnfinishedRecord("{}", request),
+        ).begin()
+
+    def start(self, request, shard, seconds):
+        """Start a shard, as the `start` argument of `ShardedTask`."""
+        self.before(shard)
+        running = Running()
+        options = {"timeout": seconds, "polling_interval": 1, "submission_id": str(uuid.uuid4())}
+
+        def run():
+            outcome = self.transfers.run_shard(request, shard, stopped=lambda: False, **options)
+            if not running.future.done():
+                running.future.set_result(outcome)
+
+        self.running.append((shard, running))
+        self.threads.append(threading.Thread(target=run))
+        self.threads[-1].start()
+        return running
+
+    def lose_first_range(self):
+        """Lose the worker of the first range."""
+        found = next(running for shard, running in self.running if shard.range and shard.range.offset == 0)
+        found.future.set_exception(TaskLostError("Its worker is gone."))
+
+    def wait(self):
+        """Wait until all workers have ended."""
+        for thread in self.threads:
+            thread.join()
+
+
 @pytest.mark.parametrize("tree", [False, True], ids=["file", "tree"])
 def test_a_lost_worker_that_goes_on_changes_no_finished_file(tmp_path, tiny_shards, monkeypatch, tree):
     """A worker that counts as lost and goes on later writes nothing to the file that other workers have finished."""
@@ -358,43 +384,58 @@ def test_a_lost_worker_that_goes_on_changes_no_finished_file(tmp_path, tiny_shar
     (here / "top").mkdir(parents=True)
     there.mkdir()
     (here / "top/large").write_bytes(b"1" * 1_000_000)
-    ends = {name: {"url": f"file://{tmp_path}/{name}"} for name in ("here", "there")}
-    stalling = Stalling(Transfers(FilesystemBackend.from_config(ends, {})))
+    stalled, goes_on = threading.Event(), threading.Event()
     whole = content.Content.copy_range
 
     def copy_range(self, offset, *args):
-        if offset == 0 and not stalling.stalled.is_set():
-            stalling.stalled.set()
-            assert stalling.go_on.wait(60)
+        if offset == 0 and not stalled.is_set():
+            stalled.set()
+            assert goes_on.wait(60)
         whole(self, offset, *args)
 
     monkeypatch.setattr(content.Content, "copy_range", copy_range)
-    path = "/top" if tree else "/top/large"
-    request = transfer_request(src_ep="here", dst_ep="there", src_path=path, dst_path=path, recursive=tree)
-    task = ShardedTask(
-        request,
-        TaskHandle.at_worker("filesystem", "whole"),
-        workers=2,
-        timeout=60,
-        start=stalling.start,
-        task_log=TaskLog(
-            ActivityLog(str(tmp_path / "journal"), lambda: datetime.now(timezone.utc)),
-            "whole",
-            request,
-            backend="filesystem",
-            asked=datetime.now(timezone.utc),
-        ),
-        unfinished=UnfinishedRecord("{}", request),
-    ).begin()
-    assert stalling.stalled.wait(60)
-    stalling.lost.future.set_exception(TaskLostError("Its worker is gone."))
+    workers = Workers(tmp_path, "/top" if tree else "/top/large", recursive=tree)
+    assert stalled.wait(60)
+    workers.lose_first_range()
     try:
-        assert task.future.result(60).files_done == 1
+        assert workers.task.future.result(60).files_done == 1
         assert (there / "top/large").read_bytes() == b"1" * 1_000_000
         with open(here / "top/large", "r+b") as file:
             file.write(b"2" * 1_000_000)
     finally:
-        stalling.go_on.set()
-        for thread in stalling.threads:
-            thread.join()
+        goes_on.set()
+        workers.wait()
     assert {name: facts[1] for name, facts in look(there / "top").items()} == {"large": b"1" * 1_000_000}
+
+
+EQUAL = """
+from chiltepin import transfer
+from chiltepin.transfers import policy
+
+policy.limits.SHARD_RANGE = 100_000
+assert transfer("here", "there", "/large", "/large", workers=2) is True
+"""
+
+
+def test_an_equal_transfer_of_another_process_removes_nothing(tmp_path, tiny_shards):
+    """A transfer leaves the temporary file of an equal transfer alone while the process of that one runs."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "large").write_bytes(bytes(1_000_000))
+    settings = f"data: {{backend: local, root: {tmp_path}, endpoints: {{here: {{}}, there: {{}}}}}}\n"
+    (tmp_path / "chiltepin.yaml").write_text(settings)
+    others = []
+
+    def before(shard):
+        # No worker has the temporary file open now, and its last write may be long ago if the workers had to queue.
+        if shard.range and not others:
+            [temp_file] = there.iterdir()
+            os.utime(temp_file, (0, 0))
+            others.append(subprocess.run([sys.executable, "-c", EQUAL], cwd=tmp_path, check=False).returncode)
+
+    workers = Workers(tmp_path, "/large", before=before)
+    assert workers.task.future.result(60).files_done == 1
+    workers.wait()
+    assert others == [0]
+    assert {name: facts[1] for name, facts in look(there).items()} == {"large": bytes(1_000_000)}

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, TOKEN, body_of, new_claim, temporary
-from chiltepin.backends.processes import HOST, has_ended, host_id
+from chiltepin.backends.processes import HOST, has_ended, host_id, machine_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MARKED", "NEW", "OPEN", "SHARED", "open_locked", "sweep", "time_of"]
+__all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "sweep_shared", "time_of"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,8 +41,8 @@ MARKED = 32
 #: SFTP (`owners`) have no claim, and these writers sweep their own files.
 _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
 
-#: The name of a file that several workers write: the process that distributes its parts, and the mark.
-SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-(?P<mark>[0-9a-f]{{{MARKED}}})-[0-9]+")
+#: The name of a file that several workers write: the process that distributes its parts, and random digits.
+_SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-[0-9a-f]{{{MARKED}}}-[0-9]+")
 
 
 class NoLocksError(OSError):
@@ -73,10 +73,19 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
 
 def sweep(folder: int) -> bool:
     """Remove the temporary files of dead writers; return whether the disk removed them all."""
+    names = _temp_files(folder)
+    return not names or _sweep(folder, names)
+
+
+def sweep_shared(folder: int) -> None:
+    """Remove the files of several workers whose owner has ended, as `sweep` does; they are never continued."""
+    _sweep(folder, [name for name in _temp_files(folder) if _SHARED.fullmatch(body_of(name) or "")])
+
+
+def _temp_files(folder: int) -> list[str]:
     with os.scandir(folder) as found:
         # Most files are not ours. A comprehension skips them in a third of the time of a loop.
-        names = [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]
-    return not names or _sweep(folder, names)
+        return [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]
 
 
 def _sweep(folder: int, names: list[str]) -> bool:
@@ -86,14 +95,14 @@ def _sweep(folder: int, names: list[str]) -> bool:
         body = body_of(name) or ""
         if ours := _LOCAL.fullmatch(body):
             claims.setdefault(ours[1], []).append(name)
-        elif shared := SHARED.fullmatch(body):
+        elif shared := _SHARED.fullmatch(body):
             owners.setdefault(shared["owner"], []).append(name)
     clean, now = True, cache(partial(time_of, folder))
     for owner, temp_files in owners.items():
         try:
             if has_ended(owner):
                 _remove(folder, temp_files)
-            else:
+            elif not owner.startswith(f"{machine_id()}-"):
                 _remove_old(folder, temp_files, now())
         except OSError:  # noqa: PERF203 - the others are removed anyway
             clean = False

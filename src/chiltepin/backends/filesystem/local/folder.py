@@ -244,7 +244,7 @@ class LocalFolder:
         """Begin a file that several workers write; see `Dividing.begin_shared`."""
         if self._in_order or reader.size is None:
             return None
-        return begin_shared(self.open_temp_files(), reader.content_id, name, reader.size, owner)
+        return begin_shared(self.open_temp_files(), name, reader.size, owner)
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> SharedTempFile:
         """Open a file that `begin_shared` has created."""

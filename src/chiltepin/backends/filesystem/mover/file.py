@@ -10,7 +10,7 @@ from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.times import nanoseconds
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
-from chiltepin.backends.filesystem.mover.ranges import divided, forget
+from chiltepin.backends.filesystem.mover.ranges import divided
 from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.temp_names import is_temp_name
@@ -120,9 +120,8 @@ class Copier:
 
     def __init__(self, run: TaskRun, request: TransferRequest) -> None:
         self._task = run
-        #: The shard, if it resumes a request whose process was killed: its files are compared.
-        resumed = run.shard is not None and run.shard.shard.resumed and request.sync_level is None
-        self._resumed = run.shard.shard if run.shard is not None and resumed else None
+        #: Whether a shard resumes a request whose process was killed: its files are compared.
+        self._resumed = run.shard is not None and run.shard.shard.resumed and request.sync_level is None
         #: The sync level of the request; ``checksum`` if it is resumed.
         self.level: SyncLevel | None = "checksum" if self._resumed else request.sync_level
         #: How each file is to be copied.
@@ -147,8 +146,6 @@ class Copier:
         """
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)
-            if self._resumed:
-                forget(self._resumed, here, entry, there, name)
             return False
         options = replace(self.options, checksum=checksum) if checksum else self.options
         size = there.copy_from(here, entry, name, options)

@@ -13,9 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.reader import LocalReader
-from chiltepin.backends.filesystem.local.shared_temp_file import remove_unused
 from chiltepin.backends.filesystem.mover.content import Content
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.source_errors import failed_copy, is_skipped
@@ -27,11 +25,11 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.shard import ShardRun
     from chiltepin.backends.filesystem.mover.task import TaskRun
-    from chiltepin.backends.filesystem.store import Entry, Folder, Reader
+    from chiltepin.backends.filesystem.store import Folder, Reader
     from chiltepin.model import TransferRequest
     from chiltepin.protocol.paths import Parts
 
-__all__ = ["copy_range", "divided", "forget"]
+__all__ = ["copy_range", "divided"]
 
 
 def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Parts, options: CopyOptions) -> bool:
@@ -59,13 +57,6 @@ def _divide(shard: ShardRun, reader: Reader, there: Dividing, name: str, path: P
         Shard(range=replace(whole, offset=offset, count=min(count, size - offset))) for offset in range(0, size, count)
     ]
     return True
-
-
-def forget(shard: Shard, here: Folder, entry: Entry, there: Folder, name: str) -> None:
-    """Remove the temporary file of a killed task for a large file that is complete at the destination."""
-    if isinstance(there, LocalFolder) and entry.size is not None and entry.size >= 2 * shard.range_size:
-        with here.read(entry.name) as reader:
-            remove_unused(there.descriptor, reader.content_id, name)
 
 
 def _identity(reader: Reader) -> str:
