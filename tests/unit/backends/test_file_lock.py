@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -45,6 +46,20 @@ def test_a_lock_of_a_stopped_process_is_waited_for_in_vain(path, holder):
     holder.send_signal(signal.SIGSTOP)
     with FileLock(path, 0.1) as mine:
         assert mine is False
+
+
+def test_a_stopped_process_delays_only_the_first_block(path, holder):
+    """After one vain wait the same lock waits only briefly, until it has been free or some time has passed."""
+    holder.send_signal(signal.SIGSTOP)
+    lock, began = FileLock(path, 1.0), time.monotonic()
+    for _ in range(10):
+        with lock as mine:
+            assert mine is False
+    assert time.monotonic() - began < 3
+    holder.kill()
+    holder.wait(60)
+    with lock as mine:
+        assert mine is True
 
 
 def test_a_killed_process_holds_no_lock(path, holder):
