@@ -100,10 +100,7 @@ def _sweep(folder: int, names: list[str]) -> bool:
     clean, now = True, cache(partial(time_of, folder))
     for owner, temp_files in owners.items():
         try:
-            if has_ended(owner):
-                _remove(folder, temp_files)
-            elif not owner.startswith(f"{machine_id()}-"):
-                _remove_old(folder, temp_files, now())
+            _remove_ended(folder, owner, temp_files, now)
         except OSError:  # noqa: PERF203 - the others are removed anyway
             clean = False
     for claim, temp_files in claims.items():
@@ -115,6 +112,14 @@ def _sweep(folder: int, names: list[str]) -> bool:
         except OSError:  # noqa: PERF203 - the others are removed anyway
             clean = False
     return clean
+
+
+def _remove_ended(folder: int, owner: str, names: list[str], now: Callable[[], float]) -> None:
+    """Remove the files that several workers write for a process, unless it is running."""
+    if has_ended(owner):
+        _remove(folder, names)
+    elif not owner.startswith(f"{machine_id()}-"):
+        _remove_old(folder, names, now())
 
 
 def _remove_dead(folder: int, claim: str, names: list[str], now: Callable[[], float]) -> None:
