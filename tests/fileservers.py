@@ -98,6 +98,15 @@ def _needs(module: str) -> None:
 
 
 @contextmanager
+def ftp_server(root: str, kind: str = "plain") -> Iterator[str]:
+    """Serve an existing folder with pyftpdlib, and yield its URL."""
+    _needs("pyftpdlib")
+    port = free_port()
+    with running([sys.executable, "-c", PYFTPDLIB, root, str(port), kind], port):
+        yield f"ftp://127.0.0.1:{port}/"
+
+
+@contextmanager
 def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
     with tempfile.TemporaryDirectory() as top:
         root, port = Path(top, "served"), free_port()

@@ -1,12 +1,13 @@
 /* A FUSE mount of a folder that fails on command; it is unmounted when its standard input ends.
  *
  * cc -o faulty faulty.c $(pkg-config --cflags --libs fuse3)
- * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime]
+ * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [norm] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime]
  *
  *   direct  the kernel caches nothing: each read is an operation here
  *   late    the kernel caches writes, and reports their errors when the file is closed (as with NFS)
  *   nocopy  copy_file_range is not supported
  *   fold    names are stored in lower case and found in any case
+ *   norm    names are stored as given, and found with an e-acute in either Unicode normalization (ZFS)
  *   utf8    names that are not UTF-8 are refused; colon: names with a colon; names=: names longer than COUNT bytes
  *   order   files are written sequentially, and cannot be read while they are open for writing (rclone mount)
  *   wronly  files cannot be opened for reading and writing at once (Mountpoint for Amazon S3)
@@ -37,7 +38,7 @@ static const char *NAMES[] = {"getattr", "readlink", "mkdir", "mknod", "unlink",
 enum { GETATTR, READLINK, MKDIR, MKNOD, UNLINK, RMDIR, SYMLINK, RENAME, LINK, CHMOD,
        TRUNCATE, UTIMENS, CREATE, OPEN, READ, WRITE, FLUSH, OPENDIR, READDIR, COPY, LSEEK, KINDS };
 
-static int root, order, wronly, keep, noname, notime, direct, late, nocopy, fold, utf8, colon, bad_ones, longest = 255;
+static int root, order, wronly, keep, noname, notime, direct, late, nocopy, fold, norm, utf8, colon, bad_ones, longest = 255;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static long count, failed, first, times;
 static int error, kinds = -1, first_kind = -1;
@@ -63,6 +64,29 @@ static int is_utf8(const unsigned char *s) {
   return 1;
 }
 
+static void compose(char *s) {
+  while ((s = strstr(s, "e\xcc\x81"))) memcpy(s, "\xc3\xa9", 2), memmove(s + 2, s + 3, strlen(s + 3) + 1);
+}
+
+/* Replace each name in a path by that of the entry that it equals in another normalization, if there is one. */
+static void spelled(char *path) {
+  char whole[4096], wanted[256], got[256], kept[256], *save, *name;
+  snprintf(whole, sizeof whole, "%s", path);
+  *path = 0;
+  for (name = strtok_r(whole, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
+    int fd = openat(root, *path ? path : ".", O_RDONLY | O_DIRECTORY);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    compose(strcpy(wanted, strcpy(kept, name)));
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+      compose(strcpy(got, e->d_name));
+      if (!strcmp(got, wanted)) strcpy(kept, e->d_name);
+    }
+    if (*path) strcat(path, "/");
+    strcat(path, kept);
+    if (dir) closedir(dir);
+  }
+}
+
 /* Write the path relative to the folder behind into a buffer; return -errno if the disk refuses the name. */
 static int where(const char *path, char *to) {
   const char *name = strrchr(path, '/') + 1;
@@ -72,6 +96,7 @@ static int where(const char *path, char *to) {
   if (bad_ones && !strncmp(name, "bad", 3)) return -EIO;
   if (snprintf(to, 4096, "%s", path[1] ? path + 1 : ".") >= 4096) return -ENAMETOOLONG;
   for (char *c = to; fold && *c; c++) if (*c >= 'A' && *c <= 'Z') *c += 32;
+  if (norm) spelled(to);
   return 0;
 }
 
@@ -227,7 +252,7 @@ int main(int argc, char **argv) {
   for (char **mode = argv + 3; *mode; mode++) {
     direct |= !strcmp(*mode, "direct"), late |= !strcmp(*mode, "late"), nocopy |= !strcmp(*mode, "nocopy");
     fold |= !strcmp(*mode, "fold"), utf8 |= !strcmp(*mode, "utf8"), colon |= !strcmp(*mode, "colon");
-    bad_ones |= !strcmp(*mode, "bad");
+    bad_ones |= !strcmp(*mode, "bad"), norm |= !strcmp(*mode, "norm");
     order |= !strcmp(*mode, "order"), wronly |= !strcmp(*mode, "wronly"), keep |= !strcmp(*mode, "keep");
     noname |= !strcmp(*mode, "noname"), notime |= !strcmp(*mode, "notime");
     if (!strncmp(*mode, "names=", 6)) longest = atoi(*mode + 6);

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
-from contextlib import contextmanager
+import unicodedata
+import uuid
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+import lesserserver
 import pytest
 from elsewhere import Faulty
+from fileservers import ftp_server
 from worlds import world_of
 
 from chiltepin.model import TaskState
+from chiltepin.protocol import Shard
+from chiltepin.transfers.arguments import transfer_request
 
 GOOD = [f"good{number}" for number in range(30)]
 
@@ -109,34 +117,94 @@ def test_names_that_the_disk_does_not_take(machine, faulty, mode, names):
     assert not [name for name in left if ".chiltepin" in name]
 
 
-def with_twins(program, mode):
-    """Copy a tree with names that differ only in case, twice, and twice more after renaming the duplicates."""
-    with worlds(program, *mode) as (world, behind):
-        filled(world.roots["laptop"], ["d/0", "d/data", "d/Data", "d/DATA", "d/other", "d/run/f", "d/Run/f"])
-        statuses = [outcome(world.move("/d", "/d", recursive=True, sync_level=level)) for level in (None, "size")]
-        there = found(f"{behind}/d")
-        names = {name.lower(): name for name in os.listdir(world.path("laptop", "/d"))}
-        for number, name in enumerate(set(os.listdir(world.path("laptop", "/d"))) - set(names.values())):
-            os.rename(world.path("laptop", f"/d/{name}"), world.path("laptop", f"/d/renamed{number}"))
-        again = [world.move("/d", "/d", recursive=True, sync_level="size").state for _ in range(2)]
-        return statuses, there, again, found(f"{behind}/d")
+@contextmanager
+def door_to(disk, door):
+    """Yield the settings of an endpoint that reaches a disk as a folder, or through a server."""
+    with ExitStack() as opened:
+        if door == "folder":
+            settings = {"url": f"file://{disk}"}
+        elif door == "ftp":
+            settings = {"url": opened.enter_context(ftp_server(disk))}
+        else:
+            patch = opened.enter_context(pytest.MonkeyPatch.context())
+            lesserserver.install(Path(opened.enter_context(tempfile.TemporaryDirectory())), patch, ())
+            settings = {"url": f"sftp://nobody@nowhere{disk}"}
+        yield settings
 
 
-@pytest.mark.parametrize("mode", [("fold",), ()])
-def test_twins_of_a_disk_that_folds(machine, faulty, mode):
-    """If names differ only in case, a case-insensitive disk gets one and the rest fail; other disks get all."""
-    statuses, there, again, left = machine(with_twins, faulty, mode)
+#: Names that are one on a disk that ignores case, or Unicode normalization, and similar names that are not.
+CASES = ["d/data", "d/Data", "d/DATA", "d/run/f", "d/Run/f"]
+FORMS = ["d/caf\u00e9", "d/cafe\u0301", "d/r\u00e9s/f", "d/re\u0301s/f"]
+OTHERS = ["d/0", "d/other", "d/a", "d/a.", "d/\u00c9", "d/in/data", "d/in/\u00e9"]
+
+
+def copied(world, shards, **options):
+    """Copy the tree, in one piece or as so many shards; return whether that succeeded, and the codes of failures."""
+    if not shards:
+        status = world.move("/d", "/d", recursive=True, **options)
+        return status.state is TaskState.SUCCEEDED, {status.code} - {""}
+    request = transfer_request(
+        src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True, **options
+    )
+    run = {"timeout": 60, "polling_interval": 1, "stopped": lambda: False}
+    # Of more than 100 bytes, a file is large.
+    waiting = [Shard(part=part, parts=shards, workers=shards, range_size=50) for part in range(shards)]
+    codes, done = set(), True
+    while waiting:
+        outcome = world.transfers.run_shard(request, waiting.pop(), submission_id=uuid.uuid4().hex, **run)
+        codes |= {code for code, _ in outcome.failures}
+        done = done and outcome.status.state is TaskState.SUCCEEDED
+        waiting += outcome.rest
+    return done, codes
+
+
+def is_whole(world):
+    """Whether the destination holds each file of the source, with its content."""
+    source, copy = (Path(world.path(end, "/d")) for end in ("laptop", "scratch"))
+    names = found(source)
+    files = [name for name in names if not name.endswith("/")]
+    same = all((copy / name).is_file() and (copy / name).read_bytes() == (source / name).read_bytes() for name in files)
+    return same and len(found(copy)) == len(names)
+
+
+def with_twins(program, mode, door, shards):
+    """Copy a tree whose names may be equal on the disk, twice, and twice more after renaming the duplicates."""
+    with worlds(program, *mode) as (ends, _), door_to(ends.roots["scratch"], door) as settings:
+        world = world_of(ends.roots, scratch=settings)
+        for name in (*CASES, *FORMS, *OTHERS):
+            filled(world.roots["laptop"], [name], os.fsencode(name) * 20)
+
+        def seen(**options):
+            return *copied(world, shards, **options), is_whole(world)
+
+        first = [seen(sync_level=level) for level in (None, "size")]
+        top, taken = world.path("laptop", "/d"), set()
+        for number, name in enumerate(sorted(os.listdir(top))):
+            key = unicodedata.normalize("NFC", name).lower()
+            if key in taken:
+                os.rename(f"{top}/{name}", f"{top}/renamed{number}")
+            taken.add(key)
+        if shards:
+            # Shards mirror nothing before the last.
+            shutil.rmtree(world.path("scratch", "/d"))
+        return [*first, seen(delete_destination_extra=not shards), seen(sync_level="size")]
+
+
+@pytest.mark.parametrize("shards", [0, 3])
+@pytest.mark.parametrize("door", ["folder", "ftp", "sftp"])
+@pytest.mark.parametrize("mode", [("fold",), ("norm",), ()], ids=" ".join)
+def test_twins_of_a_disk_that_folds(machine, faulty, mode, door, shards):
+    """If names are one on a disk, some fail, also behind a server and as shards; other disks get all."""
+    seen = machine(with_twins, faulty, mode, door, shards)
+    first, again = seen[:2], seen[2:]
+    assert again == [(True, set(), True)] * 2
     if not mode:
-        assert [status[:4] for status in statuses] == [("SUCCEEDED", "", 7, 0), ("SUCCEEDED", "", 0, 0)]
+        assert first == again
         return
-    assert [status[:4] for status in statuses] == [
-        ("FAILED", "AMBIGUOUS_PATH", 4, 3),
-        ("FAILED", "AMBIGUOUS_PATH", 0, 3),
-    ]
-    assert "rename one of the two" in statuses[0][4]
-    assert there == {"0", "data", "other", "run/", "run/f"}
-    assert again == [TaskState.SUCCEEDED, TaskState.SUCCEEDED]
-    assert len(left) == 9
+    assert [(done, whole) for done, _, whole in first] == [(False, False)] * 2
+    # The store of FTP checks itself that an unusual name is kept.
+    assert {code for _, codes, _ in first for code in codes} <= {"AMBIGUOUS_PATH", "INVALID_PATH_NAME"}
+    assert door == "ftp" or first[0][1] == {"AMBIGUOUS_PATH"}
 
 
 def without_a_change(program):

@@ -86,9 +86,9 @@ def file_world(tmp_path: Path) -> World:
     return world_of(folders(tmp_path))
 
 
-def world_of(roots: dict[str, str]) -> World:
-    """Endpoints like those of `file_world`, in existing folders."""
-    places = {name: place_of(name, {"url": f"file://{root}"}) for name, root in roots.items()}
+def world_of(roots: dict[str, str], **doors: dict[str, Any]) -> World:
+    """Endpoints like those of `file_world`, in existing folders; ``doors`` are other settings of some."""
+    places = {name: place_of(name, doors.get(name, {"url": f"file://{root}"})) for name, root in roots.items()}
     backend = FilesystemBackend(places, pause=lambda *_: None)
     return World(Transfers(backend), fsspec.filesystem("file"), roots)
 

@@ -136,7 +136,11 @@ def folded(name: str) -> str:
 
     Disks may ignore case and Unicode normalization (macOS, Windows), and trailing spaces and dots (Windows).
     """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).rstrip(" .") or name
+    # The same as `casefold` for ASCII, in a third of the time.
+    key = (
+        name.lower() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    )
+    return key.rstrip(" .") or name
 
 
 def joined(names: Parts) -> str:

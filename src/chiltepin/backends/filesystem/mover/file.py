@@ -136,13 +136,13 @@ class Copier:
         *,
         existing: Entry | None,
         checksum: str = "",
-        path: Parts = (),
+        path: Parts | None = (),
     ) -> bool:
         """Copy one file, unless the sync level skips it; return whether it was copied.
 
         ``existing`` is the entry with the new name; it may be None if no sync level would skip the file. ``checksum``
         is the expected checksum, such as ``sha256:...``, or empty. ``path`` has the names from the request's folder
-        down to the file. A large file may be left to several workers; see `divided`.
+        down to the file. A large file may be left to several workers; see `divided`. If ``path`` is None, it is not.
         """
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)
@@ -157,10 +157,11 @@ class Copier:
         return True
 
     def _through_temp_file(
-        self, here: Folder, entry: Entry, there: Folder, name: str, options: CopyOptions, path: Parts
+        self, here: Folder, entry: Entry, there: Folder, name: str, options: CopyOptions, path: Parts | None
     ) -> int | None:
         with here.read(entry.name) as reader:
-            if self._task.shard is not None and divided(self._task.shard, reader, there, name, path, options):
+            shard = self._task.shard if path is not None else None
+            if shard is not None and divided(shard, reader, there, name, path or (), options):
                 return None
             with (
                 there.temp_file(name, size=reader.size, content_id=reader.content_id) as temp_file,

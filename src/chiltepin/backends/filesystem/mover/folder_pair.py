@@ -40,6 +40,11 @@ class FolderPair:
         distant = [end for end in (self.here, self.there) if not isinstance(end, LocalFolder)]
         #: Whether files are copied in batches: all stores that are not local can do so, and there is at least one.
         self.batched = bool(distant) and all(isinstance(end, Batching) for end in distant)
+        #: Names that may be one at the destination, and the files that could not be copied.
+        self.twins: set[str] = set()
+        self.failed: set[str] = set()
+        #: Called after the last file if there are such names.
+        self.compare_twins: Callable[[], object] | None = None
         self._users, self._lock = 1, threading.Lock()
 
     def __enter__(self) -> Self:
@@ -50,8 +55,12 @@ class FolderPair:
             self._users -= 1
             if self._users:
                 return
-        close_folder(self.here)
-        close_folder(self.there)
+        try:
+            if self.twins and error is None and self.compare_twins is not None:
+                self.compare_twins()
+        finally:
+            close_folder(self.here)
+            close_folder(self.there)
 
     @property
     def new(self) -> bool:

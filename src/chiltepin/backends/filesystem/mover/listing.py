@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.store import Folder, Store
     from chiltepin.backends.filters import NameFilter
@@ -50,6 +51,15 @@ class ListingStats:
         self.folders: list[str] = []
         self.count = self.kept = self.skipped = 0
         self.nameless = False
+
+    def refuse_nameless(self, source: Location) -> None:
+        """Raise a ``Fault`` if there is more in the folder than could be listed."""
+        if self.nameless:
+            reason = (
+                f"{source} has an entry whose name is not a valid path, so nothing is removed at the destination; "
+                "rename that entry."
+            )
+            raise Fault("INVALID_PATH_NAME", reason)
 
 
 def batches(

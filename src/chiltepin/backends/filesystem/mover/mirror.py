@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.mover.delete import remove_files, remove_tree
 from chiltepin.backends.filesystem.mover.listing import named
-from chiltepin.backends.filesystem.mover.name_clash import folded
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.store import SharedNames
 from chiltepin.backends.filesystem.temp_names import is_temp_name
+from chiltepin.protocol.paths import folded
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.location import Location

@@ -1,31 +1,36 @@
 """Find names that differ at the source but are one name at the destination, such as ``a`` and ``A``.
 
 On a disk that ignores case (macOS, VFAT, folders of ext4 with ``casefold``) the second of two files would replace the
-first, and both would count as copied.
+first, and both would count as copied. The same holds for names in two Unicode normalizations (macOS, some ZFS), and for
+names with a dot or a space at the end (Windows). A local disk is tested for case before the first file is written.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.reader import close_quietly
+from chiltepin.backends.filesystem.mover.folder_pair import open_filled
+from chiltepin.backends.filesystem.mover.listing import named
+from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.protocol.paths import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chiltepin.backends.filesystem.local.folder import LocalFolder
     from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.mover.folder_pair import FolderPair
+    from chiltepin.backends.filesystem.mover.listing import ListingStats
+    from chiltepin.backends.filesystem.mover.task import TaskRun
 
-__all__ = ["SeenNames", "clashing_name", "folded", "is_case_insensitive"]
-
-
-def folded(name: str) -> str:
-    """Return a key that is equal for all names that a case-insensitive disk might consider equal."""
-    # The same as `casefold` for ASCII, in a third of the time.
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+__all__ = ["SeenNames", "clashing_name", "compare_twins", "is_case_insensitive"]
 
 
 def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:
@@ -64,23 +69,66 @@ def _same(there: LocalFolder, *names: str) -> bool:
 
 
 class SeenNames:
-    """The names that are already used in one folder of a case-insensitive disk."""
+    """The names in one source folder; ``twins`` gets those that may be one at the destination."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, twins: set[str]) -> None:
+        self._first: dict[str, str] = {}
+        self._twins = twins
 
-    def twins(self, names: Iterable[str]) -> set[str]:
-        """Add names; return those that equal an earlier one."""
+    def refused(self, names: Iterable[str], *, folding: bool) -> set[str]:
+        """Add names; if the disk is ``folding``, return those that equal an earlier one except in case."""
         found = set()
         for name in names:
-            key = folded(name)
-            if key in self._taken:
+            first = self._first.setdefault(folded(name), name)
+            if first is name:
+                continue
+            if folding and _plain(first).casefold() == _plain(name).casefold():
                 found.add(name)
-            self._taken.add(key)
+            else:
+                self._twins.update((first, name))
         return found
+
+
+def _plain(name: str) -> str:
+    """Return a name without its Unicode normalization, which a listing may change."""
+    return unicodedata.normalize("NFC", name)
+
+
+def compare_twins(run: TaskRun, pair: FolderPair, source: Location, found: ListingStats) -> None:
+    """After the files of a folder, fail those that another one has replaced, because their names are one.
+
+    A server does not tell which names its disk distinguishes. So its folder is listed, with the ``found`` folders.
+    """
+    try:
+        for name in pair.twins.intersection(found.folders):
+            # The walk reports why a folder cannot be made.
+            with (
+                suppress(Exception),
+                with_retries(run, partial(open_filled, pair.goal.below(name)), pair.goal.store),
+            ):
+                pass
+        lost = with_retries(run, partial(_lost, run, pair), pair.goal.store)
+    except Exception as err:  # noqa: BLE001 - the task continues with other folders
+        run.fail(err, f"Listing {pair.goal} to compare names")
+        return
+    for name in lost:
+        run.fail(clashing_name(source.below(name)), "")
+
+
+def _lost(run: TaskRun, pair: FolderPair) -> list[str]:
+    """Return the names that the destination does not list, although they were copied."""
+    keys = set(map(folded, pair.twins))
+    listed = [name for name, _ in named(run, pair.there) if folded(name) in keys]
+    lacking = Counter(map(_plain, pair.twins)) - Counter(map(_plain, listed))
+    return [name for name in sorted(pair.twins.difference(listed)) if lacking[_plain(name)] and _is_copied(pair, name)]
+
+
+def _is_copied(pair: FolderPair, name: str) -> bool:
+    # A large file that several workers copy is not there yet, on a local disk that distinguishes the names.
+    return name not in pair.failed and (not isinstance(pair.there, LocalFolder) or pair.there.entry(name) is not None)
 
 
 def clashing_name(location: Location) -> Fault:
     """Return the fault of a file or folder whose name is already used at the destination."""
-    reason = "its name equals that of another file at the destination, which ignores case"
+    reason = "its name and that of another file are one at the destination, which ignores case or similar differences"
     return Fault("AMBIGUOUS_PATH", f"{location} was not copied because {reason}; rename one of the two.")

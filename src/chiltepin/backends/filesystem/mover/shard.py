@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from chiltepin.backends.filesystem.mover.name_clash import folded
 from chiltepin.protocol import Shard
+from chiltepin.protocol.paths import folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping

@@ -14,7 +14,7 @@ from chiltepin.backends.filesystem.mover.file import Copier, refuse_temporary
 from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, open_filled, vanished, with_pair
 from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost, named
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
-from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
+from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, compare_twins, is_case_insensitive
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shard import ShardRun, fewest, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
@@ -82,16 +82,6 @@ def copy_tree(
         walk(run, tree.mirror)
 
 
-def _refuse_unseen(found: ListingStats, source: Location) -> None:
-    """Raise a ``Fault`` if there is more in a folder than could be listed."""
-    if found.nameless:
-        reason = (
-            f"{source} has an entry whose name is not a valid path, so nothing is removed at the destination; rename "
-            "that entry."
-        )
-        raise Fault("INVALID_PATH_NAME", reason)
-
-
 class _Tree:
     def __init__(
         self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots, shard: ShardRun
@@ -126,7 +116,8 @@ class _Tree:
         found = ListingStats()
         try:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
-                apart = SeenNames()
+                apart = SeenNames(pair.twins)
+                pair.compare_twins = partial(compare_twins, self._task, pair, source, found)
                 if self._shard.is_new(parts):
                     pair.assume_new()
                 portions = self._batches(parts, pair, found)
@@ -142,7 +133,7 @@ class _Tree:
                     pair.fills()
             self._task.count(skipped=found.skipped)
             if self._request.delete_destination_extra:
-                _refuse_unseen(found, source)
+                found.refuse_nameless(source)
                 self._listed[folder_key(parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the task continues with other folders
             if not skips(self._task, self._request, source, err, folder=True):
@@ -159,17 +150,18 @@ class _Tree:
     def _own(
         self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
     ) -> list[T]:
-        """Return the entries of a folder with a unique name at the destination; the others fail."""
+        """Return the entries of a folder whose names are not known to be one at the destination; the others fail."""
         for name in self._roots.linked(pair.there, pair.goal, map(name_of, items)):
             items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
         if self._folding is None and isinstance(pair.there, LocalFolder):
             self._folding = is_case_insensitive(pair.there, map(name_of, items))
-        if not self._folding:
+        if self._own_content:
+            # An object store distinguishes all names.
             return items
-        twins = apart.twins(map(name_of, items))
-        for name in twins:
+        refused = apart.refused(map(name_of, items), folding=bool(self._folding))
+        for name in refused:
             self._task.fail(clashing_name(source.below(name)), "")
-        return [item for item in items if name_of(item) not in twins]
+        return [item for item in items if name_of(item) not in refused] if refused else items
 
     def _may_replace(self, pair: FolderPair, name: str) -> bool:
         """Whether a name may be written to; a link that leads to a root stays, and its replacement fails."""
@@ -358,6 +350,7 @@ class _Tree:
 
     def _fail(self, pair: FolderPair, source: Location, name: str, error: Exception) -> None:
         file = source.below(name)
+        pair.failed.add(name)
         if skips(self._task, self._request, file, error, folder=False):
             return
         if isinstance(error, FileNotFoundError):
@@ -366,7 +359,8 @@ class _Tree:
 
     def _move(self, pair: FolderPair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
-        path = (*pair.goal.parts[len(self._goal.parts) :], entry.name)
+        # Ranges would arrive after names that may be one were compared.
+        path = None if entry.name in pair.twins else (*pair.goal.parts[len(self._goal.parts) :], entry.name)
         if self._copier.file(here, entry, pair.there, entry.name, existing=existing, path=path):
             self._task.arrived(pair.origin, pair.goal, entry.name)
 
