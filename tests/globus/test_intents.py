@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -267,3 +268,20 @@ def test_what_was_done_with_other_settings_is_not_taken_as_done(process, globus,
     first, second = process(home="/one"), process(home="/two")
     assert first.run(delete_request(src_ep="b", src_path="x")).state is TaskState.SUCCEEDED
     assert second.run(delete_request(src_ep="b", src_path="x")).code == "FILE_NOT_FOUND"
+
+
+def test_an_id_that_is_used_again_after_a_refusal_is_seen(process, globus):
+    """If the service refuses a task and its caller submits the same id again, other processes wait for that task."""
+    globus.settings.task_latency = 20
+    first, second = process(alive=True), process()
+    request = dataclasses.replace(move(), submission_id=first.backend.new_submission_id())
+    refused = first.start(request)
+    during(first, lambda: look(second), refused=BackendError("No.", backend="globus", code="BadRequest"))
+    begin(globus, first)
+    assert isinstance(refused.future.exception(0), BackendError)
+    second.run(move(4))
+    first.start(request)
+    begin(globus, first)
+    second.start(delete_request(src_ep="b", src_path="out/0"))
+    second.live(seconds=5)
+    assert len(globus.tasks) == 2

@@ -34,6 +34,8 @@ class Requester:
     time: int
 
 
+_Ender = tuple["ProcessId | None", "datetime"]
+
 _Requesters = tuple[tuple[Requester, "frozenset[int] | None"], ...]
 
 
@@ -63,8 +65,9 @@ class OtherProcesses:
     def __init__(self, journal: Journal, backend: str, service: str) -> None:
         self._journal, self._service = journal, (backend, service)
         self._begun: dict[str, KnownSubmission] = {}
-        #: Submissions that have ended, the oldest first; later lines about them are ignored.
-        self._ended: dict[str, None] = {}
+        #: Submissions that have ended, the oldest first, with the process and the time of the last end. Other lines
+        #: about them are ignored, unless `_reopens` is true.
+        self._ended: dict[str, _Ender] = {}
         #: The number of clean ends of each workflow, and of each process as a whole.
         self._settled: dict[tuple[ProcessId | None, str], int] = {}
         self._whole: dict[ProcessId | None, int] = {}
@@ -129,6 +132,7 @@ class OtherProcesses:
         changed: set[str] = set()
         tasks: dict[str, TaskHandle] = {}
         ends: dict[str, tuple[Ended, _Requesters]] = {}
+        enders: dict[str, _Ender] = {}
         for _, owner, event in self._lines.new():
             if isinstance(event, CleanShutdown):
                 self._settle(owner, event)
@@ -139,19 +143,22 @@ class OtherProcesses:
                 end = replace(event, at=at), self._asked(owner, event.asked)
                 # The last end counts.
                 ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_parse_time)
-            elif self._is_new(event):
+                enders[event.submission_id] = owner, at
+            elif self._is_new(event) or self._reopens(event, owner, enders):
                 self._begun[event.submission_id] = KnownSubmission(entry=event, began=self._asked(owner, event.asked))
                 changed.add(event.submission_id)
+        ends = {name: end for name, end in ends.items() if name in enders}
         for name in self._begun.keys() & tasks.keys():
             news = self._begun[name]
             self._begun[name] = replace(news, entry=replace(news.entry, handle=tasks[name]))
             changed.add(name)
         known = [end for name, end in ends.items() if name in self._begun]
-        return [self._over(*end) for end in sorted(known, key=_parse_time)] + self._in_flight(changed)
+        over = [self._over(*end, enders[end[0].submission_id]) for end in sorted(known, key=_parse_time)]
+        return over + self._in_flight(changed)
 
-    def _over(self, end: Ended, saw: _Requesters) -> KnownSubmission:
+    def _over(self, end: Ended, saw: _Requesters, ender: _Ender) -> KnownSubmission:
         news = self._begun.pop(end.submission_id)
-        self._ended[end.submission_id] = None
+        self._ended[end.submission_id] = ender
         if len(self._ended) > policy.limits.REMEMBERED_ITEMS:
             del self._ended[next(iter(self._ended))]
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
@@ -176,6 +183,17 @@ class OtherProcesses:
     def _is_new(self, entry: JournalEntry) -> bool:
         known = entry.submission_id in self._begun or entry.submission_id in self._ended
         return (entry.backend, entry.service) == self._service and not known
+
+    def _reopens(self, entry: JournalEntry, owner: ProcessId | None, enders: dict[str, _Ender]) -> bool:
+        """Whether a process uses an id again after it has recorded a refusal; if so, forget the refusal."""
+        name = entry.submission_id
+        ender, at = enders.get(name) or self._ended.get(name, (None, entry.begun))
+        # A line that a disk has repeated is older.
+        if ender is None or ender != owner or entry.begun <= at:
+            return False
+        enders.pop(name, None)
+        self._ended.pop(name, None)
+        return (entry.backend, entry.service) == self._service
 
 
 def _parse_time(end: tuple[Ended, _Requesters]) -> datetime:
