@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from fileservers import ftp_server
 
 #: Without these capabilities, root cannot read every file.
 UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
@@ -20,7 +21,8 @@ from chiltepin.model import TransferItem, TransferRequest
 
 options = json.loads(sys.argv[1])
 items = tuple(TransferItem(source=source, destination=goal) for source, goal in options.pop("items"))
-backend = FilesystemBackend.from_config({name: {"url": os.path.abspath(name)} for name in "ab"}, {})
+urls = {"a": os.path.abspath("a"), "b": options.pop("url", os.path.abspath("b"))}
+backend = FilesystemBackend.from_config({name: {"url": url} for name, url in urls.items()}, {})
 request = TransferRequest(source="a", destination="b", items=items, accept_skipped=True, **options)
 handle = backend.submit(request, "id")
 backend.wait(handle, 60)
@@ -60,6 +62,14 @@ def test_a_tree_is_moved_without_what_may_not_be_read(closed, level):
     skipped = ["/t/closed", "/t/listed/in", "/t/shut"]
     assert moved(closed, ("/t", "/t"), **options) == ["succeeded", "", 1, skipped]
     assert (closed / "b" / "t" / "ok").read_text() == "ok"
+
+
+def test_a_skipped_file_is_not_taken_for_a_replaced_one(closed):
+    """A file that is skipped, with the name of another in a different case, does not fail the transfer to a server."""
+    (closed / "a" / "t" / "Closed").write_text("open")
+    with ftp_server(str(closed / "b")) as url:
+        outcome = moved(closed, ("/t", "/t"), recursive=True, skip_source_errors=True, url=url)
+    assert outcome == ["succeeded", "", 2, ["/t/closed", "/t/listed/in", "/t/shut"]]
 
 
 def test_files_are_moved_without_those_that_may_not_be_read(closed):
