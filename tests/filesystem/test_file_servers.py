@@ -36,7 +36,9 @@ def served(request, tmp_path, monkeypatch):
         endpoints = {"there": settings, "here": {"url": str(tmp_path)}}
         places = {name: place_of(name, told) for name, told in endpoints.items()}
         # Retries start at once.
-        yield Transfers(FilesystemBackend(places, pause=lambda *_: None)), root, tmp_path
+        transfers = Transfers(FilesystemBackend(places, pause=lambda *_: None))
+        transfers.settings = settings
+        yield transfers, root, tmp_path
 
 
 def on(*kinds):
@@ -326,6 +328,55 @@ def test_a_link_that_an_ftp_server_lists_ambiguously_is_not_followed(served, out
     request = delete_request(src_ep="there", src_path="/d", recursive=True)
     assert transfers.run(request, timeout=60, polling_interval=1).code == "INVALID_PATH_NAME"
     assert (root / "d" / "f").exists()
+
+
+def named_again(settings, how):
+    """Return the settings of folder ``a`` in an endpoint, by another URL, host name, login or option."""
+    url, options = f"{settings['url'].rstrip('/')}/a", settings.get("options", {})
+    base = options.get("base_url")
+    if how == "host" and base:
+        options = {"base_url": base.replace("127.0.0.1", "localhost")}
+    elif how == "host":
+        url = url.replace("127.0.0.1", "localhost")
+    elif how == "login" and base:
+        options = {**options, "auth": {"env": "NO_SUCH_SECRET"}}
+    elif how == "login":
+        url = url.replace("127.0.0.1", "anonymous:x@127.0.0.1")
+    elif how == "option":
+        options = {**options, "timeout": 60}
+    elif how == "base" and base:
+        url, options = "webdav://", {"base_url": f"{base}/{url.partition('://')[2]}/"}
+    return {"url": url, "options": options}
+
+
+@on(*FTP, *DAV)
+@pytest.mark.parametrize("how", ["same", "host", "login", "option", "base"])
+def test_the_root_of_another_endpoint_on_a_server_is_not_deleted(served, how):
+    """The root of another endpoint on a server is neither deleted nor copied into itself, however it is named."""
+    transfers, root, here = served
+    settings = transfers.settings
+    down = (
+        {"url": "ftp://127.0.0.1:1/a"}
+        if "ftp" in settings["url"]
+        else {"url": "webdav://", "options": {"base_url": "http://127.0.0.1:1/"}}
+    )
+    endpoints = {"there": settings, "other": named_again(settings, how), "down": down, "here": {"url": str(here)}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "f").write_text("data")
+    for folder in ("a", "a/b"):
+        (root / folder).chmod(0o777)
+    (here / "empty").mkdir()
+    request = delete_request(src_ep="there", src_path="/a", recursive=True)
+    assert transfers.run(request, timeout=60, polling_interval=1).code == "PERMISSION_DENIED"
+    told = {"dst_path": "/", "recursive": True, "delete_destination_extra": True}
+    assert move(transfers, "here", "there", "/empty", **told).code == "PERMISSION_DENIED"
+    assert files_of(root) == {b"a/f": b"data"}
+    request = delete_request(src_ep="there", src_path="/a/b", recursive=True)
+    assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
+    # Another login may see other files.
+    if how != "login":
+        assert move(transfers, "there", "other", "/", dst_path="/b", recursive=True).code == "INVALID_PATH_NAME"
 
 
 @on("wsgidav")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem import operations
+from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
 from chiltepin.backends.filesystem.mover.retry import in_steps
 from chiltepin.backends.filesystem.mover.task import TaskRun
@@ -56,9 +57,9 @@ T = TypeVar("T")
 #: Ended tasks that are kept in memory, for `poll` and for repeated submissions; about 1 KB each.
 MEMORY = 10_000
 
-#: Groups of schemes that may share a root; opening a store with one of them sends no request.
+#: Groups of schemes that may share a root; any other scheme shares roots only with itself.
 _KIN = tuple(
-    map(frozenset, (("file",), ("memory",), ("sftp", "ssh"), ("s3", "s3a"), ("az", "abfs", "abfss"), ("gs", "gcs")))
+    map(frozenset, (("sftp", "ssh"), ("s3", "s3a"), ("az", "abfs", "abfss"), ("gs", "gcs"), ("webdav", "dav")))
 )
 
 
@@ -261,15 +262,15 @@ class FilesystemBackend:
 
     def _roots(self, endpoint: str) -> list[Location]:
         """Return the roots of endpoints that a task on this endpoint must never remove."""
-        # Only roots that open without a request: a deletion must not depend on the server of another endpoint.
         own = self._place(endpoint).scheme
-        schemes = next((kin for kin in _KIN if own in kin), frozenset())
+        schemes = next((kin for kin in _KIN if own in kin), {own})
         roots: list[Location] = []
         for place in self._places.values():
             if place.scheme in schemes:
-                # An endpoint without its secret here may be on another server, and must not fail this deletion.
-                with suppress(ConfigError, BackendError):
-                    roots += place.locations(["/"])
+                # No request is sent: a deletion must not depend on the server of another endpoint. An endpoint without
+                # its secret here may be on another server, and must not fail this deletion.
+                with suppress(ConfigError, BackendError, Fault, ValueError):
+                    roots.append(place.root())
         return roots
 
     def _read_only(self, endpoint: str) -> UnsupportedOptionError:

@@ -35,15 +35,27 @@ _INSTALL = {
 }
 
 
+#: Schemes of stores that open without a request.
+_UNASKED = frozenset(("s3", "s3a", "az", "abfs", "abfss", "gs", "gcs", "sftp", "ssh", "http", "https"))
+
+
 class Place:
     """The location of one endpoint: the kind of store, such as ``file`` or ``s3``, and its home folder.
 
-    ``opener`` opens the store; it is called once, and again if its root has become another folder.
+    ``opener`` opens the store; it is called once, and again if its root has become another folder. ``namer`` returns a
+    store that only stands for the root; it is needed if opening sends a request.
     """
 
-    def __init__(self, endpoint: str, scheme: str, home: str, opener: Callable[[], Store]) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        scheme: str,
+        home: str,
+        opener: Callable[[], Store],
+        namer: Callable[[], Store] | None = None,
+    ) -> None:
         self.scheme = scheme
-        self._endpoint, self._home, self._opener = endpoint, home, opener
+        self._endpoint, self._home, self._opener, self._namer = endpoint, home, opener, namer
         self._store: Store | None = None
         self.renew()
 
@@ -59,6 +71,10 @@ class Place:
             Location(self._endpoint, store, paths.parts(path, home=self._home, endpoint=self._endpoint))
             for path in asked
         ]
+
+    def root(self) -> Location:
+        """Return the root, to be compared with other places; no request is sent. Errors are those of `store`."""
+        return Location(self._endpoint, self._namer() if self._namer else self.store(), ())
 
     @property
     def opened(self) -> Store:
@@ -144,7 +160,16 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
 
         return opened(url, _with_secrets(endpoint, options))
 
-    return Place(endpoint, scheme, home, remote)
+    def named() -> Store:
+        from chiltepin.backends.filesystem.stores.fsspec.store import FsspecStore  # noqa: PLC0415
+
+        told = options
+        # A root is known without its login.
+        with suppress(ConfigError):
+            told = _with_secrets(endpoint, options)
+        return FsspecStore(url, told, any_login=True)
+
+    return Place(endpoint, scheme, home, remote, None if scheme in _UNASKED else named)
 
 
 def local_places(root: str, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Place]:

@@ -13,7 +13,7 @@ import errno
 import os
 import threading
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -24,6 +24,7 @@ from chiltepin.backends.filesystem.defaults import LinkFreeStore, PlainFolder
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores import owners
+from chiltepin.backends.filesystem.stores.fsspec.address import OURS, address_of
 from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
 from chiltepin.backends.filesystem.stores.fsspec.files import FsspecReader, FsspecTempFile, mtime_of, renamed, shape_of
 from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
@@ -182,39 +183,24 @@ def opened(url: str, options: Mapping[str, Any]) -> Store:
     return store
 
 
-def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return a separate instance, so that our settings do not affect the user's, and the path of its root."""
-    scheme = urlsplit(url).scheme
-    kind: Any = None
-    if scheme == "ftp":
-        kind = FtpFileSystem
-    elif scheme in ("webdav", "dav"):
-        # Imported here: webdav4 may not be installed.
-        from chiltepin.backends.filesystem.stores.fsspec.webdav import DavFileSystem  # noqa: PLC0415
-
-        kind = DavFileSystem
-    if kind is None:
-        filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
-        return filesystem, root
-    # As url_to_fs does for a registered filesystem.
-    return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
-
-
 class FsspecStore(LinkFreeStore[FsspecFolder]):
-    """The tree below any URL that fsspec can open, with the storage options of fsspec."""
+    """The tree below any URL that fsspec can open, with the storage options of fsspec.
 
-    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        self.filesystem, root = _filesystem(url, options)
-        protocol = self.filesystem.protocol
-        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+    With ``any_login`` it stands for the root of an endpoint that must stay, whatever the login of a deletion. It sends
+    no request before its ``filesystem`` is used.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any], *, any_login: bool = False) -> None:
+        self.address, self.any_login = address_of(url, options), any_login
+        self._url, self._options, kind = url, options, self.address.kind
+        protocols = {kind.protocol} if isinstance(kind.protocol, str) else set(kind.protocol)
         #: How to encode names for the filesystem, and to decode those in its listings.
         self._write_name, self.read_name = _same, _same
         if "webdav" in protocols:
             # Its client decodes escapes in a name as in a URL, and lists names without escapes.
             self._write_name = _escaped
-        elif isinstance(self.filesystem, FtpFileSystem) and "encoding" not in options:
+        elif issubclass(kind, FtpFileSystem) and "encoding" not in options:
             self._write_name, self.read_name = _bytes_as_latin, _latin_as_bytes
-        self.root = str(root)
         #: The folders already swept.
         self._swept: set[str] = set()
         self._lock = threading.Lock()
@@ -222,12 +208,33 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         self.shapes: set[str] = set()
         #: Whether an entry may be a link.
         self.may_link = _LINKLESS.isdisjoint(protocols)
+        self.times, self.writable = False, True
+        self.width = self.least = 1
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """A separate instance, so that our settings do not affect the user's, and the path of its root."""
+        url, options, kind = self._url, self._options, self.address.kind
+        if urlsplit(url).scheme in OURS:
+            # As url_to_fs does for a registered filesystem.
+            filesystem, root = kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
+        else:
+            filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
         # A cached listing misses changes by other processes (s3fs never drops it).
         # Set here and not as an option, because some filesystems pass every option to their connection.
         with suppress(AttributeError):
-            self.filesystem.dircache.use_listings_cache = False
-        self.times, self.writable = False, True
-        self.width = self.least = 1
+            filesystem.dircache.use_listings_cache = False
+        return filesystem, str(root)
+
+    @property
+    def filesystem(self) -> Any:
+        """The filesystem of fsspec."""
+        return self._opened[0]
+
+    @property
+    def root(self) -> str:
+        """The path of the root there."""
+        return self._opened[1]
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
@@ -326,11 +333,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
             folder.put_back({temp_file: name for temp_file, name in only.items() if name})
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Compare the two places, if both are on one filesystem."""
-        if not isinstance(other, FsspecStore) or type(other.filesystem) is not type(self.filesystem):
+        """Compare the two addresses."""
+        if not isinstance(other, FsspecStore):
             return False
-        if other.filesystem.storage_options != self.filesystem.storage_options:
-            return False
-        # The path of a root may be empty, or a slash.
-        ours, theirs = self.path(parts).strip("/"), other.path(other_parts).strip("/")
-        return not ours or f"{theirs}/".startswith(f"{ours}/")
+        return self.address.contains(parts, other.address, other_parts, any_login=other.any_login)
