@@ -216,13 +216,13 @@ class ShardedTask:
             else:
                 ended = None
                 taken = self._take()
-                if taken is None:
-                    self._advancing = False
+                finished = taken is None and not self._live
+                self._advancing = taken is not None
         if ended is not None:
             self._count(*ended)
         elif taken is not None:
             self._launch(*taken)
-        elif not self._live:
+        elif finished:
             self._finish()
         return ended is not None or taken is not None
 

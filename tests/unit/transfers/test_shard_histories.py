@@ -5,12 +5,16 @@ CHILTEPIN_HISTORIES sets the number of histories or a range of seeds, such as 10
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import threading
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timezone
+
+import pytest
 
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskFailedError, TaskLostError
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferItem, TransferRequest
@@ -23,6 +27,9 @@ from chiltepin.transfers.shards import ShardedTask
 
 HANDLE = TaskHandle.at_worker("local", "whole")
 RETRIES = 2
+
+#: Releases of the lock of a task after which another thread may go on.
+SWITCHES = 20
 
 
 def seeds():
@@ -39,6 +46,50 @@ class Clock:
     def monotonic(self):
         """Return the time in seconds."""
         return self.now
+
+
+class Turns:
+    """Threads of which one runs at a time. After some of the times that one has left a lock, another one goes on."""
+
+    def __init__(self):
+        self.inner, self.waiting, self.left, self.switches = threading.Lock(), {}, 0, ()
+
+    def __enter__(self):
+        """Take the lock; no thread that waits for its turn holds it."""
+        assert self.inner.acquire(timeout=60)
+
+    def __exit__(self, *_):
+        """Leave the lock, and let another thread go on."""
+        self.inner.release()
+        own = threading.current_thread()
+        if own in self.waiting:
+            self.left += 1
+            others = [thread for thread in self.waiting if thread is not own]
+            if others and self.left in self.switches:
+                self.waiting[others[0]].release()
+                assert self.waiting[own].acquire(timeout=60)
+
+    def run(self, operations, switches):
+        """Run functions at the same time; ``switches`` are the numbers of the releases after which another goes on."""
+
+        def run(operation):
+            own = threading.current_thread()
+            assert self.waiting[own].acquire(timeout=60)
+            try:
+                operation()
+            finally:
+                del self.waiting[own]
+                for turn in list(self.waiting.values())[:1]:
+                    turn.release()
+
+        self.left, self.switches = 0, switches
+        threads = [threading.Thread(target=run, args=(operation,), daemon=True) for operation in operations]
+        self.waiting = {thread: threading.Semaphore(0) for thread in threads}
+        self.waiting[threads[0]].release()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
 
 
 class Worker:
@@ -74,10 +125,12 @@ class Worker:
 class History:
     """A tree, the workers that transfer it, and the invariants to check."""
 
-    def __init__(self, seed, folder):
+    def __init__(self, seed, folder, workers=None):
         self.chance = chance = random.Random(f"shards {seed}")  # noqa: S311 - reproducible, not secret
         self.tree = {}
         self.plant((), 3)
+        #: The ends of workers that their task has not seen yet.
+        self.unseen = []
         self.large = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
         #: Number of ranges of the large file that some folders contain.
         self.ranges = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
@@ -86,6 +139,9 @@ class History:
         #: How many workers each large file had lost when its temporary file was made, and has now lost.
         self.before, self.after = {}, {}
         self.deletes, self.workers, self.raises = chance.random() < 0.3, chance.randint(1, 5), chance.random() < 0.5
+        if workers:
+            # A history without chance.
+            self.large, self.ranges, self.deletes, self.workers = {}, {}, False, workers
         item = TransferItem(source="/s", destination="/d")
         self.request = (
             DeleteRequest(endpoint="a", paths=("/s",), recursive=True)
@@ -98,6 +154,8 @@ class History:
         self.closes = chance.random() < 0.5
         self.calm, self.stop_at = chance.random() < 0.4, chance.choice([None, None, chance.randint(0, 20)])
         self.ended_by, self.failed, self.refusal = None, 0, chance.choice([None] * 9 + [chance.randint(1, 9)])
+        if workers:
+            self.calm, self.stop_at, self.refusal = True, None, None
         self.losses, self.most = {}, (0, 0)
         self.clock = Clock()
         self.folder = str(folder)
@@ -114,6 +172,7 @@ class History:
             retries=RETRIES,
             clock=self.clock,
         )
+        self.task._lock = self.turns = Turns()
 
     def plant(self, parts, depth):
         """Make a random tree."""
@@ -204,7 +263,8 @@ class History:
         self.counted += len(worker.visited)
         listed = {} if worker.shard.last else worker.seen
         facts = {"rest": rest, "listed": listed, "seconds": 1.0, **facts}
-        worker.future.set_result(ShardOutcome(status=worker.told(state), **facts))
+        outcome = ShardOutcome(status=worker.told(state), **facts)
+        self.unseen.append(lambda: worker.future.set_result(outcome))
 
     def fail(self, worker, *, fatal=False):
         """End a worker with a failed file."""
@@ -229,7 +289,7 @@ class History:
         for rest in worker.rest:
             if rest.range:
                 self.removed.add(rest.range.temp_file)
-        worker.future.set_exception(TaskLostError("Its worker is gone."))
+        self.unseen.append(lambda: worker.future.set_exception(TaskLostError("Its worker is gone.")))
 
     def losses_with(self, shard):
         """Return how many workers a shard has lost; the ranges of a file count together."""
@@ -268,7 +328,19 @@ class History:
             self.end(worker)
         else:
             self.visit(worker)
+        self.deliver()
         return True
+
+    def deliver(self):
+        """Report the end of a worker to the task, sometimes at the same moment as that of others."""
+        able = [worker for worker in self.running if not worker.todo or worker.visited]
+        if self.unseen and able and not self.ended_by and self.chance.random() < 0.5:
+            self.end(self.chance.choice(able))
+        ends, self.unseen = self.unseen, []
+        if len(ends) == 1:
+            ends[0]()
+        elif ends:
+            self.turns.run(ends, self.chance.sample(range(1, SWITCHES), 2))
 
     def check(self):
         """Check that the status is that of the whole task, and that its counts never decrease."""
@@ -359,3 +431,25 @@ def test_every_history_ends_as_one_task(tmp_path):
     """Each folder is done once or the task reports the first failure; counts never decrease, and no worker is left."""
     for seed in seeds():
         replay(seed, tmp_path / str(seed))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_workers_that_end_at_once_are_both_counted(tmp_path, fails):
+    """Two workers end at once, in any order of their steps: the failure of one and the work that it returns count."""
+    for number, switches in enumerate(itertools.combinations(range(1, SWITCHES), 2)):
+        history = History(0, tmp_path / str(number), workers=2)
+        history.tree = {(): ["0", "1"], ("0",): ["2"], ("1",): [], ("0", "2"): []}
+        history.task.begin()
+        history.visit(history.running[0])
+        history.end(history.running[0])
+        history.deliver()
+        first, second = sorted(history.running, key=lambda worker: bool(history.tree[worker.todo[0][0]]))
+        history.visit(first)
+        history.visit(second)
+        history.end(first)
+        (history.fail if fails else history.end)(second)
+        ends, history.unseen = history.unseen, []
+        history.turns.run(ends, switches)
+        while history.step():
+            pass
+        history.check_end()
