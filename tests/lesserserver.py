@@ -26,6 +26,8 @@ Run as a program, this file is that server. Its arguments name what it lacks:
     Attributes do not include this value.
 ``short``
     Attributes report three quarters of each size, as a gateway that decompresses files may.
+``stale``
+    Truncating an open file changes only its reported size, until it is written to.
 ``handles``
     At most three files and listings may be open at once.
 ``words``
@@ -43,7 +45,7 @@ import sys
 __all__ = ["LACKS", "install"]
 
 LACKS = ("setstat", "fsetstat", "deaf", "replace", "links", "long", "cut", "both", "order", "listing", "size", "mode")
-LACKS += ("times", "handles", "words", "trim", "short")
+LACKS += ("times", "handles", "words", "trim", "short", "stale")
 
 _MOST_HANDLES = 3
 _ALLOWED = 32768
@@ -76,12 +78,15 @@ class _Server:
             self.extensions.append("posix-rename@openssh.com")
         self.open: dict[bytes, dict] = {}
         self.made = 0
+        #: The reported sizes of truncated files, by inode.
+        self.cut: dict[int, int] = {}
 
     def facts(self, told: os.stat_result) -> bytes:
         """Return the attributes of a file as SFTP encodes them."""
         flags, body = 0, b""
         if "size" not in self.lacks:
-            size = told.st_size * 3 // 4 if "short" in self.lacks else told.st_size
+            size = self.cut.get(told.st_ino, told.st_size)
+            size = size * 3 // 4 if "short" in self.lacks else size
             flags, body = flags | 1, body + struct.pack(">Q", size)
         if "mode" not in self.lacks:
             flags, body = flags | 4, body + struct.pack(">I", told.st_mode)
@@ -105,7 +110,11 @@ class _Server:
         (flags,) = struct.unpack_from(">I", body, at)
         at += 4
         if flags & 1:
-            os.truncate(target, struct.unpack_from(">Q", body, at)[0])
+            (size,) = struct.unpack_from(">Q", body, at)
+            if "stale" in self.lacks:
+                self.cut[os.stat(target).st_ino] = size
+            else:
+                os.truncate(target, size)
             at += 8
         at += 8 * bool(flags & 2) + 4 * bool(flags & 4)
         if flags & 8:
@@ -142,6 +151,7 @@ class _Server:
                 raise _Refused(4)
             if "order" in self.lacks and offset != os.fstat(here["file"]).st_size:
                 raise _Refused(4)
+            self.cut.pop(os.fstat(here["file"]).st_ino, None)
             os.pwrite(here["file"], data[:_ALLOWED] if "cut" in self.lacks else data, offset)
         elif kind in (7, 17):
             return 105, self.facts((os.lstat if kind == 7 else os.stat)(first))

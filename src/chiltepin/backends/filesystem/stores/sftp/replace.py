@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores import owners
-from chiltepin.backends.filesystem.stores.sftp.handles import classified, fetched, opened, opening
+from chiltepin.backends.filesystem.stores.sftp.handles import classified, fetched, has_data, opened, opening
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EXCLUSIVELY,
@@ -88,14 +88,19 @@ def mode_kept(look: Request) -> int | None:
     return there.mode & 0o777 if there is not None and there.kind == "file" and there.mode else None
 
 
-def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, size: int, path: str) -> None:
-    """Raise a ``Fault`` if a file has another size; if the server does not tell the size, read the end of the file."""
+def refuse_other_size(
+    connection: Connection, handle: bytes, facts: Attributes, size: int, path: str, past: Request | None = None
+) -> None:
+    """Raise a ``Fault`` if a file has another size; if the server does not tell the size, read the end of the file.
+
+    ``past`` is a read after the end: a server may report the size that was set, although it did not truncate the file.
+    """
     if facts.size is None:
         block = memoryview(bytearray(2))
         start = max(size - 1, 0)
         right = fetched(connection, handle, start, block) == size - start
     else:
-        right = facts.size == size
+        right = facts.size == size and (past is None or not has_data(past))
     if not right:
         raise Fault("FILE_SIZE_CHANGED", f"{path} was written, but its size differs from the source.")
 

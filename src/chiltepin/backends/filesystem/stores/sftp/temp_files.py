@@ -9,7 +9,7 @@ import xxhash
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.sftp.connection import writing
-from chiltepin.backends.filesystem.stores.sftp.handles import PART, Handles, fetched, opened, opening
+from chiltepin.backends.filesystem.stores.sftp.handles import PART, Handles, fetched, opened, opening, past_end
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EXCLUSIVELY,
@@ -198,14 +198,14 @@ class SftpTempFile:
             Request(MessageType.FSETSTAT, handle, length(self._end), about=self._path),
             Request(MessageType.FSTAT, handle),
         )
-        timed = Request(MessageType.FSETSTAT, handle, times(mtime or 0))
+        timed, past = Request(MessageType.FSETSTAT, handle, times(mtime or 0)), past_end(handle, self._end)
         if self._mode is not None:
             connection.ask(Request(MessageType.FSETSTAT, handle, permissions(self._mode)))
-        connection.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look)
+        connection.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look, past)
         if self._marked:
             cut.result()
         facts = Attributes.of(look.result())[0]
-        refuse_other_size(connection, handle, facts, self._end, self._path)
+        refuse_other_size(connection, handle, facts, self._end, self._path, past)
         if mtime is not None:
             if timed.status:
                 facts = time_set(connection, self._temp_file, mtime, self._path)
