@@ -8,15 +8,16 @@ import json
 import subprocess
 
 import pytest
-from guided import Guided
+from guided import Guided, SimulatorClock
 from journal_entries import entries
 
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.backends.processes import start_ticks
-from chiltepin.errors import BackendError, LoginRequiredError, ServiceUnavailableError
+from chiltepin.errors import BackendError, LoginRequiredError, PathsInUseError, ServiceUnavailableError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal, ProcessId
+from chiltepin.transfers.runner import Transfers
 
 DOWN = ServiceUnavailableError("503", transient=True, backend="globus")
 
@@ -285,3 +286,54 @@ def test_an_id_that_is_used_again_after_a_refusal_is_seen(process, globus):
     second.start(delete_request(src_ep="b", src_path="out/0"))
     second.live(seconds=5)
     assert len(globus.tasks) == 2
+
+
+@pytest.fixture
+def detached(process, globus, tmp_path):
+    """Submit a request from another process, which does not wait for its end."""
+
+    def submit(request):
+        journal = Journal(tmp_path / "journal", clock=globus.clock.now, owner=ProcessId("gone", 99, "0"))
+        transfers = Transfers(process().backend, clock=SimulatorClock(globus.clock), journal=journal)
+        return transfers.submit_detached(request, timeout=3600)
+
+    return submit
+
+
+def test_a_detached_task_does_not_overlap_with_another(process, detached, globus):
+    """A detached task is refused while a task with some of its paths runs, and submitted after the end of that task."""
+    globus.settings.task_latency = 20
+    first = process()
+    running = first.start(move("tree", dst_path="/out", recursive=True))
+    begin(globus, first)
+    with pytest.raises(PathsInUseError, match=running.handle.task_id):
+        detached(move())
+    assert len(globus.tasks) == 1
+    globus.clock.advance(60)
+    assert detached(move()).task_id != running.handle.task_id
+    assert len(globus.tasks) == 2
+
+
+def test_an_equal_detached_task_is_the_one_in_flight(detached, globus):
+    """A detached request that is repeated while its task runs is that task."""
+    globus.settings.task_latency = 20
+    assert detached(move()).task_id == detached(move()).task_id
+    assert len(globus.tasks) == 1
+
+
+def test_a_detached_task_is_not_submitted_beside_one_that_is_being_submitted(process, detached, globus):
+    """While a running process submits a task, a detached task with some of its paths is refused."""
+    first, refused = process(alive=True), []
+    pending = first.start(move("tree", dst_path="/out", recursive=True))
+
+    def submit():
+        with pytest.raises(PathsInUseError, match="again"):
+            detached(move())
+        refused.append(True)
+
+    during(first, submit)
+    begin(globus, first)
+    first.live()
+    assert refused
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
+    assert len(globus.tasks) == 1

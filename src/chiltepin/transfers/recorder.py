@@ -20,6 +20,7 @@ from chiltepin.transfers.own_files import exists_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from chiltepin.model import ItemOutcome, Request, TaskHandle
     from chiltepin.protocol import TransferBackend
@@ -156,6 +157,10 @@ class TaskRecorder:
         #: Held from reading ``others`` until `record_intent` has returned, so that of two processes that submit at the
         #: same time, one sees the task of the other.
         self.turn = nullcontext() if journal is None else journal.turn()
+
+    def turn_of_caller(self) -> AbstractContextManager[object]:
+        """Return `turn` for a thread other than the task manager's."""
+        return nullcontext() if self._journal is None else self._journal.turn()
 
     def refuse_unsupported(self, request: Request) -> None:
         """Raise an `UnsupportedOptionError` for an option that the backend lacks, before the request is recorded."""

@@ -22,7 +22,6 @@ from chiltepin.backends import forks, registry
 from chiltepin.backends.fake_files import fake_os
 from chiltepin.errors import (
     ChiltepinError,
-    PathsInUseError,
     TaskCanceledError,
     TaskTimeoutError,
     UnsupportedOptionError,
@@ -323,33 +322,17 @@ class Transfers:
         """Submit a request without waiting for its end; ``timeout`` becomes the deadline of the task.
 
         With a journal, `resume` in a later process finds the task. If a task with the same paths has not ended, that
-        task is returned, which may have read its source before this call. A backend whose tasks end with the process
-        raises an UnsupportedOptionError.
+        task is returned, which may have read its source before this call. A task with only some of the paths raises a
+        PathsInUseError, and a backend whose tasks end with the process an UnsupportedOptionError.
         """
-        if not self.backend.capabilities.durable:
+        if not (self.backend.capabilities.durable and runs_at_service(self.backend)):
             raise UnsupportedOptionError(
                 f"A task of backend {self.backend.name!r} ends with the process that submitted it; wait for its end.",
                 backend=self.backend.name,
             )
         self._recorder.refuse_unsupported(request)
         limit = self._clock.now() + timedelta(seconds=timeout)
-        request = replace(request, deadline=min(limit, request.deadline or limit))
-        submission_id = request.submission_id or self.backend.new_submission_id()
-        self._recorder.record_intent(submission_id, request)
-        try:
-            handle = self.backend.submit(request, submission_id)
-        except PathsInUseError as err:
-            self._recorder.refused(submission_id, err)
-            if err.status is None:
-                raise
-            return err.status.handle
-        except ChiltepinError as err:
-            # After a lost response, the task may exist.
-            if not getattr(err, "transient", False):
-                self._recorder.refused(submission_id, err)
-            raise
-        self._recorder.submitted(handle)
-        return handle
+        return self.manager.submit_detached(replace(request, deadline=min(limit, request.deadline or limit)))
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder of an endpoint; see `TransferBackend.ls`."""

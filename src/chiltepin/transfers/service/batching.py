@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import ChiltepinError
-from chiltepin.model import NO_TASK, DeleteRequest, TaskStatus, TransferRequest
+from chiltepin.model import NO_TASK, DeleteRequest, TaskStatus, TransferRequest, items_of
 from chiltepin.protocol import PlacingBackend
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.batch import Backoff, Batch, kind_of
@@ -76,6 +76,10 @@ class Batcher:
             return False
         batch, fresh = self._open_batch(pending, kind, before, now)
         return self._join(batch, pending, now) or fresh
+
+    def overlapping(self, request: Request) -> set[Batch]:
+        """Return the tasks that write to or delete a path of a request."""
+        return self._claims.overlapping(kind_of(request), items_of(request))
 
     def _join(self, batch: Batch, pending: PendingRequest, now: float) -> bool:
         """Add a pending request to a batch; return whether the batch is full."""

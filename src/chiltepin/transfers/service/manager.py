@@ -25,11 +25,12 @@ from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.service.batch import Batch, split
 from chiltepin.transfers.service.batching import Batcher
 from chiltepin.transfers.service.completion import Completer
+from chiltepin.transfers.service.detached import submit_detached
 from chiltepin.transfers.service.pending_request import PendingRequest
 from chiltepin.transfers.service.polling import Poller
 
 if TYPE_CHECKING:
-    from chiltepin.model import Request
+    from chiltepin.model import Request, TaskHandle
     from chiltepin.protocol import TransferBackend
     from chiltepin.transfers.activity import ActivityLog
     from chiltepin.transfers.journal import Journal
@@ -198,6 +199,10 @@ class TaskManager:
                 self._undo_start(key, pending)
             raise
         return [pending for pending, _ in found.values()]
+
+    def submit_detached(self, request: Request) -> TaskHandle:
+        """Submit a request that has a deadline, and do not wait for its end; see `Transfers.submit_detached`."""
+        return submit_detached(self._batcher, request)
 
     def _register(self, key: str, pending: PendingRequest) -> None:
         _managers.add(self)
