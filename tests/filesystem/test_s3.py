@@ -561,6 +561,37 @@ def test_a_few_empty_pages_are_read_past(bucket, pages):
         assert [entry.name for entry in store.folder(("t",)).entries()] == ["x"]
 
 
+def test_an_empty_first_page_hides_no_folder(bucket, tmp_path):
+    """A folder whose listing begins with an empty page exists: it is not replaced, and a deletion deletes all of it."""
+    for name in ("d/x", "d/y/z", "taken/f"):
+        bucket.put(f"cloud/{name}")
+
+    def without_token(handler, body):
+        handler.first = "list-type" in handler.path and "continuation-token" not in handler.path
+        handler.path = re.sub("&?continuation-token=[^&]*", "", handler.path)
+        return body
+
+    def empty(handler, body):
+        if not handler.first:
+            return body
+        told = b"<IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken>"
+        body = re.sub(rb"<(Contents|CommonPrefixes)>.*</\1>", b"", body, flags=re.DOTALL)
+        return re.sub(rb"<IsTruncated>\w+</IsTruncated>", told, body)
+
+    with BadWire(bucket.url, without_token, empty) as line:
+        with bucket.store("cloud", endpoint_url=line.url).folder(()) as folder:
+            assert folder.entry("d").kind == "dir"
+            with pytest.raises(OSError, match="not empty"):
+                folder.remove_folder("d")
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url)
+        (tmp_path / "disk/f").touch()
+        assert move(transfers, ("disk", "/f"), ("cloud", "/taken")).code == "IS_A_DIRECTORY"
+        request = delete_request(src_ep="cloud", src_path="/d", recursive=True, ignore_missing=True)
+        status = transfers.run(request, timeout=60, polling_interval=1)
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert bucket.keys("cloud/") == {"cloud/taken/f"}
+
+
 @pytest.mark.parametrize("marker", [b"", b"0", b"1", b"2"])
 def test_a_list_of_parts_that_does_not_get_on_ends(bucket, marker):
     """If the list of a dead writer's parts never ends, the upload starts over and does not hang."""

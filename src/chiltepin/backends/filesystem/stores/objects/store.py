@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, PlainFolder
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
-from chiltepin.backends.filesystem.stores.objects.client import WIDTH, CloudFault
+from chiltepin.backends.filesystem.stores.objects.client import WIDTH, CloudFault, all_pages
 from chiltepin.backends.filesystem.stores.objects.temp_file import ObjectTempFile
 from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.backends.filesystem.temp_names import is_temp_name
@@ -156,7 +156,8 @@ class ObjectFolder(PlainFolder):
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder: the objects that keep it, if there are any."""
         prefix = f"{self.prefix}{name}/"
-        if any(found.key != prefix for found in self.store.client.page(prefix, count=2, deep=True).objects):
+        pages = all_pages(self.store.client, prefix, count=2, deep=True)
+        if any(found.key != prefix for page in pages for found in page.objects):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
         # Other programs keep a folder by an object whose name ends with a slash.
         for key in {prefix, self.store.client.folder_key(prefix)}:
@@ -244,7 +245,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
 
     def any_below(self, prefix: str) -> bool:
         """Whether any object's name begins with the prefix."""
-        return bool(self.client.page(prefix, count=1, deep=True).objects)
+        return any(page.objects for page in all_pages(self.client, prefix, count=1, deep=True))
 
     def is_folder(self, prefix: str) -> bool:
         """Whether a folder exists, even an empty one."""
