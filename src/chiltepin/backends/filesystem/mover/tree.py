@@ -158,7 +158,11 @@ class _Tree:
         if self._own_content:
             # An object store distinguishes all names.
             return items
-        refused = apart.refused(map(name_of, items), folding=bool(self._folding))
+        names: Iterable[str] = map(name_of, items)
+        if self._folding is False:
+            # A disk that distinguishes case may still unite two Unicode normalizations.
+            names = (name for name in names if not name.isascii())
+        refused = apart.refused(names, folding=bool(self._folding))
         for name in refused:
             self._task.fail(clashing_name(source.below(name)), "")
         return [item for item in items if name_of(item) not in refused] if refused else items
