@@ -20,7 +20,8 @@ from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, temporary
 from chiltepin.backends.processes import host_id
 from chiltepin.errors import TaskTimeoutError
-from chiltepin.model import TaskState
+from chiltepin.model import TaskHandle, TaskState
+from chiltepin.protocol import Shard
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
 
@@ -35,6 +36,31 @@ USERS = (
 
 #: The part of a temporary file's name that identifies a writer of this host.
 WRITER = f"{host_id()}-0123456789abcdef"
+
+
+class BusyBackend(FilesystemBackend):
+    """A backend to which other threads submit tasks whenever its caller has waited for a task or polled one."""
+
+    def others(self):
+        """Run more tasks than the backend remembers."""
+        for number in range(3):
+            request = transfer_request(
+                src_ep="laptop", dst_ep="scratch", src_path="/small", dst_path=f"/other/{number}"
+            )
+            handle = self.submit(request, self.new_submission_id())
+            super().wait(handle, 60)
+            assert super().poll([handle])[0].state is TaskState.SUCCEEDED
+
+    def wait(self, handle, seconds):
+        """Wait, then run other tasks."""
+        super().wait(handle, seconds)
+        self.others()
+
+    def poll(self, handles):
+        """Poll, then run other tasks."""
+        statuses = super().poll(handles)
+        self.others()
+        return statuses
 
 
 class GatedFile(io.BytesIO):
@@ -319,6 +345,34 @@ def test_a_task_does_not_wait_for_a_long_one(slow):
     slow.gate.set()
     until(lambda: all(status.state.final for status in backend.poll([handle, alone])))
     assert slow.files("scratch") == {"/f", "/d/0", "/d/1", "/d/2", "/d/last"}
+
+
+@pytest.fixture
+def busy(tmp_path, monkeypatch):
+    """Transfers of a backend that remembers one task, and has others to run at every moment."""
+    monkeypatch.setattr("chiltepin.backends.filesystem.backend.MEMORY", 1)
+    for name in ("laptop/tree/a", "laptop/tree/b", "scratch"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "laptop/small").write_bytes(b"small")
+    endpoints = {name: {"url": str(tmp_path / name)} for name in ("laptop", "scratch")}
+    return Transfers(BusyBackend.from_config(endpoints, {}))
+
+
+def test_an_ended_task_is_remembered_until_its_end_is_read(busy):
+    """`run` returns the end of its task, even if many other tasks end before it reads it."""
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/tree", dst_path="/tree", recursive=True)
+    assert busy.run(request, timeout=60, polling_interval=1, submission_id="mine").state is TaskState.SUCCEEDED
+    assert busy.backend.poll([TaskHandle.at_worker("filesystem", "mine")])[0].state is TaskState.LOST
+
+
+def test_an_ended_shard_is_remembered_until_its_outcome_is_read(busy):
+    """The outcome of a shard contains the work that it returns, even if many other tasks end before it is read."""
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/tree", dst_path="/tree", recursive=True)
+    times = {"timeout": 60, "polling_interval": 1, "stopped": lambda: False}
+    shard = Shard(seconds=0.0, workers=2)
+    outcome = busy.run_shard(request, shard, submission_id="mine", **times)
+    assert outcome.status.state is TaskState.SUCCEEDED
+    assert sorted(folder for rest in outcome.rest for folder in rest.folders) == [("a",), ("b",)]
 
 
 def test_closing_a_backend_stops_its_tasks(slow):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
     from chiltepin.protocol import ShardOutcome
 
-__all__ = ["describe", "error_from_status", "status_from_error", "with_host"]
+__all__ = ["describe", "error_from_status", "status_from_error", "untold_error", "with_host"]
 
 #: Maximum number of items that are listed one by one.
 _NAMED = 4
@@ -85,6 +85,12 @@ def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_T
     said = str(error)
     reason = f"It{said.removeprefix(what)}" if what and said.startswith(what) else said
     return replace(last, state=state, code=code, reason=reason)
+
+
+def untold_error(outcome: ShardOutcome, request: Request) -> TaskError | None:
+    """Return the error for a shard that did not succeed and does not say why, such as one that was forgotten."""
+    told = outcome.failed or outcome.error or outcome.status.state in (TaskState.CANCELED, TaskState.EXPIRED)
+    return None if told else error_from_status(outcome.status, request)
 
 
 def with_host(outcome: ShardOutcome) -> ShardOutcome:

@@ -207,8 +207,7 @@ class Transfers:
         backend, name = self.backend, submission_id
         handle = TaskHandle.at_worker(backend.name, name)
         if stopped():
-            status = TaskStatus(handle=handle, state=TaskState.CANCELED, code="CANCELED")
-            return ShardOutcome(status=status)
+            return ShardOutcome(status=TaskStatus(handle=handle, state=TaskState.CANCELED, code="CANCELED"))
         if can_share(backend, request):
             submit = partial(backend.submit_shard, request, shard, name)
         else:
@@ -220,7 +219,8 @@ class Transfers:
             status, error = status_from_error(err, describe(request), handle), err
         if can_share(backend, request):
             # A shard that was stopped has also returned what it had begun.
-            return replace(backend.shard_outcome(handle), status=status, error=error)
+            outcome = backend.shard_outcome(handle)
+            return outcome if error is None else replace(outcome, status=status, error=error)
         failures = () if status.state is TaskState.SUCCEEDED else ((status.code, status.reason),)
         return ShardOutcome(status=status, failures=failures, failed=len(failures), error=error)
 

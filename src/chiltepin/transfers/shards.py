@@ -21,7 +21,7 @@ from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
 from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error, with_host
+from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error, untold_error, with_host
 from chiltepin.transfers.shard_queue import ShardQueue
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ class ShardedTask:
 
     def _count(self, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:
         """Record the outcome of a shard."""
-        error = future.exception()
+        error = future.exception() or untold_error(future.result(), self._request)
         if isinstance(error, TaskLostError) and losses < self._retries:
             with self._lock:
                 self._queue.again(shard, losses + 1)

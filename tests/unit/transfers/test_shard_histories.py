@@ -289,7 +289,12 @@ class History:
         for rest in worker.rest:
             if rest.range:
                 self.removed.add(rest.range.temp_file)
-        self.unseen.append(lambda: worker.future.set_exception(TaskLostError("Its worker is gone.")))
+        if self.chance.random() < 0.5:
+            self.unseen.append(lambda: worker.future.set_exception(TaskLostError("Its worker is gone.")))
+        else:
+            # Its process has forgotten the task.
+            forgotten = TaskStatus(handle=worker.own, state=TaskState.LOST, code="LOST", reason="It is unknown.")
+            self.unseen.append(lambda: worker.future.set_result(ShardOutcome(status=forgotten)))
 
     def losses_with(self, shard):
         """Return how many workers a shard has lost; the ranges of a file count together."""

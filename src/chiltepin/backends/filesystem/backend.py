@@ -54,7 +54,7 @@ __all__ = ["FilesystemBackend", "LocalBackend"]
 
 T = TypeVar("T")
 
-#: Ended tasks that are kept in memory, for `poll` and for repeated submissions; about 1 KB each.
+#: Ended tasks that are remembered after their end was read, for `poll` and repeated submissions; about 1 KB each.
 MEMORY = 10_000
 
 #: Groups of schemes that may share a root; any other scheme shares roots only with itself.
@@ -97,8 +97,9 @@ class FilesystemBackend:
 
     def _renew(self) -> None:
         """Start with no tasks and no open stores, as in a process made by ``fork``."""
-        # In the order of their submission, so that the oldest are removed first.
+        # The tasks whose end was not read yet, and the others in the order in which it was.
         self._tasks: dict[str, TaskRun] = {}
+        self._read: dict[str, TaskRun] = {}
         self._lock = threading.Lock()
         self._movers.renew()
         for place in self._places.values():
@@ -138,8 +139,11 @@ class FilesystemBackend:
 
     def shard_outcome(self, handle: TaskHandle) -> ShardOutcome:
         """Return the outcome of a shard; see `ShardingBackend.shard_outcome`."""
-        run = self._tasks.get(handle.task_id)
-        return run.shard_outcome if run is not None else ShardOutcome(status=self._status(handle))
+        run = self._run(handle)
+        outcome = run.shard_outcome if run is not None else ShardOutcome(status=self._status(handle))
+        if run is not None and outcome.status.state.final:
+            self._was_read(run)
+        return outcome
 
     def _submit(self, request: Request, submission_id: str, shard: ShardRun | None) -> TaskHandle:
         if why := unsupported(request, self.capabilities, self.name):
@@ -150,9 +154,8 @@ class FilesystemBackend:
             operation = self._transfer(request, shard)
         handle = TaskHandle.at_worker(self.name, submission_id)
         with self._lock:
-            if submission_id in self._tasks:
+            if self._run(handle) is not None:
                 return handle
-            self._forget_old()
             run = self._tasks[submission_id] = TaskRun(
                 request, handle, partial(self._pool, request), self._pause, shard
             )
@@ -168,18 +171,23 @@ class FilesystemBackend:
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
         """Wait until the task has ended, at most for ``seconds``; see `WorkerBackend.wait`."""
-        run = self._tasks.get(handle.task_id)
+        run = self._run(handle)
         patience = min(seconds, THREAD_WAIT)
         if run is not None and not run.ended.wait(patience):
             self._movers.add_if_starved()
             run.ended.wait(seconds - patience)
 
-    def _forget_old(self) -> None:
-        while len(self._tasks) >= MEMORY:
-            oldest = next(iter(self._tasks))
-            if not self._tasks[oldest].status.state.final:
-                return
-            del self._tasks[oldest]
+    def _run(self, handle: TaskHandle) -> TaskRun | None:
+        # In this order, because a task is added to the second before it is removed from the first.
+        return self._tasks.get(handle.task_id) or self._read.get(handle.task_id)
+
+    def _was_read(self, run: TaskRun) -> None:
+        """Forget the oldest task whose end was read, if there are too many."""
+        with self._lock:
+            self._read[run.handle.task_id] = run
+            self._tasks.pop(run.handle.task_id, None)
+            if len(self._read) > MEMORY:
+                del self._read[next(iter(self._read))]
 
     def _ends(self, request: Request) -> list[Place]:
         ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
@@ -295,15 +303,19 @@ class FilesystemBackend:
         return [self._status(handle) for handle in handles]
 
     def _status(self, handle: TaskHandle) -> TaskStatus:
-        run = self._tasks.get(handle.task_id)
+        run = self._run(handle)
         if run is not None:
-            return run.status
+            status = run.status
+            # The end of a shard is read with its outcome.
+            if status.state.final and run.shard is None:
+                self._was_read(run)
+            return status
         reason = "This process does not know the task: it ran in another process, or ended long ago."
         return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
     def cancel(self, handle: TaskHandle) -> None:
         """Stop the task's threads at their next block or file."""
-        run = self._tasks.get(handle.task_id)
+        run = self._run(handle)
         if run is not None:
             run.cancel()
 
