@@ -62,7 +62,8 @@ class SftpReader:
             raise _no_file(facts.kind, path)
         handle = opened(connection, asked)
         self._handles = Handles(choose, path, READING)
-        self._head = bytearray(min(facts.size or _FIRST_READ, connection.reads))
+        # One byte more than the server reports: it may report too small a size.
+        self._head = bytearray(min(facts.size + 1 if facts.size else _FIRST_READ, connection.reads))
         self._position, self._ahead = 0, memoryview(b"")
         self.parts, self.pinned, self.checksum = True, False, ""
         self._before, self._after = self._first_look(connection, handle)
@@ -79,17 +80,15 @@ class SftpReader:
         """Read attributes, the start of the file and attributes again, in one burst: enough for a small file."""
         look = Request(MessageType.FSTAT, handle)
         read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
-        past = past_end(handle, len(self._head))
         if connection.orderly:
-            connection.ask(look, read, past, again)
+            connection.ask(look, read, again)
         else:
-            for requests in ((look,), (read, past), (again,)):
-                connection.ask(*requests)
+            for request in (look, read, again):
+                connection.ask(request)
         before, after = Attributes.of(look.result())[0], Attributes.of(again.result())[0]
         got = read.count()
-        whole = got == before.size and not has_data(past)
-        if got < len(self._head):
-            self._head = self._head[:got]
+        whole = got == before.size and got < len(self._head)
+        self._head = self._head[: min(got, before.size or got)]
         return before, after if whole else None
 
     def __enter__(self) -> Self:
