@@ -1,7 +1,7 @@
 /* A FUSE mount of a folder that fails on command; it is unmounted when its standard input ends.
  *
  * cc -o faulty faulty.c $(pkg-config --cflags --libs fuse3)
- * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [norm] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime]
+ * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [norm] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime] [other]
  *
  *   direct  the kernel caches nothing: each read is an operation here
  *   late    the kernel caches writes, and reports their errors when the file is closed (as with NFS)
@@ -12,6 +12,7 @@
  *   order   files are written sequentially, and cannot be read while they are open for writing (rclone mount)
  *   wronly  files cannot be opened for reading and writing at once (Mountpoint for Amazon S3)
  *   keep    a rename does not replace; noname: rename is not supported; notime: times cannot be set
+ *   other   all entries seem to belong to another user
  *   bad     files named "bad..." cannot be accessed, and files named "torn..." cannot be read beyond 4096 bytes
  *
  * Commands, one per line, each with a one-line response:
@@ -38,7 +39,7 @@ static const char *NAMES[] = {"getattr", "readlink", "mkdir", "mknod", "unlink",
 enum { GETATTR, READLINK, MKDIR, MKNOD, UNLINK, RMDIR, SYMLINK, RENAME, LINK, CHMOD,
        TRUNCATE, UTIMENS, CREATE, OPEN, READ, WRITE, FLUSH, OPENDIR, READDIR, COPY, LSEEK, KINDS };
 
-static int root, order, wronly, keep, noname, notime, direct, late, nocopy, fold, norm, utf8, colon, bad_ones, longest = 255;
+static int root, other, order, wronly, keep, noname, notime, direct, late, nocopy, fold, norm, utf8, colon, bad_ones, longest = 255;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static long count, failed, first, times;
 static int error, kinds = -1, first_kind = -1;
@@ -107,9 +108,16 @@ static int where(const char *path, char *to) {
 
 static int f_getattr(const char *p, struct stat *st, struct fuse_file_info *fi) {
   GATE(GETATTR);
-  if (fi) return ANSWER(fstat(fi->fh, st));
-  AT(p, r);
-  return ANSWER(fstatat(root, r, st, AT_SYMLINK_NOFOLLOW));
+  int got;
+  if (fi) {
+    got = fstat(fi->fh, st);
+  } else {
+    AT(p, r);
+    got = fstatat(root, r, st, AT_SYMLINK_NOFOLLOW);
+  }
+  if (got < 0) return -errno;
+  if (other) st->st_uid = 1234;
+  return 0;
 }
 static int f_readlink(const char *p, char *buf, size_t n) {
   GATE(READLINK); AT(p, r);
@@ -254,6 +262,7 @@ int main(int argc, char **argv) {
     fold |= !strcmp(*mode, "fold"), utf8 |= !strcmp(*mode, "utf8"), colon |= !strcmp(*mode, "colon");
     bad_ones |= !strcmp(*mode, "bad"), norm |= !strcmp(*mode, "norm");
     order |= !strcmp(*mode, "order"), wronly |= !strcmp(*mode, "wronly"), keep |= !strcmp(*mode, "keep");
+    other |= !strcmp(*mode, "other");
     noname |= !strcmp(*mode, "noname"), notime |= !strcmp(*mode, "notime");
     if (!strncmp(*mode, "names=", 6)) longest = atoi(*mode + 6);
   }

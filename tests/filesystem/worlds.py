@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import fsspec
 
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
 from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.transfers import policy
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
+from chiltepin.transfers.worker_processes import start_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +62,19 @@ class World:
             **{"src_ep": "laptop", "dst_ep": "scratch", "src_path": src_path, "dst_path": dst_path, **options}
         )
         return self.transfers.run(request, timeout=timeout, polling_interval=1)
+
+    def share(self, src_path: str, dst_path: str, **options: Any) -> TaskStatus:
+        """Transfer from the laptop to scratch with two processes, which copy a file of 2 MB or more in ranges."""
+        request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=src_path, dst_path=dst_path, **options)
+        places = {name: {"url": f"file://{root}"} for name, root in self.roots.items()}
+        setup = json.dumps({"backend": "filesystem", "endpoints": places, "options": {}})
+        limits, before = policy.limits, policy.limits.SHARD_RANGE
+        limits.SHARD_RANGE = 1_000_000
+        try:
+            task = start_task(setup, request, workers=2, timeout=60, polling_interval=1, raises=False)
+            return task.future.result()
+        finally:
+            limits.SHARD_RANGE = before
 
     def remove(self, src_path: str, src_ep: str = "scratch", **options: Any) -> TaskStatus:
         """Delete on scratch and wait."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import CopyOptions, Folder, Reader
     from chiltepin.protocol.paths import Parts
 
@@ -219,7 +220,7 @@ class LocalFolder:
         rights = temp_files.replaced(name)
         try:
             if self._in_order:
-                return InOrderTempFile(temp_files, name, rights)
+                return self._in_order_file(name, rights)
             if marked:
                 temp_file, descriptor, continued = temp_files.marked(f"{content_id}/{name}", rights)
             else:
@@ -227,7 +228,7 @@ class LocalFolder:
         except OSError as err:
             if not self._learns(err):
                 raise
-            return InOrderTempFile(temp_files, name, rights)
+            return self._in_order_file(name, rights)
         return LocalTempFile(
             temp_files,
             temp_file,
@@ -239,6 +240,11 @@ class LocalFolder:
             continued=continued,
             learns=self._learns,
         )
+
+    def _in_order_file(self, name: str, rights: Rights | None) -> InOrderTempFile:
+        # rclone creates an empty file some time after it was closed, even if it has been removed.
+        self._store.untidy.add(self._parts)
+        return InOrderTempFile(self.open_temp_files(), name, rights)
 
     def begin_shared(self, reader: Reader, name: str, owner: str) -> str | None:
         """Begin a file that several workers write; see `Dividing.begin_shared`."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.local.temp_files import TempFiles
 
-__all__ = ["InOrderTempFile", "in_order_only"]
+__all__ = ["InOrderTempFile", "accepts_parts", "in_order_only"]
 
 #: The errors of such disks for a write before the end, for a read, or for a file that is opened for both.
 _REFUSALS = frozenset(
@@ -36,7 +36,12 @@ _PIECE = 4096
 
 def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
     """Whether a disk refused an operation because it accepts files in order only; tested with two new files."""
-    return error.errno in _REFUSALS and _works(temp_files, _by_order) and not _works(temp_files, _by_place)
+    return error.errno in _REFUSALS and _works(temp_files, _by_order) and not accepts_parts(temp_files)
+
+
+def accepts_parts(temp_files: TempFiles) -> bool:
+    """Whether a disk accepts the parts of a file in any order; tested with a new file."""
+    return _works(temp_files, _by_place)
 
 
 def _works(temp_files: TempFiles, way: Callable[[int, str], bool]) -> bool:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, sweep_shared
+from chiltepin.backends.filesystem.local.in_order_files import accepts_parts
 from chiltepin.backends.filesystem.local.reader import OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.temp_files import create_mode
 from chiltepin.backends.filesystem.local.writer import LocalTempFile
@@ -25,20 +26,30 @@ if TYPE_CHECKING:
 __all__ = ["SharedTempFile", "begin_shared"]
 
 
-def begin_shared(temp_files: TempFiles, name: str, size: int, owner: str) -> str:
-    """Make a temporary file of ``size`` bytes, and return its name; first free the space of those of killed tasks."""
+def begin_shared(temp_files: TempFiles, name: str, size: int, owner: str) -> str | None:
+    """Make a temporary file of ``size`` bytes, and return its name; first free the space of those of killed tasks.
+
+    None if the disk refuses what the workers need; then one worker copies the file, and reports what is wrong.
+    """
     folder = temp_files.folder
     with suppress(OSError):
         sweep_shared(folder)
+    if not accepts_parts(temp_files):
+        return None
     temp_file = temporary(f"{owner}-{secrets.token_hex(MARKED // 2)}-{secrets.randbits(62)}")
-    descriptor = os.open(temp_file, NEW, create_mode(temp_files.replaced(name)), dir_fd=folder)
     try:
-        os.ftruncate(descriptor, size)
-    except BaseException:
-        os.unlink(temp_file, dir_fd=folder)
+        descriptor = os.open(temp_file, NEW, create_mode(temp_files.replaced(name)), dir_fd=folder)
+        try:
+            os.ftruncate(descriptor, size)
+        finally:
+            close_quietly(descriptor)
+        # Each worker opens it anew.
+        close_quietly(SharedTempFile(temp_files, temp_file, name, size).descriptor)
+    except BaseException as err:
+        temp_files.give_up(temp_file)
+        if isinstance(err, OSError):
+            return None
         raise
-    finally:
-        close_quietly(descriptor)
     return temp_file
 
 

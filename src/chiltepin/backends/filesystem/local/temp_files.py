@@ -196,8 +196,10 @@ class TempFiles:
                     facts = os.fstat(descriptor)
                 except OSError:
                     facts = None
-                # A file of another user, or a file with a second name, is not written to.
-                if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
+                # A file of another user, or a file with a second name, is not written to. A disk may show another user
+                # for all files (CIFS uid=), even for one that was just made.
+                own = facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1
+                if facts is not None and (own or flags == NEW):
                     return name, descriptor, facts.st_size > 0
                 close_quietly(descriptor)
         return None
