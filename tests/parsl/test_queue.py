@@ -175,3 +175,16 @@ def test_a_shard_that_a_worker_takes_late_leaves_nothing(config, tmp_path, monke
         late.futures[0].set_result(function(*args, **kwargs))
         until(lambda: not list((tmp_path / "runinfo" / "000" / "chiltepin").iterdir()))
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_whose_files_cannot_be_removed_ends(config, tmp_path, monkeypatch, workers):
+    """A transfer ends, with one or several workers, if its files in the run folder cannot be removed."""
+    monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STATUS_FILE_INTERVAL", 0)
+    with Workflow(config) as workflow:
+        # Nothing can be written to or removed from a folder that is a file.
+        with open(f"{workflow.dfk.run_dir}/chiltepin", "x"):
+            pass
+        moved = transfer_task("laptop", "scratch", "/", "/", recursive=True, executor="local", workers=workers)
+        assert moved.result(LIMIT) is True
+    assert (tmp_path / "scratch/a.dat").read_bytes() == b"content"

@@ -99,7 +99,8 @@ class WorkerChannel:
         if time.monotonic() - self._begun >= policy.wait_times.STATUS_FILE_INTERVAL:
             files.append(self._payload.status_file)
         for file in files:
-            with suppress(FileNotFoundError):
+            # A file that cannot be removed must not keep the task from ending.
+            with suppress(OSError):
                 os.remove(file)
 
 
