@@ -6,11 +6,13 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import buckets
@@ -28,7 +30,6 @@ from chiltepin.testing.conformance import FolderRig, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from buckets import Bucket
 
@@ -110,8 +111,11 @@ class MemoryRig(Rig):
         place, filesystem = self.place(endpoint, path), self.of(endpoint)
         filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
         filesystem.pipe_file(place, content)
-        if modified is not None:
-            filesystem.store[place].created = datetime.fromtimestamp(modified, timezone.utc)
+        try:
+            if modified is not None:
+                filesystem.store[place].created = datetime.fromtimestamp(modified, timezone.utc)
+        except ValueError:
+            self.lacks(f"a file with the modification time {modified}", "put")
 
     def get(self, endpoint: str, path: str) -> bytes | None:
         """Read a file."""
@@ -278,12 +282,27 @@ class HomeRig(FolderRig):
         return f"/users/{endpoint}"
 
 
+def rig_of_folders(top: Path) -> FolderRig:
+    """Return a rig for the filesystem backend over two new folders."""
+    made = folders(top)
+    config = {name: {"url": f"file://{folder}"} for name, folder in made.items()}
+    return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+
+
 @pytest.fixture
 def folder_rig(tmp_path):
     """The filesystem backend over two folders."""
-    made = folders(tmp_path)
-    config = {name: {"url": f"file://{folder}"} for name, folder in made.items()}
-    return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+    return rig_of_folders(tmp_path)
+
+
+@pytest.fixture
+def shm_rig():
+    """The filesystem backend over two folders in memory."""
+    memory = "/dev/shm"  # noqa: S108 - a folder with a unique name is made in it
+    if not os.path.isdir(memory):
+        pytest.skip("There is no disk in memory here.")
+    with tempfile.TemporaryDirectory(dir=memory) as top:
+        yield rig_of_folders(Path(top))
 
 
 @pytest.fixture

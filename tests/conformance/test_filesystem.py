@@ -25,6 +25,15 @@ class TestFolders(BackendLaws):
         return folder_rig
 
 
+class TestFoldersInMemory(ListingLaws):
+    """``filesystem`` over folders of a disk in memory, which can keep more times than others."""
+
+    @pytest.fixture
+    def rig(self, shm_rig):
+        """Two folders."""
+        return shm_rig
+
+
 class TestLocal(BackendLaws):
     """``local``: endpoints are folders below one root."""
 

@@ -7,7 +7,6 @@ import threading
 import uuid
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.shard import ShardRun
-    from chiltepin.backends.filesystem.store import Entry
     from chiltepin.model import Request, TransferRequest
     from chiltepin.protocol import Shard
 
@@ -321,11 +319,11 @@ class FilesystemBackend:
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder; see `TransferBackend.ls`."""
-        return [_dir_entry(entry) for entry in self._at_once(operations.entries, endpoint, path, "Listing")]
+        return [operations.dir_entry(entry) for entry in self._at_once(operations.entries, endpoint, path, "Listing")]
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
         """Return the entry at a path; see `FilesBackend.stat`."""
-        entry = _dir_entry(self._at_once(operations.stat, endpoint, path, "Looking at"))
+        entry = operations.dir_entry(self._at_once(operations.stat, endpoint, path, "Looking at"))
         (location,) = self._place(endpoint).locations([path])
         return replace(entry, name=location.parts[-1] if location.parts else "/")
 
@@ -367,15 +365,6 @@ def _refuse_unknown(backend: str, options: Mapping[str, Any], *, known: Sequence
                 f"Backend {backend!r} has no option {option!r}; remove it from {backend}: in the data section.",
                 key=f"data.{backend}.{option}",
             )
-
-
-def _dir_entry(entry: Entry) -> DirEntry:
-    return DirEntry(
-        name=entry.name,
-        kind=entry.kind,
-        size=entry.size if entry.kind == "file" else 0,
-        modified=None if entry.mtime is None else datetime.fromtimestamp(entry.mtime, timezone.utc),
-    )
 
 
 class LocalBackend(FilesystemBackend):

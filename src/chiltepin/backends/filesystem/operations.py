@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.store import BLOCK, limited
 from chiltepin.errors import BackendError, PathNotFoundError, PermissionDeniedError, UnsupportedOptionError
+from chiltepin.model import DirEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
 
-__all__ = ["Renaming", "at_once", "checksum", "entries", "make_folder", "rename", "stat"]
+__all__ = ["Renaming", "at_once", "checksum", "dir_entry", "entries", "make_folder", "rename", "stat"]
 
 T = TypeVar("T")
 
@@ -113,6 +116,21 @@ def checksum(location: Location) -> str:
         if reader.changed():
             raise Fault("FILE_CHANGED", f"{location} changed while it was read; try again.")
     return f"sha256:{digest.hexdigest()}"
+
+
+def dir_entry(entry: Entry) -> DirEntry:
+    """Return an entry of a store as `TransferBackend.ls` returns it."""
+    modified = None
+    if entry.mtime is not None:
+        # A store may keep a time after the year 9999, which no datetime can hold.
+        with suppress(ValueError, OverflowError):
+            modified = datetime.fromtimestamp(entry.mtime, timezone.utc)
+    return DirEntry(
+        name=entry.name,
+        kind=entry.kind,
+        size=entry.size if entry.kind == "file" else 0,
+        modified=modified,
+    )
 
 
 def _exists(location: Location) -> Fault:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ListingLaws"]
 
+#: The first second after `datetime.MAXYEAR`, in seconds since 1970.
+YEAR_10000 = 253_402_300_800.0
+
 
 class ListingLaws:
     """What ``ls`` must do."""
@@ -38,6 +41,14 @@ class ListingLaws:
         require(type(entry) is DirEntry, "ls must return chiltepin.model.DirEntry objects")
         utc = entry.modified is None or entry.modified.utcoffset() == timedelta(0)
         require(utc, f"the time of an entry must be in UTC, or None; got {entry.modified!r}")
+
+    def test_a_time_after_the_last_year_is_none(self, rig: Rig) -> None:
+        """A file whose time no datetime can hold must be listed, with its time as None."""
+        rig.put(rig.source, "/far", b"data", modified=YEAR_10000)
+        rig.put(rig.source, "/near", b"data")
+        found = {entry.name: entry.modified for entry in rig.backend.ls(rig.source, "/")}
+        require(found.keys() == {"far", "near"}, f"ls must list a file whatever its time; got {set(found)}")
+        require(found["far"] is None, f"a time that no datetime can hold must be None; got {found['far']!r}")
 
     def test_what_was_moved_is_listed(self, rig: Rig) -> None:
         """``ls`` must return the present entries, not those of an earlier call."""

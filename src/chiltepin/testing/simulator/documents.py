@@ -173,8 +173,11 @@ def file_document(folder: int, name: str, *, called: str | None = None) -> dict[
     return document
 
 
-def _modified(facts: os.stat_result) -> str:
-    return utc(facts.st_mtime).isoformat(sep=" ", timespec="seconds")
+def _modified(facts: os.stat_result) -> str | None:
+    # A disk may keep a time after the year 9999, which no datetime can hold.
+    with suppress(ValueError, OverflowError):
+        return utc(facts.st_mtime).isoformat(sep=" ", timespec="seconds")
+    return None
 
 
 def _user(number: int) -> str:
