@@ -29,6 +29,17 @@ class SystemClock:
     #: Return the time of day, in UTC.
     now = staticmethod(partial(datetime.now, timezone.utc))
 
+    @staticmethod
+    def later(seconds: float, operation: Callable[[], None]) -> Callable[[], None]:
+        """Call a function after some time, on a new thread; return a function that prevents it.
+
+        If no thread can be started, raise a BackendError.
+        """
+        timer = threading.Timer(seconds, operation)
+        timer.daemon = True
+        threads.begin(timer)
+        return timer.cancel
+
 
 class BackgroundThread:
     """A thread that runs while there is work.

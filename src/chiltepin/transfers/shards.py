@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
-from chiltepin.backends import processes, threads
+from chiltepin.backends import processes
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
 from chiltepin.model import SKIPPED_KEPT, DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
 from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
@@ -94,7 +94,7 @@ class ShardedTask:
     retries : int
         How often a shard is given to another worker after its own was lost.
     clock : object
-        Has ``monotonic()``.
+        Has ``monotonic()`` and ``later()``.
 
     Attributes
     ----------
@@ -155,8 +155,7 @@ class ShardedTask:
 
     def _total(self) -> TaskStatus:
         with self._lock:
-            total, running = self._sum, list(self._running)
-            total = replace(total, bytes_moving=self._queue.moving)
+            total, running = replace(self._sum, bytes_moving=self._queue.moving), list(self._running)
         for status in filter(None, (shard.status() for shard in running)):
             total = _added(total, status)
         return total
@@ -171,21 +170,19 @@ class ShardedTask:
                 return
             self._end = end
             running, live = list(self._running), self._live
-        for shard in running:
-            shard.stop()
         # A shard that is just being started is stopped in `_launch`.
         if live:
             self._later(policy.wait_times.STOP_GRACE, self._give_up)
+        for shard in running:
+            shard.stop()
         self._advance()
 
     def _later(self, seconds: float, operation: Callable[[], None]) -> None:
         """Run a function after some time, unless the task has ended."""
-        timer = threading.Timer(seconds, operation)
-        timer.daemon = True
-        self.future.add_done_callback(lambda _: timer.cancel())
         # If no thread can be started, the task waits for its workers.
         with suppress(BackendError):
-            threads.begin(timer)
+            prevent = self._clock.later(seconds, operation)
+            self.future.add_done_callback(lambda _: prevent())
 
     def _give_up(self) -> None:
         """End although a worker has not responded."""
@@ -276,8 +273,11 @@ class ShardedTask:
             return
         with self._lock:
             self._running.add(running)
-            stopped = self._end is not None and not removal
-        if stopped:
+            stopped = self._end is not None
+        if stopped and removal:
+            # Its worker may never be free.
+            self._later(policy.wait_times.STOP_GRACE, self._give_up)
+        elif stopped:
             running.stop()
         running.future.add_done_callback(partial(self._has_ended, running, shard, losses))
 
