@@ -198,6 +198,20 @@ def test_a_folder_that_gets_another_name_is_refused(served):
 
 
 @on(*FTP)
+def test_a_root_is_named_as_what_is_in_it(served):
+    """The name of a root on an FTP server is sent in UTF-8, like the names of the files in it."""
+    transfers, root, here = served
+    (root / "caf\u00e9").mkdir()
+    (root / "caf\u00e9").chmod(0o777)
+    (here / "caf\u00e9").write_text("data")
+    endpoints = {"there": {"url": f"{transfers.settings['url']}/caf\u00e9"}, "here": {"url": str(here)}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    status = move(transfers, "here", "there", "/caf\u00e9")
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert files_of(root) == {os.fsencode("caf\u00e9/caf\u00e9"): b"data"}
+
+
+@on(*FTP)
 def test_files_go_both_ways_at_once(served):
     """Concurrent transfers from, to and within one FTP server do not interfere with each other."""
     transfers, root, here = served

@@ -224,7 +224,8 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         # Set here and not as an option, because some filesystems pass every option to their connection.
         with suppress(AttributeError):
             filesystem.dircache.use_listings_cache = False
-        return filesystem, str(root)
+        # Elsewhere the URL has the root as the filesystem expects it.
+        return filesystem, self._write_name(root) if isinstance(filesystem, FtpFileSystem) else str(root)
 
     @property
     def filesystem(self) -> Any:
