@@ -137,6 +137,49 @@ class Task:
     cancelled: bool = False
 
 
+class HomeView:
+    """The backend of one process: a service, with the folder where relative paths start according to its settings."""
+
+    name = "batching"
+
+    def __init__(self, service, home):
+        self._service, self._home = service, home
+        self.capabilities = BatchingService.capabilities
+
+    def __getattr__(self, name):
+        return getattr(self._service, name)
+
+    @classmethod
+    def from_config(cls, endpoints, options):
+        """Make a backend that knows only places."""
+        return cls(None, endpoints["b"]["home"])
+
+    def place(self, endpoint, path):
+        """Return the names from the root to a path."""
+        return (endpoint, *posixpath.normpath(posixpath.join(self._home, path)).split("/")[1:])
+
+    def settings_of(self, request):
+        """Return the home as JSON data."""
+        return {"endpoints": {"b": {"home": self._home}}, "options": {}}
+
+    def submit(self, request, submission_id):
+        """Submit a request with absolute paths."""
+        if hasattr(request, "paths"):
+            request = replace(request, paths=tuple(posixpath.join(self._home, path) for path in request.paths))
+        else:
+            items = [replace(item, destination=posixpath.join(self._home, item.destination)) for item in request.items]
+            request = replace(request, items=tuple(items))
+        return self._service.submit(request, submission_id)
+
+    def ls(self, endpoint, path):
+        """List the destinations."""
+        return self._service.ls(endpoint, posixpath.normpath(posixpath.join(self._home, path)))
+
+    def outcomes(self, handle, request):
+        """Return the recorded outcome of each item."""
+        return self._service.outcomes(handle, request)
+
+
 class BatchingService:
     """A service that batches and records every item; a missing source is skipped, or blocks its task.
 

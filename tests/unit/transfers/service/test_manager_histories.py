@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from clocked_backends import BatchingService, Clock
+from clocked_backends import BatchingService, Clock, HomeView
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -32,6 +32,8 @@ GRACE, TIMEOUT = 20.0, 300.0
 #: Seconds within which the end of a task is reported, even if some polls fail.
 LONG = 130.0
 FILES = st.integers(0, 7)
+#: The home in the settings of most processes.
+HOME = "/to"
 PROCESSES = st.sampled_from([0, 0, 0, 1])
 
 #: 100 histories of up to 40 steps take about 4 seconds; CHILTEPIN_HISTORIES sets their number.
@@ -49,6 +51,9 @@ class Call:
     pending: object
     #: The version of each source at the time of the call; for a resumed request, none is required.
     versions: dict
+    #: Where relative paths start.
+    home: str
+    resumed: bool = False
     judged: bool = False
 
 
@@ -83,7 +88,7 @@ class Histories(RuleBasedStateMachine):
         self.patch.setattr("chiltepin.transfers.policy.limits.SLOT_ITEMS", 1)
         self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
-        self.managers, self.calls = [None, None], [{}, {}]
+        self.managers, self.calls, self.homes = [None, None], [{}, {}], [HOME, HOME]
         for number in range(2):
             self._begin(number)
 
@@ -91,20 +96,21 @@ class Histories(RuleBasedStateMachine):
         # The next process must count this one as killed.
         owner = ProcessId("gone", next(self.numbers), "0")
         journal = Journal(self.folder, clock=self.clock.now, owner=owner)
-        self.managers[number] = TaskManager(self.service, clock=self.clock, threaded=False, journal=journal)
+        backend = HomeView(self.service, self.homes[number])
+        self.managers[number] = TaskManager(backend, clock=self.clock, threaded=False, journal=journal)
         self.calls[number] = {}
 
     def _start(self, process, request, timeout):
         key = next(self.keys)
         self.service._work()
         pending = self.managers[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
-        self.calls[process][key] = Call(request, pending, self.service.sources.copy())
+        self.calls[process][key] = Call(request, pending, self.service.sources.copy(), self.homes[process])
         pending.future.add_done_callback(Follower(self.managers[process], self.locked).hear)
 
     @rule(
         process=PROCESSES,
         file=FILES,
-        spelled=st.sampled_from(["/to/{}", "/to//{}", "/to/./{}"]),
+        spelled=st.sampled_from(["/to/{}", "/to//{}", "/to/./{}", "{}"]),
         level=st.sampled_from([None, None, "size"]),
         other=st.just(0),
         timeout=st.sampled_from([5.0, TIMEOUT, TIMEOUT]),
@@ -126,10 +132,11 @@ class Histories(RuleBasedStateMachine):
             items = tuple(TransferItem(source=f"/{file}", destination=f"/to/{file}") for file in files)
             self._start(process, replace(request, items=items), TIMEOUT)
 
-    @rule(process=PROCESSES, file=FILES, ignore=st.booleans())
-    def delete(self, process, file, ignore):
+    @rule(process=PROCESSES, file=FILES, ignore=st.booleans(), folder=st.sampled_from(["/to/", ""]))
+    def delete(self, process, file, ignore, folder):
         """A deletion is requested."""
-        self._start(process, delete_request(src_ep="b", src_path=f"/to/{file}", ignore_missing=ignore), TIMEOUT)
+        request = delete_request(src_ep="b", src_path=f"{folder}{file}", ignore_missing=ignore)
+        self._start(process, request, TIMEOUT)
 
     @rule(file=FILES)
     def write(self, file):
@@ -211,18 +218,35 @@ class Histories(RuleBasedStateMachine):
         """A workflow ends cleanly, and its process continues."""
         self.managers[process].record_clean_end()
 
-    @rule(process=PROCESSES)
-    def kill(self, process):
-        """The process is killed, and another replaces it; nothing waits for the futures of the first."""
+    @rule(process=PROCESSES, home=st.sampled_from([HOME, HOME, "/from"]))
+    def kill(self, process, home):
+        """The process is killed, and another replaces it, maybe with another home; no future of the first counts."""
         _managers.discard(self.managers[process])
+        self.homes[process] = home
         self._begin(process)
+
+    @rule(
+        file=FILES, lost=st.booleans(), home=st.sampled_from([HOME, "/from"]), spelled=st.sampled_from(["/to/{}", "{}"])
+    )
+    def kill_while_submitting(self, file, lost, home, spelled):
+        """A process is killed before it knows its task; the next one requests the same path, or another one."""
+        self._transfer(0, file, None, spelled="{}")
+        self.wait(0.1)
+        self._transfer(0, (file + 1) % 8, None, spelled="{}")
+        self.service.fail("submit", BUSY, after=lost)
+        self.wait(0.1)
+        self.kill(0, home)
+        self._transfer(0, (file + 1) % 8, None, spelled=spelled)
+        self.wait(30.0)
 
     @rule(process=PROCESSES)
     def resume(self, process):
         """A process resumes the unfinished tasks of other processes."""
         self.service._work()
         for pending in self.managers[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE):
-            self.calls[process][f"resumed {next(self.keys)}"] = Call(pending.request, pending, Counter())
+            self.calls[process][f"resumed {next(self.keys)}"] = Call(
+                pending.request, pending, Counter(), self.homes[process], resumed=True
+            )
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
     def wait(self, seconds):
@@ -251,8 +275,10 @@ class Histories(RuleBasedStateMachine):
 
     def _is_true(self, call, process):
         for item in items_of(call.request):
-            path = posixpath.normpath(item if isinstance(item, str) else item.destination)
-            held = self.service.held_since(path, call.pending.started, process=process)
+            path = posixpath.normpath(posixpath.join(call.home, item if isinstance(item, str) else item.destination))
+            # A task that is resumed may have moved its item before the call.
+            since, by = (float("-inf"), None) if call.resumed else (call.pending.started, process)
+            held = self.service.held_since(path, since, process=by)
             if isinstance(item, str):
                 assert None in held, call
             else:
