@@ -443,7 +443,7 @@ def test_skipped_paths_of_a_request_for_several_files_are_listed(guided, globus,
 
 
 def test_a_task_that_ends_in_the_poll_of_another_step_ends_once(backend, globus, files, tmp_path):
-    """If a cancellation precedes the poll in which another task ends, its end is recorded once, and a retry is sent once.
+    """If a cancellation precedes the poll in which another task ends, its end is recorded once, and it is retried once.
 
     The cancelled task comes first, so that the poll falls between the steps of the two tasks.
     """
