@@ -17,17 +17,25 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
-#: Sizes around those at which the copy method changes.
-FILES = {"empty": 0, "one": 1, "small": 40_000, "small too": 999, "mid\udcffdle": (1 << 20) + 1, "large": PART + 70_000}
+#: Sizes around those at which the copy method changes; three quarters of 1,334 bytes are as many as the server reads.
+FILES = {
+    "empty": 0,
+    "one": 1,
+    "small": 40_000,
+    "small too": 999,
+    "read": 1334,
+    "mid\udcffdle": (1 << 20) + 1,
+    "large": PART + 70_000,
+}
 
 #: Extensions that a server announces to resemble OpenSSH's.
 ABLE = ("fsync@openssh.com", "limits@openssh.com")
 
 
 def subsets():
-    """No lack, all, each alone, and random sets; CHILTEPIN_SERVERS sets their number."""
+    """No lack, all, two that hide the end of a file, each alone, and random sets; CHILTEPIN_SERVERS is their number."""
     chance = random.Random(15)  # noqa: S311 - repeatable, not secret
-    yield from ((), LACKS)
+    yield from ((), LACKS, ("long", "short"))
     yield from ((lack,) for lack in LACKS)
     for _ in range(int(os.environ.get("CHILTEPIN_SERVERS", "8"))):
         yield tuple(lack for lack in LACKS if chance.random() < 0.3)

@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.checksums import not_what_was_sent
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import reading, writing
-from chiltepin.backends.filesystem.stores.sftp.handles import opening
+from chiltepin.backends.filesystem.stores.sftp.handles import has_data, opening, past_end
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EXCLUSIVELY,
@@ -263,13 +263,14 @@ def download_batch(connection: Connection, files: Sequence[tuple[Entry, str]]) -
             content = memoryview(bytearray((entry.size or 0) + 1))
             reads = _pieces(reading, opened.body, content, connection.reads)
             before, after = Request(MessageType.FSTAT, opened.body), Request(MessageType.FSTAT, opened.body)
-            asked += [before, *reads, after]
-            coming.append((entry, path, content, before, reads, after))
+            past = [] if connection.full_reads else [past_end(opened.body, len(content) - 1)]
+            asked += [before, *reads, *past, after]
+            coming.append((entry, path, content, before, reads, past, after))
         asked.append(Request(MessageType.CLOSE, opened.body))
     connection.ask(*asked)
     found = {}
-    for entry, path, content, before, reads, after in coming:
-        if before.status is not None or after.status is not None:
+    for entry, path, content, before, reads, past, after in coming:
+        if before.status is not None or after.status is not None or any(map(has_data, past)):
             continue
         facts = Attributes.of(before.body)[0]
         if facts.size == entry.size == sum(len(read.body) and read.count() for read in reads if read.status is None):

@@ -95,6 +95,8 @@ class Connection:
         self.handles = 0
         self.extensions = self._greet()
         self.reads, self.writes = self._limits()
+        #: Whether a read returns less than requested only at the end of the file: the server has named its limit.
+        self.full_reads = self.reads > _SAFE
         #: Whether an open file can be truncated; None if not tried yet.
         self.cuts: bool | None = None
         #: Whether the server processes the requests for one file in order, and lets a file be read while it is written.

@@ -80,14 +80,16 @@ class SftpReader:
         """Read attributes, the start of the file and attributes again, in one burst: enough for a small file."""
         look = Request(MessageType.FSTAT, handle)
         read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
+        past = past_end(handle, len(self._head) - 1)
+        reads = (read,) if connection.full_reads else (read, past)
         if connection.orderly:
-            connection.ask(look, read, again)
+            connection.ask(look, *reads, again)
         else:
-            for request in (look, read, again):
-                connection.ask(request)
+            for requests in ((look,), reads, (again,)):
+                connection.ask(*requests)
         before, after = Attributes.of(look.result())[0], Attributes.of(again.result())[0]
         got = read.count()
-        whole = got == before.size and got < len(self._head)
+        whole = got == before.size and got < len(self._head) and (connection.full_reads or not has_data(past))
         self._head = self._head[: min(got, before.size or got)]
         return before, after if whole else None
 
