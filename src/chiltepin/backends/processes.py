@@ -8,6 +8,7 @@ import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import xxhash
 
@@ -46,9 +47,15 @@ def host_id() -> str:
     return _digest(socket.gethostname(), known, digits=HOST)
 
 
-@cache
 def machine_id() -> str:
     """Return an id for this host, its current boot, and this PID namespace, which a container does not share."""
+    return _machine_id(isinstance(os, ModuleType))
+
+
+@cache
+def _machine_id(_: object) -> str:
+    # The argument is False while a test has replaced ``os`` with fake files: other processes would take the id without
+    # the boot for one of an earlier boot.
     processes = ""
     with suppress(OSError):
         processes = os.readlink("/proc/self/ns/pid")

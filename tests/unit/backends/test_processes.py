@@ -51,3 +51,20 @@ def test_a_process_is_known_by_when_it_was_started():
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait(60)
     assert start_ticks(ended.pid) is None
+
+
+AFTER_FAKE_FILES = """
+from pyfakefs.fake_filesystem_unittest import Patcher
+from chiltepin.backends import processes
+
+processes.host_id()
+with Patcher():
+    processes.machine_id()
+print(processes.machine_id())
+"""
+
+
+def test_the_id_after_fake_files_is_that_of_the_machine():
+    """After a test with fake files, a process has the id of its machine, not that of an earlier boot."""
+    said = subprocess.run([sys.executable, "-c", AFTER_FAKE_FILES], check=True, capture_output=True, text=True).stdout
+    assert said == f"{machine_id()}\n"
