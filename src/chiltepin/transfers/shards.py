@@ -250,8 +250,8 @@ class ShardedTask:
 
     def _launch(self, shard: Shard, losses: int) -> None:
         request, left = self._request, self._timeout
-        if isinstance(request, DeleteRequest) and self._queue.given_back:
-            # Other workers may have removed entries in the meantime.
+        if isinstance(request, DeleteRequest) and (losses or self._queue.given_back):
+            # Other workers, or one that was lost, may have removed entries in the meantime.
             request = replace(request, ignore_missing=True)
         if self._began is not None:
             left -= self._clock.monotonic() - self._began

@@ -207,6 +207,8 @@ class History:
         assert not self.task.future.done()
         assert len(self.running) < self.workers
         assert request == self.request or (self.deletes and request.ignore_missing)
+        if self.deletes and (shard.folders, shard.part, shard.last) in self.losses:
+            assert request.ignore_missing, "a lost worker may have deleted its entries"
         if shard.last:
             assert not self.running
             assert not self.failed or self.deletes
