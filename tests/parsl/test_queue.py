@@ -10,7 +10,7 @@ import pytest
 from instrumented_executors import FarExecutor
 from waiting import until
 
-from chiltepin import Workflow, configure, delete_task, python_task, transfer_task
+from chiltepin import Workflow, configure, delete_task, join_task, python_task, transfer_task
 from chiltepin.errors import TaskCanceledError
 from chiltepin.model import TaskState
 
@@ -109,6 +109,31 @@ def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
         release.set()
         assert running.result(LIMIT)
     assert after.exception(timeout=0) is not None
+    assert not (tmp_path / "scratch").exists()
+
+
+@join_task
+def hold_internal(started, release):
+    """Occupy a thread of Parsl's own executor."""
+    started.release()
+    release.wait(LIMIT)
+    return []
+
+
+def test_one_that_waits_for_a_thread_of_parsl_ends_at_once(config, tmp_path):
+    """Cancelling a transfer ends it at once if join tasks block all threads that would start it; it moves nothing."""
+    started, release = threading.Semaphore(0), threading.Event()
+    with Workflow(config) as workflow:
+        running = [hold_internal(started, release) for _ in range(workflow.dfk.config.internal_tasks_max_threads)]
+        assert all(started.acquire(timeout=LIMIT) for _ in running)
+        waiting = transfer_task("laptop", "scratch", "/", "/", recursive=True, executor="local", workers=2)
+        until(lambda: waiting.task_record["status"].name == "launched")
+        assert waiting.cancel() is True
+        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+            waiting.result(LIMIT)
+        assert (waiting.cancelled(), waiting.status().state) == (True, TaskState.CANCELED)
+        release.set()
+        assert [future.result(LIMIT) for future in running] == [[]] * len(running)
     assert not (tmp_path / "scratch").exists()
 
 
