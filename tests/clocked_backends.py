@@ -223,12 +223,16 @@ class BatchingService:
         others = [held for until, by, held in self.replaced.get(path, ()) if until >= moment and by != process]
         return [self.holds.get(path), *others]
 
-    def fail(self, method, error, *, after):
-        """Make the next call of a method fail, before or after its work."""
-        self.faults[method] = error, after
+    def fail(self, method, error, *, after, times=1):
+        """Make the next calls of a method fail, before or after their work."""
+        self.faults[method] = [(error, after)] * times
+
+    def _next_fault(self, method):
+        """Return the error of the next call, if any, and whether it comes after the work; it happens once."""
+        return self.faults[method].pop() if self.faults.get(method) else (None, False)
 
     def _guarded(self, method, work):
-        error, after = self.faults.pop(method, (None, False))
+        error, after = self._next_fault(method)
         if error is not None and not after:
             raise error
         found = work()
@@ -330,12 +334,12 @@ class BatchingService:
                 )
             return _handle(submission_id)
 
-        error, _ = self.faults.get("submit", (None, False))
+        [(error, _)] = self.faults.get("submit", [])[-1:] or [(None, False)]
         if submission_id in self.tasks and error is not None and not error.transient:
             return start()
         # A permanent refusal applies to every process.
         if error is not None and not error.transient:
-            self.refused[submission_id] = self.faults.pop("submit")[0]
+            self.refused[submission_id], _ = self._next_fault("submit")
         if submission_id in self.refused:
             raise self.refused[submission_id]
         return self._guarded("submit", start)

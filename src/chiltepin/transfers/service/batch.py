@@ -98,6 +98,8 @@ class Batch(TaskProgress):
         self.created = self.last_joined = self.submitted = self.oldest = now
         #: Whether no pending request may join, because the task may have read the source before the request was made.
         self.closed = False
+        #: Whether its requests have ended before the task.
+        self.abandoned = False
         #: Whether the manager has removed it: its requests have ended or moved, and nothing is left to do.
         self.dropped = False
         #: When the deadline has passed at the service, so that the task has ended even if a cancellation failed.
@@ -210,7 +212,11 @@ class Batch(TaskProgress):
     def abandon(self) -> None:
         """Release all pending requests; the task may continue, and is polled while other batches wait for its end."""
         self.requests_by_item = {item: [] for item in self.requests_by_item}
-        self.stop_deadline = float("inf")
+        self.abandoned, self.stop_deadline = True, float("inf")
+
+    def may_exist(self, now: float) -> bool:
+        """Whether the service has its task, or may have received the submission that it did not confirm."""
+        return self.handle is not None or (self.unconfirmed and now < self.expires)
 
     @property
     def needed(self) -> bool:
@@ -303,7 +309,7 @@ class Batch(TaskProgress):
         pause = min(
             max(policy.wait_times.POLL_MIN, (last_poll - self.submitted) * policy.wait_times.POLL_FRACTION), longest
         )
-        fault_ends = self._fault[1] + self._grace() if self._fault else last_poll + pause
+        fault_ends = self._fault[1] + self._grace() if self._fault and not self.stop_reason else last_poll + pause
         return min(last_poll + pause, max(last_poll, fault_ends))
 
     def tolerates_refusal(self, now: float) -> bool:
@@ -316,10 +322,12 @@ class Batch(TaskProgress):
         """Record the status of a poll, and stop the task if a permanent fault has lasted too long."""
         self.status, self.has_ended = status, status.state.final
         self.backoff.succeeded()
-        # A task without pending requests belongs to another process, which handles its faults if it is running.
-        if self.stop_reason or self.has_ended or not (any(self.requests_by_item.values()) or self.orphaned()):
+        if self.stop_reason or self.has_ended:
             return
-        if status.state is not TaskState.PAUSED and status.code not in policy.fault_codes.PERMANENT_CODES:
+        # A task without pending requests belongs to another process, which handles its faults if it is running.
+        ours = any(self.requests_by_item.values()) or self.orphaned()
+        faulty = status.state is TaskState.PAUSED or status.code in policy.fault_codes.PERMANENT_CODES
+        if not (ours and faulty):
             self._fault = None
             return
         before, since = self._fault or (status, now)

@@ -149,10 +149,12 @@ class Completer:
         self.drop(batch)
 
     def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
-        """End the pending requests of a task with its last status; keep polling it while other batches wait."""
+        """End the pending requests of a task with its last status; keep it while it may run and other batches wait."""
         why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
         self._recorder.dropped(batch.submission_id, why)
-        if batch.handle is None or batch.has_ended:
+        if batch.handle is None and not (batch.adopted or batch.dropped or batch.abandoned):
+            self._recorder.withdrawn(batch.submission_id)
+        if batch.has_ended or not batch.may_exist(now):
             self.drop(batch)
             self.end_all(batch, lambda pending: pending.outcome(now, last))
         else:

@@ -23,13 +23,14 @@ class TaskProgress:
 
     ``handle`` is None until it is submitted, and ``status`` is from the last poll. ``status_before_stop`` is from the
     last poll before Chiltepin cancelled it: later ones only reflect the cancellation. ``refused`` is why the last
-    submission failed, if it is retried.
+    submission failed, if it is retried, and ``unconfirmed`` whether the service may have received it anyway.
     """
 
     handle: TaskHandle | None = None
     status: TaskStatus | None = None
     status_before_stop: TaskStatus | None = None
     refused = ""
+    unconfirmed = False
 
 
 class PendingRequest:
@@ -108,6 +109,8 @@ class PendingRequest:
         if status is not None and (status.state.final or not self.stop_reason):
             return status
         ended = "was asked to stop and has not stopped yet" if self.handle else "was cancelled before it began"
+        if self.handle is None and self.task is not None and self.task.unconfirmed:
+            ended = "was cancelled, but may still run: the service did not confirm its submission"
         return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
 
     def detached_error(self, others: int) -> BaseException:
@@ -124,8 +127,10 @@ class PendingRequest:
     def _timed_out(self, status: TaskStatus | None) -> BaseException:
         what = describe(self.request)
         if self.handle is None and self.task is not None and self.task.refused:
+            hint = " It may still run." if self.task.unconfirmed else ""
             return ServiceUnavailableError(
-                f"{what} could not be submitted within {self.timeout:g} seconds: {self.task.refused}", transient=True
+                f"{what} could not be submitted within {self.timeout:g} seconds: {self.task.refused}{hint}",
+                transient=True,
             )
         return TaskTimeoutError(
             f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=."

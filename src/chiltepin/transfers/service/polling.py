@@ -59,7 +59,9 @@ class Poller:
             return batch.next_step(now, self.last_poll, self.backoff.until)
         if not batch.needed:
             return None
-        return float("-inf") if batch.stop_reason else self._batcher.submit_time(batch, now)
+        if batch.stop_reason and not batch.abandoned:
+            return float("-inf")
+        return min(batch.expires, self._batcher.submit_time(batch, now))
 
     def _advance(self, batch: Batch) -> bool:
         """Submit, cancel, complete or give up a task, whichever is due; return whether that called the service."""

@@ -37,14 +37,14 @@ class Submitter:
             return False
         with self._lock:
             # If the response to the last attempt was lost, only another attempt finds the task to cancel.
-            sent = batch.submission_id and batch.refused
-            due = bool(sent if batch.stop_reason else now >= self._batcher.submit_time(batch, now))
+            stops = bool(batch.stop_reason) and not batch.abandoned
+            due = batch.unconfirmed if stops else now >= self._batcher.submit_time(batch, now)
             if due:
                 batch = self._batcher.seal(batch, now)
                 request = batch.build_request(now, self._clock.now(), per_item=self._batcher.batching)
         if due:
             self._submit(batch, request)
-        if batch.stop_reason and batch.handle is None:
+        if batch.stop_reason and batch.handle is None and (stops or not batch.may_exist(now)):
             self._completer.give_up(batch, now, None)
         return due
 
@@ -136,10 +136,8 @@ class Submitter:
             return
         unavailable = isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic())
         if unavailable or (isinstance(refusal, BackendError) and refusal.transient):
-            batch.refused = str(refusal)
+            batch.refused, batch.unconfirmed = str(refusal), bool(batch.submission_id) and not unavailable
             (batch if unavailable else self._batcher).backoff.failed(self._clock.monotonic())
-            if batch.stop_reason and not batch.adopted:
-                self._recorder.withdrawn(batch.submission_id)
             return
         if not batch.adopted:
             # Another process may have submitted its own task since.

@@ -10,6 +10,7 @@ from clocked_backends import Clock, ClockedBackend
 
 from chiltepin.errors import (
     BackendError,
+    EndpointUnavailableError,
     LoginRequiredError,
     PermissionDeniedError,
     ServiceUnavailableError,
@@ -132,6 +133,54 @@ def test_a_lost_reply_leaves_no_task_behind(manager, backend):
     live(manager, backend)
     assert pending.future.result(0).state is TaskState.CANCELED
     assert set(backend.cancelled) == set(backend.tasks)
+
+
+def test_a_path_stays_taken_while_a_cancelled_task_may_run(manager, backend):
+    """If the service does not confirm a cancelled submission, the next request for its path waits for its end.
+
+    The cancelled request ends at once, and its error says that its task may still run.
+    """
+    backend.lasts, backend.refusals["submit"], backend.lost_replies = 1e9, [BUSY] * 5, 1
+    first = start(manager)
+    manager.step()
+    second = start(manager, "second")
+    manager.stop("mine")
+    manager.step()
+    with pytest.raises(TaskCanceledError, match="may still run"):
+        first.future.result(0)
+    live(manager, backend, until=backend.clock.time + 100)
+    [one, other] = backend.tasks
+    assert backend.cancelled[one] <= backend.tasks[other]
+    assert max(backend.clock.sleeps) > 2
+    manager.stop("second")
+    live(manager, backend)
+    assert second.future.result(0).state is TaskState.CANCELED
+
+
+def test_a_path_is_free_once_a_task_that_may_run_has_expired(manager, backend):
+    """If the service never confirms a submission, the next request for its path waits until its deadline."""
+    backend.refusals["submit"], backend.lost_replies = [BUSY] * 1000, 1
+    first = start(manager, timeout=60)
+    manager.step()
+    second = start(manager, "second", timeout=600)
+    live(manager, backend, until=1075)
+    with pytest.raises(ServiceUnavailableError, match=r"could not be submitted .* may still run"):
+        first.future.result(0)
+    backend.refusals["submit"] = []
+    live(manager, backend)
+    assert second.future.result(0).state is TaskState.SUCCEEDED
+    assert [moment >= 1070 for moment in backend.tasks.values()] == [False, True]
+
+
+def test_a_request_that_was_refused_is_not_sent_to_be_cancelled(manager, backend):
+    """A request that is cancelled while its endpoint is unavailable, so that it has no task, is not submitted again."""
+    backend.refusals["submit"] = [EndpointUnavailableError("It is down.")]
+    pending = start(manager)
+    manager.step()
+    manager.stop("mine")
+    live(manager, backend)
+    assert isinstance(pending.future.exception(0), TaskCanceledError)
+    assert not backend.tasks
 
 
 def test_a_refusal_for_good_is_the_end(manager, backend):
@@ -287,6 +336,17 @@ def test_a_task_that_moves_in_spite_of_a_trouble_is_let_go_on(manager, backend):
         live(manager, backend, until=moment + 20)
     live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
+
+
+def test_a_faulty_task_that_does_not_stop_is_polled_with_pauses(manager, backend):
+    """While a request waits for a faulty task that does not stop, the service is polled no more often than usual."""
+    backend.lasts = backend.stops_in = 1e9
+    backend.fault = (TaskState.ACTIVE, "FILE_NOT_FOUND", 0)
+    start(manager, grace=5)
+    manager.step()
+    start(manager, "second", timeout=300)
+    live(manager, backend)
+    assert backend.polls < 100
 
 
 def test_a_question_that_fails_is_asked_again(manager, backend):
