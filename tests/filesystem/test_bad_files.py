@@ -205,8 +205,8 @@ def test_twins_of_a_disk_that_folds(machine, faulty, mode, door, shards):
     assert door == "ftp" or first[0][1] == {"AMBIGUOUS_PATH"}
 
 
-def into_a_folding_folder(program):
-    """Copy names that differ in case into a folder that ignores it, below one that does not."""
+def to_a_mounted_disk(program):
+    """Copy names that differ in case to a disk that ignores it, mounted below one that does not."""
     with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/copy/inner", "fold") as faulty:
         inner = os.path.basename(faulty.disk)
         filled(f"{top}/tree", ["file", f"{inner}/data", f"{inner}/Data"])
@@ -214,9 +214,9 @@ def into_a_folding_folder(program):
         return outcome(world.move("/", "/", recursive=True))
 
 
-def test_twins_in_a_folder_that_folds(machine, faulty):
-    """Names that are one in a folder fail there, even if the disk of the top folder distinguishes them."""
-    state, code, _, faults, reason = machine(into_a_folding_folder, faulty)
+def test_twins_on_a_mounted_disk_that_folds(machine, faulty):
+    """Names that are one on a disk fail there, even if the disk that it is mounted on distinguishes them."""
+    state, code, _, faults, reason = machine(to_a_mounted_disk, faulty)
     assert (state, code, faults) == ("FAILED", "AMBIGUOUS_PATH", 1)
     assert "rename one of the two" in reason
 

@@ -29,11 +29,28 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.folder_pair import FolderPair
     from chiltepin.backends.filesystem.mover.listing import ListingStats
     from chiltepin.backends.filesystem.mover.task import TaskRun
+    from chiltepin.backends.filesystem.store import Folder
 
-__all__ = ["SeenNames", "clashing_name", "compare_twins", "is_case_insensitive"]
+__all__ = ["CaseTests", "SeenNames", "clashing_name", "compare_twins"]
 
 
-def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:
+class CaseTests:
+    """Tests of the disks of one destination, each by its first folder with a letter in a name."""
+
+    def __init__(self) -> None:
+        self._ignored: dict[int, bool | None] = {}
+
+    def ignores_case(self, there: Folder, names: Iterable[str]) -> bool | None:
+        """Whether the disk of a folder ignores the case of names; None if unknown, as for all servers."""
+        if not isinstance(there, LocalFolder):
+            return None
+        device = there.device
+        if self._ignored.get(device) is None:
+            self._ignored[device] = _is_case_insensitive(there, names)
+        return self._ignored[device]
+
+
+def _is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:
     """Whether the disk of a folder ignores the case of names; None if none of the names has a letter.
 
     This is tested with an existing file, or with a new one, which is removed: the transfer will write files anyway.

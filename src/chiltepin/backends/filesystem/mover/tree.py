@@ -14,7 +14,7 @@ from chiltepin.backends.filesystem.mover.file import Copier, refuse_temporary
 from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, open_filled, vanished, with_pair
 from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost, named
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
-from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, compare_twins, is_case_insensitive
+from chiltepin.backends.filesystem.mover.name_clash import CaseTests, SeenNames, clashing_name, compare_twins
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shard import ShardRun, fewest, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
@@ -93,8 +93,8 @@ class _Tree:
         self._filters = NameFilter(request.filters) if request.filters else None
         self._own_content = isinstance(goal.store, SharedNames)
         self._objects = any(isinstance(store, SharedNames) for store in self._stores)
-        #: Whether the disk of the destination ignores case; None: not known yet.
-        self._folding: bool | None = None
+        #: Whether the disks of the destination ignore case.
+        self._case_tests = CaseTests()
         #: Identity of the top folder of the destination, the same by all its names; None: not known yet.
         self._top: Hashable | None = None
         #: How many entries each source folder had: some 100 bytes a folder.
@@ -153,16 +153,15 @@ class _Tree:
         """Return the entries of a folder whose names are not known to be one at the destination; the others fail."""
         for name in self._roots.linked(pair.there, pair.goal, map(name_of, items)):
             items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
-        if self._folding is None and isinstance(pair.there, LocalFolder):
-            self._folding = is_case_insensitive(pair.there, map(name_of, items))
+        folding = self._case_tests.ignores_case(pair.there, map(name_of, items))
         if self._own_content:
             # An object store distinguishes all names.
             return items
         names: Iterable[str] = map(name_of, items)
-        if self._folding is False:
+        if folding is False:
             # A disk that distinguishes case may still unite two Unicode normalizations.
             names = (name for name in names if not name.isascii())
-        refused = apart.refused(names, folding=bool(self._folding))
+        refused = apart.refused(names, folding=bool(folding))
         for name in refused:
             self._task.fail(clashing_name(source.below(name)), "")
         return [item for item in items if name_of(item) not in refused] if refused else items
