@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guided import Guided
 
-from chiltepin.errors import TaskTimeoutError
+from chiltepin.errors import TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal, ProcessId
@@ -191,3 +191,22 @@ def test_a_killed_process_s_missing_source_does_not_take_the_whole_timeout(backe
     guided[1].live()
     assert second.future.result(0).code == "FILE_NOT_FOUND"
     assert globus.clock.time() - begun < 100
+
+
+@pytest.mark.parametrize("why", ["cancel", "timeout"])
+def test_a_stopped_deletion_that_waits_is_not_deleted_later(guided, globus, scratch, why):
+    """A strict deletion that is stopped while it waits for one that finds nothing ends, and deletes nothing later."""
+    (scratch / "d").mkdir(parents=True)
+    (scratch / "d" / "y").touch()
+    missing, other = guided.start(delete("/d/x")), guided.start(delete("/d/y"))
+    second = guided.start(delete("/d/x", recursive=True), timeout=0.06 if why == "timeout" else 100)
+    if why == "cancel":
+        guided.manager.stop("pending request 3")
+    globus.clock.advance(0.06)
+    guided.manager.step()
+    (scratch / "d" / "x").touch()
+    guided.live()
+    assert state(missing) is TaskState.FAILED
+    assert state(other) is DONE
+    assert isinstance(second.future.exception(0), TaskCanceledError if why == "cancel" else TaskTimeoutError)
+    assert (scratch / "d" / "x").exists()

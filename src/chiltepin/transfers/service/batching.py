@@ -255,7 +255,12 @@ class Batcher:
         """Remove and return the pending deletions that must fail because ``batch`` found nothing at their paths."""
         waiting = [one for one in self.batches if batch in one.predecessors]
         found = [pending for one in waiting for item in items for pending in one.requests_by_item.get(item, ())]
-        strict = [one for one in found if isinstance(one.request, DeleteRequest) and not one.request.ignore_missing]
+        # A stopped one ends in its batch: a stop is processed only once.
+        strict = [
+            one
+            for one in found
+            if isinstance(one.request, DeleteRequest) and not (one.request.ignore_missing or one.stop_reason)
+        ]
         for pending in strict:
             left = cast("Batch", pending.task)
             self.remove(left, pending)
