@@ -467,3 +467,16 @@ def test_a_task_that_ends_in_the_poll_of_another_step_ends_once(backend, globus,
     ]
     assert len(ends) == len(set(ends)) == len(globus.tasks) == 3
     assert [entry["source_path"] for task in globus.tasks for entry in successes(globus, task)] == ["/3", "/4"]
+
+
+def test_a_deletion_that_its_own_task_may_have_done_is_no_failure(guided, globus, scratch):
+    """If a shared task deletes one path and fails at another, the retry of the first finds nothing and succeeds."""
+    for name in ("d", "ro"):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "x").touch()
+    done, refused = (guided.start(delete_request(src_ep="b", src_path=f"/{name}/x")) for name in ("d", "ro"))
+    globus.collection("hpc-scratch").faulty["/ro/x"] = "PERMISSION_DENIED"
+    guided.live()
+    assert done.future.result(0).state is TaskState.SUCCEEDED
+    assert (refused.future.result(0).state, refused.future.result(0).code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert [(scratch / name / "x").exists() for name in ("d", "ro")] == [False, True]

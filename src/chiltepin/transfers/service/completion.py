@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError
-from chiltepin.model import NO_TASK, SKIPPED_KEPT, ItemOutcome, TaskState, TaskStatus, TransferRequest
+from chiltepin.model import NO_TASK, SKIPPED_KEPT, DeleteRequest, ItemOutcome, TaskState, TaskStatus, TransferRequest
 from chiltepin.protocol import BatchingBackend
 from chiltepin.transfers import policy
 from chiltepin.transfers.outcomes import describe, status_from_error
@@ -99,8 +99,10 @@ class Completer:
         given_up = []
         for pending in unknown:
             pending.unproven += 1
-            # The task may have completed the item, so the next task leaves it alone if it is done.
-            pending.may_be_done = pending.may_be_done or end.state is TaskState.SUCCEEDED
+            # The task may have completed the item, so the next task leaves it alone if it is done. A transfer of a task
+            # that failed is repeated as it is; a deletion would find nothing.
+            may_be_done = end.state is TaskState.SUCCEEDED or isinstance(pending.request, DeleteRequest)
+            pending.may_be_done = pending.may_be_done or may_be_done
             if pending.unproven > policy.limits.UNPROVEN_TASKS:
                 given_up.append(pending)
         said = end.reason or f"the task ended as {end.state.name}"
