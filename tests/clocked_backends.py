@@ -198,6 +198,8 @@ class BatchingService:
         self.lasts, self.stops_in, self.tells = 1.0, 0.0, True
         #: The process that makes the current call; the test sets it.
         self.process = 0
+        #: What other threads do during the next submission.
+        self.meanwhile = []
         #: The fault in the responses about a task, by its id.
         self.bad = {}
 
@@ -320,6 +322,8 @@ class BatchingService:
 
     def submit(self, request, submission_id):
         """Start a task, once for each id."""
+        while self.meanwhile:
+            self.meanwhile.pop()()
 
         def start():
             # A known id returns its task, even while new submissions are refused.

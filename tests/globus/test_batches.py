@@ -480,3 +480,21 @@ def test_a_deletion_that_its_own_task_may_have_done_is_no_failure(guided, globus
     assert done.future.result(0).state is TaskState.SUCCEEDED
     assert (refused.future.result(0).state, refused.future.result(0).code) == (TaskState.FAILED, "PERMISSION_DENIED")
     assert [(scratch / name / "x").exists() for name in ("d", "ro")] == [False, True]
+
+
+def test_a_request_made_while_another_one_is_stopped_is_not_stopped(guided, backend, globus, files, monkeypatch):
+    """A request that is made during a submission does not join a batch that is cancelled in the same step."""
+    submit, made = backend.submit, []
+
+    def submit_slowly(request, submission_id):
+        if not made:
+            made.append(guided.start(move(2)))
+        return submit(request, submission_id)
+
+    monkeypatch.setattr(backend, "submit", submit_slowly)
+    first, cancelled = guided.start(move(0, sync_level="size")), guided.start(move(1))
+    guided.manager.stop("pending request 2")
+    globus.clock.advance(0.06)
+    guided.live()
+    assert isinstance(cancelled.future.exception(0), TaskCanceledError)
+    assert [pending.future.result(0).state for pending in (first, *made)] == [TaskState.SUCCEEDED] * 2

@@ -108,7 +108,7 @@ class Batcher:
         alone = lonely or len(pending.items) > 1 or pending.max_items == 1 or not self.batching
         slot = kind, pending.fault_since is not None, frozenset(before)
         batch = None if alone else self._open.get(slot)
-        if batch is not None:
+        if batch is not None and batch.joinable:
             return batch, False
         batch = Batch(kind, now, max_items=self._capabilities.max_items)
         if before:

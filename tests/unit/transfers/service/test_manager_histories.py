@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
+from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError, TaskCanceledError
 from chiltepin.model import TaskState, TransferItem, items_of
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.callbacks import CallbackFuture
@@ -54,6 +55,8 @@ class Call:
     #: Where relative paths start.
     home: str
     judged: bool = False
+    #: Whether the caller has cancelled it.
+    cancelled: bool = False
     #: Whether another process made the request, at an earlier time and for any version.
     resumed: bool = False
 
@@ -139,6 +142,21 @@ class Histories(RuleBasedStateMachine):
         request = delete_request(src_ep="b", src_path=f"{folder}{file}", ignore_missing=ignore)
         self._start(process, request, TIMEOUT)
 
+    @rule(process=PROCESSES, files=st.lists(FILES, min_size=1, max_size=2), cancel=st.booleans())
+    def meanwhile(self, process, files, cancel):
+        """During the next submission, which follows, other threads request transfers; one may be cancelled before."""
+        self.service.meanwhile += [partial(self._transfer, process, file, None) for file in files]
+        self._transfer(process, 10, "size")
+        self._transfer(process, 9, None)
+        if cancel:
+            self._stop(process, max(self.calls[process], key=int))
+        self.wait(1.0)
+
+    def _stop(self, process, key):
+        call = self.calls[process][key]
+        call.cancelled = True
+        self.managers[process].stop(key)
+
     @rule(file=FILES)
     def write(self, file):
         """A source is rewritten."""
@@ -159,7 +177,7 @@ class Histories(RuleBasedStateMachine):
     def cancel(self, process, data):
         """A request is cancelled; a resumed one has another key, so it continues."""
         if self.calls[process]:
-            self.managers[process].stop(data.draw(st.sampled_from(sorted(self.calls[process]))))
+            self._stop(process, data.draw(st.sampled_from(sorted(self.calls[process]))))
 
     @rule(file=FILES, code=st.sampled_from(["FILE_NOT_FOUND", ""]))
     def source(self, file, code):
@@ -216,7 +234,7 @@ class Histories(RuleBasedStateMachine):
         self.wait(0.1)
         self.service.fail("submit", BUSY, after=False, times=times)
         self._transfer(0, 8, None, other=1)
-        self.managers[0].stop(first)
+        self._stop(0, first)
         self.wait(seconds)
         self.each_path_is_in_one_task()
         # Until then, another process would not wait for the cancelled task.
@@ -291,6 +309,7 @@ class Histories(RuleBasedStateMachine):
             if call.judged or not call.pending.future.done():
                 continue
             call.judged = True
+            assert call.cancelled or not isinstance(call.pending.future.exception(), TaskCanceledError)
             if call.pending.future.exception() is None and call.pending.future.result().state is TaskState.SUCCEEDED:
                 self._is_true(call, process)
 
