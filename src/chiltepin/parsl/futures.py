@@ -145,19 +145,17 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             return False
         self._cancel_requested = True
         self._channel.stop()
-        error, record = TaskCanceledError(f"{self._what} was cancelled before it began."), self.task_record
-        if record["status"].name == "pending":
-            self._end_unsuccessful(error)
+        if self.task_record["status"].name == "pending":
+            self._end_unsuccessful(TaskCanceledError(f"{self._what} was cancelled before it began."))
         elif self._channel.queues and self._grace_timer is None:
-            self._withdraw(error)
-        elif not self._channel.queues and record["status"].name == "launched":
-            # Users' join tasks may occupy all threads that would start it.
-            shutdown_of(record["dfk"]).tasks.abandon(record, error)
+            self._withdraw()
         return True
 
-    def _withdraw(self, error: TaskCanceledError) -> None:
+    def _withdraw(self) -> None:
         """Remove the task from its executor's queue, now or as soon as it is queued."""
-        shutdown_of(self.task_record["dfk"]).tasks.abandon(self.task_record, error)
+        record = self.task_record
+        error = TaskCanceledError(f"{self._what} was cancelled before it began.")
+        shutdown_of(record["dfk"]).tasks.abandon(record, error)
         self._grace_timer = threading.Timer(policy.wait_times.STOP_GRACE, self._stop_waiting)
         self._grace_timer.daemon = True
         if not self.done():

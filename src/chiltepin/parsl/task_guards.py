@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,11 @@ from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
 from chiltepin.parsl.dependency_errors import explained
 from chiltepin.parsl.htex import guard_executors
+from chiltepin.parsl.kernel import INTERNAL
 from chiltepin.parsl.nested_futures import PLAIN, Nested
 from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
 from chiltepin.parsl.task_records import runs_in_thread
+from chiltepin.transfers import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,8 +68,25 @@ def install_guards(dfk: DataFlowKernel) -> None:
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._complete_task_exception = _with_reason(dfk._complete_task_exception)  # noqa: SLF001
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
+    _start_apart(dfk.executors[INTERNAL])
     guard_executors(dfk.executors.values())
     dfk.add_executors = _guarded(dfk.add_executors)
+
+
+def _start_apart(executor: ParslExecutor) -> None:
+    """Start transfers in separate threads, because users' join tasks that wait for them may occupy all others."""
+    submit, shutdown = executor.submit, executor.shutdown
+    apart = ThreadPoolExecutor(executor.max_threads, thread_name_prefix="chiltepin-start")
+
+    def submit_apart(function: Callable[..., Any], resources: Any, *args: Any, **kwargs: Any) -> Future[Any]:
+        starts = getattr(function, "__module__", None) == worker.__name__
+        return apart.submit(function, *args, **kwargs) if starts else submit(function, resources, *args, **kwargs)
+
+    def shutdown_both(block: bool = True) -> None:  # noqa: FBT001, FBT002 - as Parsl's method
+        apart.shutdown(wait=block)
+        shutdown(block)
+
+    executor.submit, executor.shutdown = submit_apart, shutdown_both
 
 
 def follow_launches(dfk: DataFlowKernel) -> dict[int, Callable[[], None]]:
