@@ -160,11 +160,13 @@ class TaskManager:
             )
             self._register(key, pending)
             fresh = self._batcher.assign(pending, now)
-            if key in self._stopped_early:
+            # The thread may be waiting for a later time.
+            first = self._timeouts[0][2]() is pending
+            if stopped := key in self._stopped_early:
                 self._stopped_early.discard(key)
                 self._request_stop(pending)
         try:
-            self._wake() if fresh else self._ensure_thread()
+            self._wake() if fresh or first or stopped else self._ensure_thread()
         except BaseException:
             self._undo_start(key, pending)
             raise

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from clocked_backends import Clock, ClockedBackend
+from waiting import until
 
 from chiltepin.errors import (
     BackendError,
@@ -19,6 +20,7 @@ from chiltepin.errors import (
 )
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.policy import wait_times
 from chiltepin.transfers.service.manager import TaskManager
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
@@ -383,6 +385,24 @@ def test_threads_do_all_this_and_go_when_it_is_done(backend):
         if thread.name.startswith("chiltepin-"):
             thread.join(60)
             assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_a_request_that_joins_a_waiting_batch_ends_in_time(backend, monkeypatch, how):
+    """A short timeout, or an early cancellation, ends a request although its batch waits for the next retry."""
+    monkeypatch.setattr(wait_times, "RETRY_MIN", 600.0)
+    backend.refusals["new_submission_id"] = [BUSY] * 10
+    manager = TaskManager(backend)
+    first = start(manager, "1")
+    until(lambda: first.task.refused)
+    start(manager, "2", goal="/c")
+    until(lambda: manager._thread._changed._waiters)
+    if how == "cancel":
+        manager.stop("3")
+    joined = start(manager, "3", goal="/c", timeout=0.1 if how == "timeout" else 3600)
+    error = joined.future.exception(20)
+    assert isinstance(error, TaskTimeoutError if how == "timeout" else TaskCanceledError)
+    manager.close(10)
 
 
 def test_closing_stops_what_is_under_way(backend):
