@@ -152,7 +152,7 @@ class HomeView:
     @classmethod
     def from_config(cls, endpoints, options):
         """Make a backend that knows only places."""
-        return cls(None, endpoints["b"]["home"])
+        return cls(BatchingService(Clock()), endpoints["b"]["home"])
 
     def place(self, endpoint, path):
         """Return the names from the root to a path."""
