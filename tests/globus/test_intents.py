@@ -337,3 +337,14 @@ def test_a_detached_task_is_not_submitted_beside_one_that_is_being_submitted(pro
     assert refused
     assert pending.future.result(0).state is TaskState.SUCCEEDED
     assert len(globus.tasks) == 1
+
+
+def test_a_running_process_s_submission_is_awaited_until_its_deadline(process, globus):
+    """A submission that a running process neither completes nor ends delays another one until its deadline only."""
+    first, begun = process(alive=True), globus.clock.time()
+    first.start(move(), timeout=100)
+    during(first, lambda: None, refused=DOWN)
+    begin(globus, first)
+    assert process().run(move(), timeout=500).state is TaskState.SUCCEEDED
+    assert 100 <= globus.clock.time() - begun < 200
+    assert len(globus.tasks) == 1

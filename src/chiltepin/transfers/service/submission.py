@@ -67,20 +67,21 @@ class Submitter:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda pending: pending.outcome(now, batch.status))
             return False
-        if stopped and batch.foreign:
-            return self._wait_for_deadline(batch, origin)
-        return stopped
+        if batch.foreign or not stopped:
+            self._wait_for_deadline(batch, origin, stopped=stopped)
+            return False
+        return True
 
-    def _wait_for_deadline(self, batch: Batch, origin: KnownSubmission) -> bool:
-        """Drop a submission whose task, if there is one, has ended by now; return False."""
+    def _wait_for_deadline(self, batch: Batch, origin: KnownSubmission, *, stopped: bool) -> None:
+        """Drop a submission whose task, if there is one, has ended by now."""
         deadline = origin.entry.deadline + timedelta(seconds=policy.wait_times.CLOCK_SKEW)
-        over = self._clock.now() >= deadline
+        # Requests that were resumed have their own timeouts.
+        over = self._clock.now() >= deadline and not any(batch.requests_by_item.values())
         why = f"A killed process with other settings may have a task for its path until {deadline:%Y-%m-%d %H:%M} UTC."
         for one in batch.successors:
-            one.refused = "" if over else why
+            one.refused = why if stopped and not over else ""
         if over:
             self._completer.drop(batch)
-        return False
 
     def _drop_missing(self, batch: Batch, now: float) -> bool:
         """Remove missing paths from a shared deletion that is due; return whether that called the service."""
