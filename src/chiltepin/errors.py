@@ -16,6 +16,7 @@
     │   ├── PathsInUseError
     │   ├── EndpointUnavailableError
     │   └── ServiceUnavailableError
+    │       └── ServiceBusyError
     ├── AppFailedError                                      an app's exception or result cannot be sent
     └── TaskError                                           the task was created but did not succeed
         ├── TaskFailedError
@@ -56,6 +57,7 @@ __all__ = [
     "PathNotFoundError",
     "PathsInUseError",
     "PermissionDeniedError",
+    "ServiceBusyError",
     "ServiceUnavailableError",
     "TaskCanceledError",
     "TaskError",
@@ -216,6 +218,10 @@ class EndpointUnavailableError(BackendError):
 
 class ServiceUnavailableError(BackendError):
     """The service did not respond, or is down for maintenance."""
+
+
+class ServiceBusyError(ServiceUnavailableError):
+    """The service accepts no more tasks or requests for now; nothing was created."""
 
 
 class AppFailedError(ChiltepinError):

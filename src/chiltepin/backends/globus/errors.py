@@ -27,6 +27,7 @@ from chiltepin.errors import (
     LoginRequiredError,
     PathNotFoundError,
     PermissionDeniedError,
+    ServiceBusyError,
     ServiceUnavailableError,
 )
 from chiltepin.model import CLIENT_FAILED
@@ -138,7 +139,7 @@ def _from_transfer_api(err: globus_sdk.TransferAPIError, what: str) -> Chiltepin
     if err.code == "EndpointNotFound":
         return EndpointNotFoundError(f"{what}: {said}.")
     if err.code == TOO_MANY_PENDING:
-        return ServiceUnavailableError(
+        return ServiceBusyError(
             f"{what}: you have too many active tasks at Globus; wait, or cancel some{web_app(' at', 'activity')}.",
             transient=True,
             **facts,
@@ -158,9 +159,7 @@ def _from_http_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError
         return malformed_response(err, f"{what}, HTTP {err.http_status}")
     said = one_line(str(err.message or "no reason given"))
     if err.http_status == HTTPStatus.TOO_MANY_REQUESTS:
-        return ServiceUnavailableError(
-            f"{what}: Globus is rate-limiting requests: {said}.", transient=True, **_facts(err)
-        )
+        return ServiceBusyError(f"{what}: Globus is rate-limiting requests: {said}.", transient=True, **_facts(err))
     # The service works, but could not use an endpoint.
     external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
     final = _FINAL.search(err.code or "") or _FINAL_WORDS.search(said)

@@ -6,7 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
+from chiltepin.errors import (
+    BackendError,
+    EndpointError,
+    EndpointUnavailableError,
+    LoginRequiredError,
+    PathsInUseError,
+    ServiceBusyError,
+)
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.missing_paths import find_missing
@@ -137,7 +144,10 @@ class Submitter:
             return
         unavailable = isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic())
         if unavailable or (isinstance(refusal, BackendError) and refusal.transient):
-            batch.refused, batch.unconfirmed = str(refusal), bool(batch.submission_id) and not unavailable
+            batch.refused = str(refusal)
+            # Else the service may have received it, and its response was lost.
+            if batch.submission_id and not unavailable and not isinstance(refusal, ServiceBusyError):
+                batch.unconfirmed = True
             (batch if unavailable else self._batcher).backoff.failed(self._clock.monotonic())
             return
         if not batch.adopted:

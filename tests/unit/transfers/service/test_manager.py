@@ -14,6 +14,7 @@ from chiltepin.errors import (
     EndpointUnavailableError,
     LoginRequiredError,
     PermissionDeniedError,
+    ServiceBusyError,
     ServiceUnavailableError,
     TaskCanceledError,
     TaskTimeoutError,
@@ -174,9 +175,12 @@ def test_a_path_is_free_once_a_task_that_may_run_has_expired(manager, backend):
     assert [moment >= 1070 for moment in backend.tasks.values()] == [False, True]
 
 
-def test_a_request_that_was_refused_is_not_sent_to_be_cancelled(manager, backend):
-    """A request that is cancelled while its endpoint is unavailable, so that it has no task, is not submitted again."""
-    backend.refusals["submit"] = [EndpointUnavailableError("It is down.")]
+@pytest.mark.parametrize(
+    "refusal", [EndpointUnavailableError("It is down."), ServiceBusyError("Too many tasks.", transient=True)], ids=type
+)
+def test_a_request_that_was_refused_is_not_sent_to_be_cancelled(manager, backend, refusal):
+    """A request that is cancelled while the service refuses it, so that it has no task, is not submitted again."""
+    backend.refusals["submit"] = [refusal]
     pending = start(manager)
     manager.step()
     manager.stop("mine")
