@@ -356,6 +356,20 @@ def dated(request, content):
     return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
 
 
+def test_a_tag_that_becomes_strong_is_no_change(transfers, web, tmp_path):
+    """A file whose ETag is weak at first, as Apache's is for a second after a change, arrives."""
+
+    def serve(request):
+        response = Response(CONTENT)
+        response.date, response.last_modified = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2020, 2010))
+        response.set_etag("1", weak="If-Range" not in request.headers)
+        return response.make_conditional(request, accept_ranges=True, complete_length=len(CONTENT))
+
+    web.answers["/data/f.dat"] = serve
+    assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("names", ["time", "tag"])
 @pytest.mark.parametrize("replaced", [True, False])
 def test_what_a_killed_run_left_is_not_mixed_with_another_content(transfers, web, tmp_path, names, replaced):

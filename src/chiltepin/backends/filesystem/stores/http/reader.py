@@ -106,7 +106,7 @@ class HttpReader:
             size,
         )
         same = same and answer.headers.get("Content-Encoding") == self._coding
-        if not same or _validator(answer) not in ("", self._validator):
+        if not same or not self._is_same(answer):
             answer.close()
             raise self._another()
         data = self._client.body(answer, len(block))
@@ -114,6 +114,12 @@ class HttpReader:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         block[:] = data
         return len(block)
+
+    def _is_same(self, answer: urllib3.BaseHTTPResponse) -> bool:
+        """Whether a response has the validator of the first one, or none; a weak ETag may have become strong."""
+        if self.pinned:
+            return _validator(answer) in ("", self._validator)
+        return answer.headers.get("Last-Modified", "") in ("", self._validator)
 
     def _another(self) -> Fault:
         name = self._page.where
