@@ -145,6 +145,9 @@ class HomeView:
     def __init__(self, service, home):
         self._service, self._home = service, home
         self.capabilities = BatchingService.capabilities
+        # From Python 3.12 on, `isinstance` finds no method of a protocol through `__getattr__`.
+        for method in ("new_submission_id", "poll", "cancel", "close"):
+            setattr(self, method, getattr(service, method))
 
     def __getattr__(self, name):
         return getattr(self._service, name)

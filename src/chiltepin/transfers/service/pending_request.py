@@ -108,6 +108,10 @@ class PendingRequest:
             return self._timed_out(status)
         if status is not None and (status.state.final or not self.stop_reason):
             return status
+        if self.handle is not None and not self.stop_reason:
+            # Its task was stopped because of a fault, and has ended.
+            reason = "The task has ended, and the service did not report the outcome."
+            return TaskStatus(handle=self.handle, state=TaskState.FAILED, code="UNPROVEN", reason=reason)
         ended = "was asked to stop and has not stopped yet" if self.handle else "was cancelled before it began"
         if self.handle is None and self.task is not None and self.task.unconfirmed:
             ended = "was cancelled, but may still run: the service did not confirm its submission"
