@@ -9,14 +9,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator
 
 from chiltepin.errors import shown, suggest
 from chiltepin.model import CHECKSUMS, FAULT_GRACE, NOTIFY_EVENTS, THIS_MACHINE, endpoint_name, notify_events
 from chiltepin.protocol.paths import machine_path
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.duplicate_endpoints import folder_problems, name_problems
-from chiltepin.settings.messages import Problem, misfit, validate
+from chiltepin.settings.messages import Problem, Strict, misfit, validate
 from chiltepin.settings.options import option_problems, plain
 from chiltepin.settings.resources import Count, Resource, Seconds, Text, uuid_text
 
@@ -112,11 +112,7 @@ def _algorithm(value: Any) -> str:
     return value.lower()
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class _General(_Strict):
+class _General(Strict):
     """The keys of the section that belong to no backend."""
 
     backend: Text = "globus"
@@ -129,29 +125,29 @@ class _General(_Strict):
     root: _Path = "sandbox"
 
 
-class _Home(_Strict):
+class _Home(Strict):
     """The keys of an endpoint that belong to no backend."""
 
     home: Annotated[str, BeforeValidator(_home)] | None = None
 
 
-class _GlobusPlace(_Strict):
+class _GlobusPlace(Strict):
     collection: Annotated[str, BeforeValidator(_collection)]
     local_user: Text | None = None
     mount: _Mount | None = None
 
 
-class _FilesystemPlace(_Strict):
+class _FilesystemPlace(Strict):
     url: _Path
     mount: _Mount | None = None
     options: dict[str, Any] | None = None
 
 
-class _LocalPlace(_Strict):
+class _LocalPlace(Strict):
     folder: Annotated[str, BeforeValidator(_inner_folder)]
 
 
-class _GlobusOptions(_Strict):
+class _GlobusOptions(Strict):
     client_id: Annotated[str, BeforeValidator(_client_id)] | None = None
     notify: Annotated[bool | list[str], BeforeValidator(_notify)] = False
     encrypt_data: bool = False

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from chiltepin.errors import ConfigError, shown, suggest
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chiltepin.settings.document import KeyPath
 
-__all__ = ["Problem", "Source", "misfit", "validate"]
+__all__ = ["Problem", "Source", "Strict", "misfit", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -38,6 +38,12 @@ _REMEDIES = {
     "float_type": "write a number",
     "missing": "add it",
 }
+
+
+class Strict(BaseModel):
+    """Some keys of the settings; any other key is an error. A model is built when it is first used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -20,7 +18,7 @@ from pydantic import (
 from chiltepin.errors import suggest
 from chiltepin.model import UUID, endpoint_name
 from chiltepin.settings import limits
-from chiltepin.settings.messages import misfit
+from chiltepin.settings.messages import Strict, misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +139,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds), AfterValidator(_seconds)]
 _Share = Annotated[float, BeforeValidator(_share), AfterValidator(_share)]
 
 
-class Resource(BaseModel):
+class Resource(Strict):
     """One executor. A missing or empty key has its default.
 
     Parameters
@@ -184,8 +182,6 @@ class Resource(BaseModel):
     working_dir : str or None
         ``ENDPOINT:/path``, a folder that its apps can access, for files that Parsl stages. None refuses such files.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     provider: Annotated[str, one_of(*_PROVIDERS)] = "localhost"
     endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from chiltepin.protocol.paths import machine_path
 from chiltepin.settings.document import RUN_KEYS
 from chiltepin.settings.endpoints import located
 from chiltepin.settings.limits import COUNT
-from chiltepin.settings.messages import Problem, misfit, validate
+from chiltepin.settings.messages import Problem, Strict, misfit, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,10 +34,8 @@ def _count(value: Any) -> Any:
     return value if value == KEEP_ALL else int(value)
 
 
-class RunSettings(BaseModel):
+class RunSettings(Strict):
     """Where to create run folders, and how many to keep; ``KEEP_ALL`` keeps all of them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     run_dir: Annotated[str, BeforeValidator(_folder)] = "runinfo"
     keep_runs: Annotated[int | str, BeforeValidator(_count)] = 20
