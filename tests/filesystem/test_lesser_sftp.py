@@ -41,6 +41,13 @@ def subsets():
         yield tuple(lack for lack in LACKS if chance.random() < 0.3)
 
 
+def with_every_server(test):
+    """Run a test with each server: what it lacks, and whether it announces all extensions."""
+    test = pytest.mark.parametrize("lacks", list(subsets()), ids="-".join)(test)
+    test = pytest.mark.parametrize("extensions", [(), ABLE], ids=["modest", "boasting"])(test)
+    return pytest.mark.timeout(600)(test)
+
+
 def told(lacks):
     """Leave out ``deaf`` with ``setstat``, which excludes it."""
     return [lack for lack in lacks if not (lack == "deaf" and "setstat" in lacks)]
@@ -114,9 +121,7 @@ def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
     assert (tmp_path / "there" / "f").read_bytes() == b"old"
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("extensions", [(), ABLE], ids=["modest", "boasting"])
-@pytest.mark.parametrize("lacks", list(subsets()), ids="-".join)
+@with_every_server
 def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
     """Whatever a server lacks, a successful transfer is complete, and a failed one leaves old files unchanged."""
     transfers = world(told(lacks), extensions)
@@ -146,9 +151,7 @@ def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
     assert not (tmp_path / "there" / "d").exists()
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("extensions", [(), ABLE], ids=["modest", "boasting"])
-@pytest.mark.parametrize("lacks", list(subsets()), ids="-".join)
+@with_every_server
 def test_a_download_is_whole_or_fails(world, tmp_path, lacks, extensions):
     """Whatever a server lacks or reports, each file that arrives is whole, and all do if the transfer succeeds."""
     transfers = world(told(lacks), extensions)

@@ -80,16 +80,15 @@ class SftpReader:
         """Read attributes, the start of the file and attributes again, in one burst: enough for a small file."""
         look = Request(MessageType.FSTAT, handle)
         read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
-        past = past_end(handle, len(self._head) - 1)
-        reads = (read,) if connection.full_reads else (read, past)
+        past = [] if connection.full_reads else [past_end(handle, len(self._head) - 1)]
         if connection.orderly:
-            connection.ask(look, *reads, again)
+            connection.ask(look, read, *past, again)
         else:
-            for requests in ((look,), reads, (again,)):
+            for requests in ((look,), (read, *past), (again,)):
                 connection.ask(*requests)
         before, after = Attributes.of(look.result())[0], Attributes.of(again.result())[0]
         got = read.count()
-        whole = got == before.size and got < len(self._head) and (connection.full_reads or not has_data(past))
+        whole = got == before.size and got < len(self._head) and not any(map(has_data, past))
         self._head = self._head[: min(got, before.size or got)]
         return before, after if whole else None
 
@@ -131,9 +130,10 @@ class SftpReader:
         now = self._after
         if now is None:
             connection, handle = self._handles.one()
-            look, past = Request(MessageType.FSTAT, handle), past_end(handle, self.size or 0)
-            connection.ask(look, *([] if self.size is None else [past]))
-            if self.size is not None and has_data(past):
+            look = Request(MessageType.FSTAT, handle)
+            past = [] if self.size is None else [past_end(handle, self.size)]
+            connection.ask(look, *past)
+            if any(map(has_data, past)):
                 return True
             now, _ = Attributes.of(look.result())
         return (now.size, now.mtime) != (self._before.size, self._before.mtime)
