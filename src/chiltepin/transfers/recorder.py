@@ -156,10 +156,10 @@ class TaskRecorder:
         self.others = None if journal is None else OtherProcesses(journal, backend.name, self._service)
         #: Held from reading ``others`` until `record_intent` has returned, so that of two processes that submit at the
         #: same time, one sees the task of the other.
-        self.turn = nullcontext() if journal is None else journal.turn()
+        self.turn = self.new_turn()
 
-    def turn_of_caller(self) -> AbstractContextManager[object]:
-        """Return `turn` for a thread other than the task manager's."""
+    def new_turn(self) -> AbstractContextManager[object]:
+        """Return a turn like `turn`, which is the task manager's, for another thread."""
         return nullcontext() if self._journal is None else self._journal.turn()
 
     def refuse_unsupported(self, request: Request) -> None:

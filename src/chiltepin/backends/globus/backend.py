@@ -111,7 +111,7 @@ class GlobusBackend:
         self._lock = threading.Lock()
         self._environment = _environment()
         self._collections = Collections(self._places, self._ask)
-        #: The places of endpoints as far as they are known without Globus.
+        #: The places of endpoints, determined without a request to Globus.
         self._known: dict[str, dict[str, str]] = {}
         self._consented: set[str] = set()
         self._tasks = TaskReader(self._ask, self._collections.find)

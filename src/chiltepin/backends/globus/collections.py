@@ -70,7 +70,7 @@ class Collections:
             return Collection(name, self._found[known], place.get("home"), place.get("local_user", ""))
 
     def known(self, name: str) -> dict[str, str]:
-        """Return the place of an endpoint as far as it is known without Globus, as plain data."""
+        """Return the place of an endpoint as JSON data, without a request to Globus."""
         place = self.places.get(name, {})
         collection = str(place.get("collection", name))
         if collection == THIS_MACHINE:

@@ -22,7 +22,7 @@ def submit_detached(batcher: Batcher, request: Request) -> TaskHandle:
     backend, recorder = batcher.backend, batcher.recorder
     submission_id = request.submission_id or backend.new_submission_id()
     _forget_ended(batcher, request)
-    with recorder.turn_of_caller():
+    with recorder.new_turn():
         if (known := _in_flight(batcher, request)) is not None:
             return known
         recorder.record_intent(submission_id, request)

@@ -68,16 +68,15 @@ class Submitter:
             self._batcher.read_news(now, always=True)
             if batch.handle is not None or batch not in self._batcher.batches:
                 return False
-            if batch.foreign or not stopped:
+            if waits := batch.foreign or not stopped:
                 batch.backoff.failed(now)
         if batch.has_ended:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda pending: pending.outcome(now, batch.status))
             return False
-        if batch.foreign or not stopped:
+        if waits:
             self._wait_for_deadline(batch, origin, stopped=stopped)
-            return False
-        return True
+        return not waits
 
     def _wait_for_deadline(self, batch: Batch, origin: KnownSubmission, *, stopped: bool) -> None:
         """Drop a submission whose task, if there is one, has ended by now."""
@@ -145,7 +144,7 @@ class Submitter:
         unavailable = isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic())
         if unavailable or (isinstance(refusal, BackendError) and refusal.transient):
             batch.refused = str(refusal)
-            # Else the service may have received it, and its response was lost.
+            # The response may have been lost after the service had received the submission.
             if batch.submission_id and not unavailable and not isinstance(refusal, ServiceBusyError):
                 batch.unconfirmed = True
             (batch if unavailable else self._batcher).backoff.failed(self._clock.monotonic())
