@@ -191,6 +191,8 @@ class TaskRun:
     @property
     def status(self) -> TaskStatus:
         """The current status."""
+        # First: `perform` sets it last.
+        state = self._state
         with self._lock:
             told, failures = list(self._told), self.failures
         reasons = [fault.reason for fault in told]
@@ -198,7 +200,7 @@ class TaskRun:
             reasons.append(f"{failures - len(told)} more failed.")
         return TaskStatus(
             handle=self.handle,
-            state=self._state,
+            state=state,
             code=told[0].code if told else "",
             reason=" ".join(reasons),
             bytes_done=self.bytes_done,
