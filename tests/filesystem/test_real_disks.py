@@ -17,6 +17,7 @@ from worlds import world_of
 
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import PermissionDeniedError
+from chiltepin.transfers.arguments import transfer_request
 
 KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}
 ROOM = 1_500_000
@@ -520,6 +521,34 @@ def test_a_folder_that_rclone_mounts(done):
         **{f"{top}/small": (15, b"new") for top in ("d", "tree", "new")},
         **{f"{top}/sub/large": (30_000_000, b"new") for top in ("d", "tree", "new")},
     }
+
+
+def together_in_order(program):
+    """Copy eight files at the same time, 60 times, to a disk that is not known yet and accepts files in order only."""
+    said = []
+    names = [str(number) for number in range(8)]
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", "order", "direct") as faulty:
+        os.mkdir(f"{top}/laptop")
+        for name in names:
+            put(f"{top}/laptop", name, b"new" * 100_000)
+        for _ in range(60):
+            backend = world_of({"laptop": f"{top}/laptop", "scratch": faulty.disk}).transfers.backend
+            handles = [
+                backend.submit(
+                    transfer_request(src_ep="laptop", dst_ep="scratch", src_path=f"/{name}", dst_path=f"/{name}"),
+                    backend.new_submission_id(),
+                )
+                for name in names
+            ]
+            for handle in handles:
+                backend.wait(handle, 30)
+            said += map(outcome, backend.poll(handles))
+    return said
+
+
+def test_files_that_are_written_in_order_do_not_disturb_each_other(done, faulty):
+    """Files that several tasks write into one folder at the same time arrive, also if a disk accepts no parts."""
+    assert {status[:3] for status in done(together_in_order, faulty)} == {("SUCCEEDED", "", 1)}
 
 
 @pytest.mark.parametrize("modes", LACKS, ids="-".join)

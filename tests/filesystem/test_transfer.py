@@ -93,9 +93,7 @@ def test_a_failure_and_its_reason_are_reported_together(disk):
     sys.setswitchinterval(1e-6)  # seconds: the thread of the task ends at any point of a poll
     try:
         for number in range(300):
-            request = transfer_request(
-                src_ep="laptop", dst_ep="scratch", src_path=f"/missing{number}", dst_path="/x"
-            )
+            request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=f"/missing{number}", dst_path="/x")
             handle = disk.transfers.backend.submit(request, disk.transfers.backend.new_submission_id())
             while not (status := disk.transfers.backend.poll([handle])[0]).state.final:
                 pass

@@ -26,7 +26,7 @@ from chiltepin.backends.processes import HOST, has_ended, host_id, machine_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "sweep_shared", "time_of"]
+__all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "sweep_shared", "time_of", "unlocked"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -43,6 +43,10 @@ _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{
 
 #: The name of a file that several workers write: the process that distributes its parts, and random digits.
 _SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-[0-9a-f]{{{MARKED}}}-[0-9]+")
+
+
+#: Temporary files that this process uses without a lock.
+unlocked: set[str] = set()
 
 
 class NoLocksError(OSError):
@@ -153,7 +157,7 @@ def _remove_old(folder: int, names: list[str], now: float) -> None:
 
 def _remove(folder: int, names: list[str]) -> None:
     # A claim is removed after its temporary files: a temporary file without a claim counts as abandoned.
-    for name in sorted(names, reverse=True):
+    for name in sorted(set(names) - unlocked, reverse=True):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
 

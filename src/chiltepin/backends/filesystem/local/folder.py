@@ -188,7 +188,8 @@ class LocalFolder:
 
     def _learns(self, error: OSError) -> bool:
         """Find out whether an error means that the disk accepts files in order only."""
-        if self._in_order or not in_order_only(error, self.open_temp_files()):
+        # Another thread may have found it out since this one began to write.
+        if not in_order_only(error, self.open_temp_files(), known=self._in_order):
             return False
         self._store.in_order.add(self.device)
         return True

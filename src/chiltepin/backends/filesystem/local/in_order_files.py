@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.local import descriptors
+from chiltepin.backends.filesystem.local.claims import unlocked
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.temp_files import give_name
@@ -34,9 +35,14 @@ _REFUSALS = frozenset(
 _PIECE = 4096
 
 
-def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
-    """Whether a disk refused an operation because it accepts files in order only; tested with two new files."""
-    return error.errno in _REFUSALS and _works(temp_files, _by_order) and not accepts_parts(temp_files)
+def in_order_only(error: OSError, temp_files: TempFiles, *, known: bool) -> bool:
+    """Whether a disk refused an operation because it accepts files in order only.
+
+    If that is not ``known`` yet, it is tested with two new files.
+    """
+    if error.errno not in _REFUSALS:
+        return False
+    return known or (_works(temp_files, _by_order) and not accepts_parts(temp_files))
 
 
 def accepts_parts(temp_files: TempFiles) -> bool:
@@ -46,12 +52,14 @@ def accepts_parts(temp_files: TempFiles) -> bool:
 
 def _works(temp_files: TempFiles, way: Callable[[int, str], bool]) -> bool:
     name = new_claim()
+    unlocked.add(name)
     try:
         return way(temp_files.folder, name)
     except OSError:
         return False
     finally:
         temp_files.give_up(name)
+        unlocked.discard(name)
 
 
 def _by_order(folder: int, name: str) -> bool:
@@ -100,6 +108,8 @@ class InOrderTempFile(OpenFile, InOrderFile):
         """Close the file for writing; such a disk reports errors only then."""
         if not self._written:
             self._written = True
+            # The lock ends before the file is renamed.
+            unlocked.add(self._temp_file)
             os.close(self.descriptor)
 
     def read_back(self) -> LocalReader:
@@ -133,3 +143,4 @@ class InOrderTempFile(OpenFile, InOrderFile):
             close_quietly(self.descriptor)
         if not self._committed:
             self._temp_files.give_up(self._temp_file)
+        unlocked.discard(self._temp_file)
