@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 import tracemalloc
+from functools import partial
 
 import pytest
 from children import in_child
@@ -14,8 +14,9 @@ from slow import slow_world, vanishing_world
 from worlds import World, file_world
 
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.backends.filesystem.locations import Place
 from chiltepin.backends.filesystem.mover.delete import LISTED
-from chiltepin.backends.filesystem.store import Entry
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
@@ -33,7 +34,14 @@ def fill(folder: str, count: int) -> None:
     """Create empty files."""
     os.makedirs(folder)
     for number in range(count):
-        os.close(os.open(f"{folder}/{number}", os.O_CREAT | os.O_WRONLY))
+        os.close(os.open(f"{folder}/f{number}", os.O_CREAT | os.O_WRONLY))
+
+
+def narrow(root: str) -> LocalStore:
+    """A store with few threads, each of which keeps a portion of a folder in memory."""
+    store = LocalStore(root)
+    store.width = 4
+    return store
 
 
 def many(world: World, files: int, folders: int) -> None:
@@ -80,24 +88,21 @@ def test_a_tree_stops_soon_after_it_is_cancelled(memory_disk):
 
 
 def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
-    """A huge folder is synced and emptied in portions, in less memory than the entries of one side would take."""
+    """A huge folder is synced and emptied in portions, in less memory than its names would take."""
     count = LISTED + 5000
     for end in ("laptop", "scratch"):
         fill(f"{memory_disk}/{end}/d", count)
     roots = {name: f"{memory_disk}/{name}" for name in ("laptop", "scratch")}
-    backend = FilesystemBackend.from_config({name: {"url": root} for name, root in roots.items()}, {})
+    backend = FilesystemBackend({name: Place(name, "file", "/", partial(narrow, roots[name])) for name in roots})
     world = World(Transfers(backend), None, roots)
-    world.move("/d", "/d", recursive=True, sync_level="mtime", include=["0"])
-
-    entry = Entry(name=str(count), kind="file", mtime=time.time_ns())
-    whole = count * sum(map(sys.getsizeof, (entry, entry.name, entry.mtime)))
+    world.move("/d", "/d", recursive=True, sync_level="mtime", include=["f0"])
 
     def synced():
         tracemalloc.start()
         status = world.move("/d", "/d", recursive=True, sync_level="mtime")
         _, peak = tracemalloc.get_traced_memory()
         assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 0, count)
-        assert peak < whole
+        assert peak < count * sys.getsizeof(f"f{count}")
 
     # In a child, where no server of an earlier test takes memory meanwhile.
     in_child(synced)
