@@ -16,6 +16,7 @@ from pyfakefs.fake_os import FakeOsModule
 
 import chiltepin
 from chiltepin import Workflow, delete_task, python_task, transfer, transfer_task
+from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.errors import ConfigError, TaskFailedError
 
 LIMIT = 60
@@ -93,6 +94,11 @@ def test_a_tree_is_copied_mirrored_and_deleted(fake):
         assert sorted(os.listdir("sandbox/b/t/2")) == sorted(str(number) for number in range(2, 29, 3))
         assert delete_task("b", "/t", recursive=True).result(LIMIT) is True
         assert os.listdir("sandbox/b") == []
+
+
+def test_a_tree_is_copied_by_one_thread(fake):
+    """A store of fake files asks for one thread, because two that use them at the same time disturb each other."""
+    assert LocalStore("/work").width == 1
 
 
 def test_a_full_disk(fake):

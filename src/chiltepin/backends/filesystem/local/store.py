@@ -14,6 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.fake_files import fake_os
 from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
@@ -46,7 +47,8 @@ class LocalStore:
         #: Device numbers of the disks that accept files in order only.
         self.in_order: set[int] = set()
         self.times, self.writable = True, True
-        self.width, self.least = 32, 1
+        # Two threads that use the fake files of pyfakefs at the same time disturb each other.
+        self.width, self.least = 32 if fake_os() is None else 1, 1
 
     def transient(self, error: Exception) -> bool:
         """Whether a network disk lost a file that it may find again; a retry does not help against a read error."""
