@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from pathlib import Path
@@ -23,6 +24,11 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_collection_modifyitems(items):
     """Start with the tests that wait for Slurm, so that other tests run meanwhile."""
     items.sort(key=lambda item: {"slurm", "hosts"}.isdisjoint(item.path.parts))
+
+
+def pytest_collection_finish():
+    """Hide what was collected from the garbage collector, which would visit it thousands of times."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
