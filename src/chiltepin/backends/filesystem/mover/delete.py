@@ -64,7 +64,7 @@ def delete(
             raise Fault("FILE_NOT_FOUND", f"There is no {location}.")
         return
     if entry.kind == "dir" and not request.recursive:
-        raise Fault("IS_A_DIRECTORY", f"{location} is a folder; set recursive=True to delete it and everything in it.")
+        raise _is_folder(location)
     if entry.kind == "dir" or (request.recursive and is_both(location)):
         remove_tree(run, location, roots, shard=shard)
     if entry.kind != "dir":
@@ -93,6 +93,10 @@ def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -
     run.count(files=1)
 
 
+def _is_folder(location: Location) -> Fault:
+    return Fault("IS_A_DIRECTORY", f"{location} is a folder; set recursive=True to delete it and everything in it.")
+
+
 def delete_matching(
     run: TaskRun, request: DeleteRequest, location: Location, roots: Roots, matches: Callable[[str], bool]
 ) -> None:
@@ -111,10 +115,7 @@ def delete_matching(
         raise Fault("FILE_NOT_FOUND", f"Nothing matches {location}.")
     folders = [name for name, kind in found if kind == "dir"]
     if folders and not request.recursive:
-        raise Fault(
-            "IS_A_DIRECTORY",
-            f"{top.below(folders[0])} is a folder; set recursive=True to delete it and everything in it.",
-        )
+        raise _is_folder(top.below(folders[0]))
     for name in folders:
         roots.refuse(top.below(name))
     with top.store.folder(top.parts) as folder:
