@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,10 @@ CHECK_INTERVAL = 0.05
 # Seconds to wait for callbacks at the end of a run; a callback may wait for an event that never happens.
 _CALLBACKS = 1.0
 
+#: Seconds to wait for launches that have begun, which call an executor's code, and between two checks: one launch takes
+#: some tenths of a millisecond.
+_LAUNCHES, _LAUNCH = 1.0, 0.001
+
 
 class TaskCanceller:
     """Ends the tasks of one run.
@@ -50,15 +55,23 @@ class TaskCanceller:
     def __init__(self, dfk: DataFlowKernel) -> None:
         self._dfk = dfk
         self.reason = ""
-        #: Callbacks by task id, called once the task has been launched.
-        self._at_launch = follow_launches(dfk)
+        #: Callbacks by task id, called once the task has been launched, and the threads that launch tasks now.
+        self._at_launch, self._launching = follow_launches(dfk)
 
     def begin(self) -> None:
         """Launch no further task, and cancel the tasks that are queued for a thread."""
         self._dfk.launch_task = self._refuse
+        self._wait_for_launches()
         for record in unfinished(self._dfk):
             if record["status"] is States.launched and runs_in_thread(record):
                 self._proxy(record, self._error(record))
+
+    def _wait_for_launches(self) -> None:
+        """Wait until the tasks that other threads have begun to launch are known as launched."""
+        me, until = threading.get_ident(), time.monotonic() + _LAUNCHES
+        begun = [task for task, thread in list(self._launching.items()) if thread != me]
+        while any(task in self._launching for task in begun) and time.monotonic() < until:
+            time.sleep(_LAUNCH)
 
     def abandon(self, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
         """End a task that its executor has not started with `error`; it is not retried.

@@ -89,19 +89,27 @@ def _start_apart(executor: ParslExecutor) -> None:
     executor.submit, executor.shutdown = submit_apart, shutdown_both
 
 
-def follow_launches(dfk: DataFlowKernel) -> dict[int, Callable[[], None]]:
-    """Return a dictionary of callbacks by task id, each called once its task has been launched."""
+def follow_launches(dfk: DataFlowKernel) -> tuple[dict[int, Callable[[], None]], dict[int, int]]:
+    """Return two dictionaries by task id: callbacks, and threads.
+
+    Each callback is called once its task has been launched. The threads are those that are launching a task now.
+    """
     due: dict[int, Callable[[], None]] = {}
+    launching: dict[int, int] = {}
     launch = dfk._launch_if_ready_async  # noqa: SLF001
 
     @functools.wraps(launch)
     def launch_if_ready(record: TaskRecord) -> None:
-        launch(record)
+        launching[record["id"]] = threading.get_ident()
+        try:
+            launch(record)
+        finally:
+            launching.pop(record["id"], None)
         if operation := due.pop(record["id"], None):
             operation()
 
     dfk._launch_if_ready_async = launch_if_ready  # noqa: SLF001
-    return due
+    return due, launching
 
 
 def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:
