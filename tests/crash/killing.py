@@ -334,7 +334,7 @@ class Case:
     def check_whole(self):
         """Check that the destination has all expected files and no other file."""
         present = self.present()
-        assert sorted(present) == sorted(self.wanted)
+        assert sorted(present) == sorted(self.wanted), sorted(set(present) ^ set(self.wanted))
         assert present == self.wanted
 
 
