@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def without_login(users, monkeypatch):
         "GLOBUS_COMPUTE_CLIENT_SECRET",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def set_switch_interval():
+    """Set the seconds after which Python switches threads; afterwards they are as before."""
+    interval = sys.getswitchinterval()
+    yield sys.setswitchinterval
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -87,19 +86,15 @@ def test_what_cannot_be_moved_says_why(world, src_path, dst_path, recursive, cod
     assert world.files("scratch") == {"/taken/inner"}
 
 
-def test_a_failure_and_its_reason_are_reported_together(disk):
+def test_a_failure_and_its_reason_are_reported_together(disk, set_switch_interval):
     """Whenever a task is polled, it has a reason if it has failed."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # seconds: the thread of the task ends at any point of a poll
-    try:
-        for number in range(300):
-            request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=f"/missing{number}", dst_path="/x")
-            handle = disk.transfers.backend.submit(request, disk.transfers.backend.new_submission_id())
-            while not (status := disk.transfers.backend.poll([handle])[0]).state.final:
-                pass
-            assert (status.code, bool(status.reason)) == ("FILE_NOT_FOUND", True)
-    finally:
-        sys.setswitchinterval(interval)
+    set_switch_interval(1e-6)  # seconds: the thread of the task ends at any point of a poll
+    for number in range(300):
+        request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=f"/missing{number}", dst_path="/x")
+        handle = disk.transfers.backend.submit(request, disk.transfers.backend.new_submission_id())
+        while not (status := disk.transfers.backend.poll([handle])[0]).state.final:
+            pass
+        assert (status.code, bool(status.reason)) == ("FILE_NOT_FOUND", True)
 
 
 @pytest.mark.parametrize(("recursive", "goal"), [(False, "/d/f"), (True, "/d"), (True, "/d/inner")])

@@ -93,15 +93,11 @@ class TestThreads:
             assert_given_up(future)
         assert not ran
 
-    def test_a_task_that_is_being_launched_never_runs(self, config):
+    def test_a_task_that_is_being_launched_never_runs(self, config, set_switch_interval):
         """A task that Parsl is launching when the end begins does not run, even if a thread becomes free."""
-        interval = sys.getswitchinterval()
-        try:
-            for number in range(40):
-                sys.setswitchinterval((5e-3, 1e-4, 1e-5, 2e-6)[number % 4])  # seconds: the end begins at any moment
-                self.test_what_runs_is_waited_for_and_what_queues_never_runs(config)
-        finally:
-            sys.setswitchinterval(interval)
+        for number in range(40):
+            set_switch_interval((5e-3, 1e-4, 1e-5, 2e-6)[number % 4])  # seconds: the end begins at any moment
+            self.test_what_runs_is_waited_for_and_what_queues_never_runs(config)
 
     def test_a_task_that_fails_meanwhile_keeps_its_own_error(self, config):
         """A task that fails while the workflow ends is not retried and keeps its own error."""
