@@ -14,15 +14,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
-from chiltepin.backends import processes
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
-from chiltepin.model import SKIPPED_KEPT, DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
 from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
 from chiltepin.transfers import policy
+from chiltepin.transfers.attempts import Attempts
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error, untold_error, with_host
 from chiltepin.transfers.shard_queue import ShardQueue
+from chiltepin.transfers.status_sums import added, at_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +38,6 @@ __all__ = ["RunningShard", "ShardedTask", "can_share"]
 
 #: Failures that are described one by one; the rest are counted.
 TOLD = 3
-
-#: Fields of a status that only grow.
-_COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
 
 
 def can_share(backend: TransferBackend, request: Request) -> TypeGuard[ShardingBackend]:
@@ -120,6 +118,7 @@ class ShardedTask:
         self._start, self._task_log, self._raises, self._retries = start, task_log, raises, retries
         self._unfinished, self._resumed = unfinished, False
         self._clock = clock or SystemClock()
+        self._attempts = Attempts()
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl assumes that a future that can be cancelled may never end.
         self.future.set_running_or_notify_cancel()
@@ -150,14 +149,14 @@ class ShardedTask:
         total = self._total()
         with self._lock:
             if not self._concluded:
-                self._last = _at_least(total, self._last)
+                self._last = at_least(total, self._last)
             return self._last
 
     def _total(self) -> TaskStatus:
         with self._lock:
             total, running = replace(self._sum, bytes_moving=self._queue.moving), list(self._running)
         for status in filter(None, (shard.status() for shard in running)):
-            total = _added(total, status)
+            total = added(total, status)
         return total
 
     def stop(self) -> None:
@@ -267,7 +266,8 @@ class ShardedTask:
             self._later(left, partial(self._stop, self._timeout_error()))
         try:
             facts = replace(shard, resumed=self._resumed, range_size=policy.limits.SHARD_RANGE)
-            running = self._start(request, replace(facts, owner=processes.process_id()), left)
+            shard = self._attempts.begin(facts)
+            running = self._start(request, shard, left)
         except Exception as err:  # noqa: BLE001 - the other workers must stop
             self._refuse(shard, err)
             return
@@ -300,6 +300,7 @@ class ShardedTask:
         """Record the outcome of a shard."""
         error = future.exception() or untold_error(future.result(), self._request)
         if isinstance(error, TaskLostError) and losses < self._retries:
+            self._attempts.abandon(shard)
             with self._lock:
                 self._queue.again(shard, losses + 1)
                 self._sum = replace(self._sum, faults=self._sum.faults + 1)
@@ -331,7 +332,7 @@ class ShardedTask:
     def _add(self, outcome: ShardOutcome, losses: int) -> None:
         if self._began is None:
             self._began = self._clock.monotonic() - outcome.seconds
-        self._sum = _added(self._sum, outcome.status)
+        self._sum = added(self._sum, outcome.status)
         if self._end is None or outcome.status.state is TaskState.FAILED:
             # A shard that was stopped did not fail by itself.
             self._failed += outcome.failed
@@ -378,6 +379,8 @@ class ShardedTask:
                 self._last = end
             else:
                 self._last = status_from_error(end, describe(self._request), self._last.handle)
+        if self._last.state is not TaskState.SUCCEEDED:
+            self._attempts.abandon_all()
         self._unfinished.end()
         for shard in running:
             shard.give_up()
@@ -389,12 +392,3 @@ class ShardedTask:
             self.future.set_result(self._last)
         else:
             self.future.set_exception(error)
-
-
-def _added(total: TaskStatus, more: TaskStatus) -> TaskStatus:
-    sums = {name: getattr(total, name) + getattr(more, name) for name in (*_COUNTS, "bytes_moving")}
-    return replace(total, **sums, skipped_paths=(total.skipped_paths + more.skipped_paths)[:SKIPPED_KEPT])
-
-
-def _at_least(total: TaskStatus, before: TaskStatus) -> TaskStatus:
-    return replace(total, **{name: max(getattr(total, name), getattr(before, name)) for name in _COUNTS})

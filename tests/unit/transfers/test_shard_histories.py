@@ -153,6 +153,8 @@ class History:
         self.ranges = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
         #: The progress of each large file that a worker returned, by its temporary file.
         self.copied, self.named, self.removed, self.spoilt = {}, set(), set(), set()
+        #: The attempt at a shard that made each temporary file, and the temporary files that no later step removes.
+        self.made_by, self.stray = {}, set()
         #: How many workers each large file had lost when its temporary file was made, and has now lost.
         self.before, self.after = {}, {}
         self.deletes, self.workers, self.raises = chance.random() < 0.3, chance.randint(1, 5), chance.random() < 0.5
@@ -216,7 +218,7 @@ class History:
         if self.refusal == len(self.started) or (self.closes and self.refusal and self.refusal < len(self.started)):
             self.ended_by = self.ended_by or "refusal"
             if part:
-                self.removed.add(part.temp_file)
+                self.stray.add(part.temp_file)
             raise BackendError("It takes no more tasks.")
         self.running.append(Worker(shard, seconds))
         return self.running[-1]
@@ -247,15 +249,24 @@ class History:
             worker.visited.append((part.file, 0, 0))
         elif part.step == "again":
             self.begin_file(worker, part.file, self.after[part.temp_file])
-        if part.step in ("remove", "again"):
+            self.removed.add(part.temp_file)
+        if part.step == "remove":
             self.removed.add(part.temp_file)
 
     def begin_file(self, worker, parts, losses):
-        """Divide a large file, of which some workers were lost before."""
+        """Divide a large file, of which some workers were lost before; first remove what they left beside it."""
+        beside = {temp_file for temp_file in self.stray if temp_file.startswith(f"{parts} ")}
+        self.sweep(beside, worker.shard)
         whole = FileRange(file=parts, temp_file=f"{parts} {len(self.copied)}", content_id="")
-        self.copied[whole.temp_file] = []
+        self.copied[whole.temp_file], self.made_by[whole.temp_file] = [], worker.shard.attempt
         self.before[whole.temp_file] = self.after[whole.temp_file] = losses
         worker.rest += [Shard(range=replace(whole, offset=n, count=1)) for n in range(self.ranges[parts])]
+
+    def sweep(self, temp_files, shard):
+        """Remove those of some temporary files that a shard names as abandoned."""
+        found = {temp_file for temp_file in temp_files if self.made_by[temp_file].startswith(shard.abandoned)}
+        self.stray -= found
+        self.removed |= found
 
     def visit(self, worker):
         """Process one folder of a worker, or return it in parts."""
@@ -303,11 +314,11 @@ class History:
                 self.ended_by = self.ended_by or "lost"
         else:
             # A lost worker that was removing a temporary file is not replaced.
-            self.removed.add(part.temp_file)
+            self.stray.add(part.temp_file)
+        if part and part.step == "again" and self.chance.random() < 0.5:
+            self.begin_file(worker, part.file, self.after[part.temp_file])
         # What it returned was never received.
-        for rest in worker.rest:
-            if rest.range:
-                self.removed.add(rest.range.temp_file)
+        self.stray |= {rest.range.temp_file for rest in worker.rest if rest.range}
         if self.chance.random() < 0.5:
             self.unseen.append(lambda: worker.future.set_exception(TaskLostError("Its worker is gone.")))
         else:
@@ -321,11 +332,11 @@ class History:
         self.running.remove(worker)
 
     def wait(self):
-        """Let time pass until the task no longer waits for a silent worker; a later transfer removes the files."""
+        """Let time pass until the task no longer waits for a silent worker."""
         self.silent = False
         self.clock.pass_time(policy.wait_times.STOP_GRACE)
         assert self.task.future.done(), "the task waits for a silent worker"
-        self.removed |= set(self.copied) - self.named
+        self.stray |= set(self.copied) - self.named - self.removed
 
     def losses_with(self, shard):
         """Return how many workers a shard has lost; the ranges of a file count together."""
@@ -405,6 +416,15 @@ class History:
         self.log.close()
         self.check_end()
 
+    def next_shard(self):
+        """Return the first shard of the next task of this process."""
+        shards = []
+        another = History(0, f"{self.folder}-next", workers=1)
+        another.task._start = lambda _, shard, seconds: shards.append(shard) or Worker(shard, seconds)
+        another.task.begin()
+        another.log.close()
+        return shards[0]
+
     def outcome(self):
         """Return the final status, and the error."""
         error = self.task.future.exception()
@@ -432,6 +452,8 @@ class History:
             assert "cancel" not in status.reason
         else:
             assert status.state is TaskState.SUCCEEDED
+        if self.ended_by or self.failed:
+            self.sweep(self.stray, self.next_shard())
         assert set(self.copied) == self.named | self.removed, "a temporary file is left"
         assert not self.spoilt & self.named
         if not self.ended_by:

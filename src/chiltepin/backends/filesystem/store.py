@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from chiltepin.protocol import Shard
     from chiltepin.protocol.paths import Parts
 
 __all__ = [
@@ -310,11 +311,8 @@ class Batching(Protocol):
 class Dividing(Protocol):
     """A folder that also has temporary files that several workers write, each a part."""
 
-    def begin_shared(self, reader: Reader, name: str, owner: str) -> str | None:
-        """Make a temporary file as large as the source, and return its name; None if its disk does not accept parts.
-
-        When the process ``owner`` (`chiltepin.backends.processes.process_id`) has ended, it may be swept.
-        """
+    def begin_shared(self, reader: Reader, name: str, shard: Shard) -> str | None:
+        """Make a temporary file as large as the source; return its name, or None if its disk does not accept parts."""
         ...
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> TempFile:

@@ -30,6 +30,10 @@ SHARD_RANGE = 1 << 29
 #: How often a shard whose worker was lost is given to another one, the repetitions by Parsl (``retries``) included.
 SHARD_RETRIES = 2
 
+#: How many attempts and tasks without success a process remembers, to remove their temporary files: more than workers
+#: are lost at a time, and as ids of 32 bytes little in a shard.
+ABANDONED_ATTEMPTS = 100
+
 # Batching.
 
 #: Maximum tasks at the service at a time; a user may have 100 pending tasks there (Globus FAQ,

@@ -41,8 +41,9 @@ MARKED = 32
 #: SFTP (`owners`) have no claim, and these writers sweep their own files.
 _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
 
-#: The name of a file that several workers write: the process that distributes its parts, and random digits.
-_SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-[0-9a-f]{{{MARKED}}}-[0-9]+")
+#: The name of a file that several workers write: the process that distributes its parts, the attempt at a shard that
+#: made it (`Shard.attempt`), and a random number.
+_SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-(?P<attempt>[0-9a-f]{{{MARKED}}})-[0-9]+")
 
 
 #: Temporary files that this process uses without a lock.
@@ -81,9 +82,16 @@ def sweep(folder: int) -> bool:
     return not names or _sweep(folder, names)
 
 
-def sweep_shared(folder: int) -> None:
-    """Remove the files of several workers whose owner has ended, as `sweep` does; they are never continued."""
-    _sweep(folder, [name for name in _temp_files(folder) if _SHARED.fullmatch(body_of(name) or "")])
+def sweep_shared(folder: int, abandoned: tuple[str, ...]) -> None:
+    """Remove the files of several workers whose owner has ended, as `sweep` does, or whose attempt is abandoned."""
+    left = []
+    for name in _temp_files(folder):
+        if found := _SHARED.fullmatch(body_of(name) or ""):
+            if found["attempt"].startswith(abandoned):
+                _remove(folder, [name])
+            else:
+                left.append(name)
+    _sweep(folder, left)
 
 
 def _temp_files(folder: int) -> list[str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import CopyOptions, Folder, Reader
+    from chiltepin.protocol import Shard
     from chiltepin.protocol.paths import Parts
 
 __all__ = ["LocalFolder"]
@@ -247,11 +248,11 @@ class LocalFolder:
         self._store.untidy.add(self._parts)
         return InOrderTempFile(self.open_temp_files(), name, rights)
 
-    def begin_shared(self, reader: Reader, name: str, owner: str) -> str | None:
+    def begin_shared(self, reader: Reader, name: str, shard: Shard) -> str | None:
         """Begin a file that several workers write; see `Dividing.begin_shared`."""
         if self._in_order or reader.size is None:
             return None
-        return begin_shared(self.open_temp_files(), name, reader.size, owner)
+        return begin_shared(self.open_temp_files(), name, reader.size, shard)
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> SharedTempFile:
         """Open a file that `begin_shared` has created."""

@@ -1,8 +1,9 @@
 """A local temporary file that several workers write together, perhaps on several hosts.
 
 The process that distributes its parts owns it, and does not write it, so that no lock shows whether it is needed. Its
-name contains this process and a random number, so that two tasks never write the same file. It is swept when its owner
-has ended or, if that is unknown because it is on another host, after a day without a write.
+name contains this process, the attempt at a shard that made it, and a random number, so that two tasks never write the
+same file. It is swept when its owner has ended or, if that is unknown because it is on another host, after a day
+without a write. While its owner runs, the shards that it hands out name the attempts whose files nobody needs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, sweep_shared
+from chiltepin.backends.filesystem.local.claims import NEW, OPEN, sweep_shared
 from chiltepin.backends.filesystem.local.in_order_files import accepts_parts
 from chiltepin.backends.filesystem.local.reader import OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.temp_files import create_mode
@@ -22,21 +23,22 @@ from chiltepin.backends.filesystem.temp_names import temporary
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.temp_files import TempFiles
+    from chiltepin.protocol import Shard
 
 __all__ = ["SharedTempFile", "begin_shared"]
 
 
-def begin_shared(temp_files: TempFiles, name: str, size: int, owner: str) -> str | None:
-    """Make a temporary file of ``size`` bytes, and return its name; first free the space of those of killed tasks.
+def begin_shared(temp_files: TempFiles, name: str, size: int, shard: Shard) -> str | None:
+    """Make a temporary file of ``size`` bytes, and return its name; first free the space of those that nobody needs.
 
     None if the disk refuses what the workers need; then one worker copies the file, and reports what is wrong.
     """
     folder = temp_files.folder
     with suppress(OSError):
-        sweep_shared(folder)
+        sweep_shared(folder, shard.abandoned)
     if not accepts_parts(temp_files):
         return None
-    temp_file = temporary(f"{owner}-{secrets.token_hex(MARKED // 2)}-{secrets.randbits(62)}")
+    temp_file = temporary(f"{shard.owner}-{shard.attempt}-{secrets.randbits(62)}")
     try:
         descriptor = os.open(temp_file, NEW, create_mode(temp_files.replaced(name)), dir_fd=folder)
         try:

@@ -49,7 +49,7 @@ def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Par
 def _divide(shard: ShardRun, reader: Reader, there: Dividing, name: str, path: Parts) -> bool:
     """Begin a temporary file, and return its ranges for several workers; False if the disk does not accept parts."""
     size, count = cast("int", reader.size), shard.shard.range_size
-    temp_file = there.begin_shared(reader, name, shard.shard.owner)
+    temp_file = there.begin_shared(reader, name, shard.shard)
     if temp_file is None:
         return False
     whole = FileRange(file=path, temp_file=temp_file, content_id=_identity(reader))
