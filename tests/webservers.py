@@ -114,6 +114,7 @@ KINDS = {
     "nginx-json": ("nginx", ["-p", "{folder}", "-c", "{settings}", "-g", "daemon off;"], NGINX, "json"),
     "apache": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, ""),
     "apache-fancy": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "IndexOptions FancyIndexing HTMLTable"),
+    "apache-untagged": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "FileETag None"),
     "apache-dav": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "Dav On"),
     "lighttpd": ("lighttpd", ["-D", "-f", "{settings}"], LIGHTTPD, ""),
     "tomcat": (

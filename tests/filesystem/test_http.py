@@ -6,11 +6,13 @@ import gzip
 import hashlib
 import os
 import threading
+import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
 import pytest
 import xxhash
+from webservers import web_server
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
@@ -368,6 +370,44 @@ def test_a_tag_that_becomes_strong_is_no_change(transfers, web, tmp_path):
     web.answers["/data/f.dat"] = serve
     assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["apache", "apache-untagged", "nginx", "lighttpd", "tomcat"])
+def test_a_file_of_a_real_server_arrives_however_new_it_is(monkeypatch, tmp_path, kind):
+    """A large file that was changed some seconds ago arrives, although its ETag may be weak and its time too new."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with web_server(kind) as (url, root):
+        places = {"web": place_of("web", {"url": url}), "disk": place_of("disk", {"url": str(tmp_path)})}
+        transfers = Transfers(FilesystemBackend(places, pause=lambda *_: None))
+        for age in (0, 2, 30, 90):
+            (root / f"f{age}").write_bytes(CONTENT)
+            # Almost a second more: the time in seconds seems older than it is.
+            changed = time.time() - age - 0.9
+            os.utime(root / f"f{age}", (changed, changed))
+            status = fetch(transfers, f"/f{age}")
+            assert (status.state.name, status.faults) == ("SUCCEEDED", 0), (age, status.reason)
+            assert (tmp_path / f"f{age}").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("names", ["time", "tag"])
+def test_a_server_that_serves_no_range_under_a_condition_is_read_in_order(transfers, web, tmp_path, names):
+    """A file arrives from a server that answers every If-Range with the whole file."""
+
+    def serve(request):
+        if "If-Range" in request.headers:
+            request.environ.pop("HTTP_RANGE")
+            request = Request(request.environ)
+        return dated(request, CONTENT) if names == "time" else web.file(request)
+
+    web.answers["/data/f.dat"] = serve
+    status = fetch(transfers, "/f.dat")
+    assert status.state.name == "SUCCEEDED", status.reason
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+    # The next file is not tried in parts.
+    web.answers["/data/g.dat"], web.files["/data/g.dat"] = serve, CONTENT
+    web.asked.clear()
+    assert fetch(transfers, "/g.dat").faults == 0
+    assert not [headers for _, _, headers in web.asked if "If-Range" in headers]
 
 
 @pytest.mark.parametrize("names", ["time", "tag"])

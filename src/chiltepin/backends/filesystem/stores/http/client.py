@@ -106,6 +106,8 @@ class HttpClient:
             raise ConfigError(
                 "A URL must not contain a password here; write headers: {Authorization: {env: NAME}} as an option."
             )
+        #: Whether each server, after redirects, serves a range on condition that the content is the same.
+        self.serves_conditions: dict[str, bool] = {}
         #: The query of the root's URL, such as a signature; every request has it.
         self.query = self._root.query
         #: Connection pools by proxy.

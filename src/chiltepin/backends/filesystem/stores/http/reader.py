@@ -7,6 +7,7 @@ import os
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.http.client import mtime_of, time_of, total_of
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     import urllib3
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.stores.http.client import HttpClient, Page
+    from chiltepin.backends.filesystem.stores.http.client import Answer, HttpClient, Page
 
 __all__ = ["HttpReader"]
 
 #: Bytes of the first request: a smaller file needs no second one.
 _FIRST = 1 << 20
+
+#: Seconds after which the time of a file identifies its content (RFC 7232, 2.2.2). RFC 9110 requires only one, but
+#: Apache compares the time in ``If-Range`` only after these (``ap_condition_if_range``).
+_STRONG_AFTER = 60
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -30,9 +35,9 @@ def _validator(answer: urllib3.BaseHTTPResponse) -> str:
     tag = answer.headers.get("ETag", "")
     if tag.startswith('"'):
         return tag
-    # A file may change twice in one second, and both contents then have the same time (RFC 9110, 8.8.2.2).
+    # A file may change twice in one second, and both contents then have the same time.
     now, then = time_of(answer, "Date"), mtime_of(answer)
-    if now is None or then is None or now - then < 1:
+    if now is None or then is None or now - then < _STRONG_AFTER:
         return ""
     return answer.headers["Last-Modified"]
 
@@ -56,7 +61,7 @@ class HttpReader:
         self.size: int | None = None
         self._stream: urllib3.BaseHTTPResponse | None = None
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
-            self._begin(answer)
+            self._begin(got)
         elif answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             # Either the file is empty, or the server does not serve ranges of it.
             answer.close()
@@ -66,14 +71,15 @@ class HttpReader:
         self.parts = self._stream is None
         self.content_id = f"{page.url}:{self._validator}:{self.size}" if self.parts and self._validator else ""
 
-    def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
-        """Read the first range; without a validator, it has to be the whole file."""
-        first, last, total = _range_of(answer)
-        self._head = self._client.body(answer, _FIRST)
+    def _begin(self, got: Answer) -> None:
+        """Read the first range; unless the others can be read as safely, read the whole file anew."""
+        first, last, total = _range_of(got.answer)
+        self._head = self._client.body(got.answer, _FIRST)
         self.size = total
         count = len(self._head)
-        if first or last + 1 != count or total < count or (count < total and not self._validator):
-            answer.close()
+        right = not first and last + 1 == count <= total
+        if not right or (count < total and not (self._validator and self._serves_conditions(got.url))):
+            got.answer.close()
             self._head, self.size = b"", None
             self._whole(self._client.ask("GET", self._page).answer)
 
@@ -98,32 +104,44 @@ class HttpReader:
         if offset + len(block) <= len(self._head):
             block[:] = self._head[offset : offset + len(block)]
             return len(block)
-        headers = {"Range": f"bytes={offset}-{offset + len(block) - 1}", "If-Range": self._validator}
-        answer = self._client.ask("GET", self._page, headers).answer
-        same = answer.status == HTTPStatus.PARTIAL_CONTENT and _range_of(answer) == (
-            offset,
-            offset + len(block) - 1,
-            size,
-        )
-        same = same and answer.headers.get("Content-Encoding") == self._coding
-        if not same or not self._is_same(answer):
+        answer = self._range(offset, len(block))
+        if not self._is_range(answer, offset, len(block)):
             answer.close()
-            raise self._another()
+            name = self._page.where
+            raise Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
         data = self._client.body(answer, len(block))
         if len(data) != len(block):
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         block[:] = data
         return len(block)
 
-    def _is_same(self, answer: urllib3.BaseHTTPResponse) -> bool:
-        """Whether a response has the validator of the first one, or none; a weak ETag may have become strong."""
-        if self.pinned:
-            return _validator(answer) in ("", self._validator)
-        return answer.headers.get("Last-Modified", "") in ("", self._validator)
+    def _range(self, offset: int, count: int) -> urllib3.BaseHTTPResponse:
+        """Request a range of the same content."""
+        headers = {"Range": f"bytes={offset}-{offset + count - 1}", "If-Range": self._validator}
+        return self._client.ask("GET", self._page, headers).answer
 
-    def _another(self) -> Fault:
-        name = self._page.where
-        return Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
+    def _is_range(self, answer: urllib3.BaseHTTPResponse, offset: int, count: int) -> bool:
+        """Whether a response is a range of the same content; it may have no validator."""
+        return (
+            answer.status == HTTPStatus.PARTIAL_CONTENT
+            and _range_of(answer) == (offset, offset + count - 1, self.size)
+            and answer.headers.get("Content-Encoding") == self._coding
+            and self._told(answer) in ("", self._validator)
+        )
+
+    def _told(self, answer: urllib3.BaseHTTPResponse) -> str:
+        """Return the validator of a response, of the kind of the first one: a weak ETag may have become strong."""
+        return _validator(answer) if self.pinned else answer.headers.get("Last-Modified", "")
+
+    def _serves_conditions(self, url: str) -> bool:
+        """Whether the server serves a range on condition that the content is the same; one request for each server."""
+        known, server = self._client.serves_conditions, urlsplit(url).netloc
+        if server not in known:
+            answer = self._range(0, 1)
+            answer.close()
+            # Another response means that the file has changed; `read_at` finds that out.
+            known[server] = answer.status != HTTPStatus.OK or self._told(answer) != self._validator
+        return known[server]
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
