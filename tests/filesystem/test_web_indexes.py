@@ -19,7 +19,7 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
 
-SERVERS = [kind for kind in KINDS if kind != "apache-dav"]
+SERVERS = [kind for kind in KINDS if kind not in ("apache-dav", "apache-untagged")]
 
 
 def seeds(few):
