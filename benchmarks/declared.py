@@ -128,6 +128,14 @@ BENCHMARKS = (
         targets=(Target("deletion", "delete", 1.2, to="rm -rf"),),
     ),
     Benchmark(
+        name="floors",
+        about="How near Chiltepin is to its system calls, in `/dev/shm`: one program in C and one in Python make only "
+        "the calls that `transfer` and `delete` make for each file. No program that works in the same way is faster "
+        "than the one in C.",
+        words=("floors.py", "--folder", "/dev/shm"),  # noqa: S108 - this chooses the disk
+        quick=("floors.py", "--folder", "/dev/shm", "--rounds", "2"),  # noqa: S108 - likewise
+    ),
+    Benchmark(
         name="workers",
         about="Several workers that share one folder or file in memory: processes of `transfer`, and HTEX workers of "
         "`transfer_task`. The command `chiltepin transfer` synchronizes the million files.",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from measure import Candidate
 
-__all__ = ["make_tree", "mounted", "run", "timed"]
+__all__ = ["ENDPOINT", "HERE", "endpoint", "make_tree", "mounted", "run", "timed"]
 
 ENDPOINT = "disk"
 NUMBER = count()
@@ -42,10 +42,10 @@ def main() -> None:
     with scratch(options.folder) as folder:
         if options.lagged:
             with mounted(folder, options.lag) as disk:
-                root = _endpoint(os.path.join(disk, "root"))
+                root = endpoint(os.path.join(disk, "root"))
                 _copies(root, options)
         if options.files:
-            root = _endpoint(os.path.join(folder, "plain"))
+            root = endpoint(os.path.join(folder, "plain"))
             make_tree(os.path.join(root, "tree"), options.files, options.folders, options.size)
             _deletions(root, options)
 
@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _endpoint(root: str) -> str:
+def endpoint(root: str) -> str:
     """Create the folder of an endpoint, set CHILTEPIN_CONFIG to a file that declares it, and return the folder."""
     os.makedirs(root, exist_ok=True)
     settings = f"{root}.yaml"

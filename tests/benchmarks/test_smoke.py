@@ -44,6 +44,11 @@ LATENCY = (
             ["deletion of 20 files", *(["for each operation"] * LATENCY)],
         ),
         (
+            "floors.py",
+            ["--files", "20", "--folders", "2", "--unchanged", "20", "--rounds", "0"],
+            ["20 files of 4096 bytes, copied", "deleted", "20 empty files, unchanged", "in C", "in Python"],
+        ),
+        (
             "many_workers.py",
             [
                 *(
