@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 import globus_sdk
 import pytest
 from globus_sdk import MISSING
+from guided import Guided
 
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.backends.globus import documents as wire
@@ -36,7 +37,9 @@ from chiltepin.errors import (
     UnsupportedOptionError,
 )
 from chiltepin.model import TaskState
+from chiltepin.transfers.activity import ActivityLog, ActivityReader
 from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.outcomes import status_from_error
 
 
 def move(source="a", destination="b", origin="/file", goal="/file", **options):
@@ -335,6 +338,26 @@ def test_a_task_that_is_cancelled_elsewhere_is_canceled(guided, globus):
     globus.client().cancel_task(pending.handle.task_id)
     guided.live()
     assert pending.future.result(0).state is TaskState.CANCELED
+
+
+def test_a_deadline_that_passes_first_at_the_service_is_the_timeout(backend, globus, tmp_path):
+    """If the service's clock is some seconds ahead, the caller and the record are told of the timeout all the same."""
+    folder = str(tmp_path / "journal")
+    log = ActivityLog(folder, globus.clock.now)
+    guided = Guided(backend, globus, activity_log=log)
+    hold(globus)
+    pending = guided.start(move(), grace=1e6, timeout=100)
+    guided.live(seconds=5)
+    soon = globus.clock.now() + timedelta(seconds=90)
+    globus.client().update_task(pending.handle.task_id, {"DATA_TYPE": "task", "deadline": soon.isoformat()})
+    guided.live()
+    with pytest.raises(TaskTimeoutError, match="not done within 100 seconds") as caught:
+        pending.future.result(0)
+    assert status_from_error(caught.value, "").reason == str(caught.value)
+    log.close()
+    [shown] = ActivityReader(folder).news()
+    assert shown.state is TaskState.EXPIRED
+    assert shown.reason.startswith("It was not done within 100 seconds")
 
 
 def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):

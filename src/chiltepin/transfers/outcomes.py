@@ -78,7 +78,8 @@ def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_T
     """
     state = _ENDS.get(type(error), TaskState.FAILED)
     last: TaskStatus | None = error.status if isinstance(error, TaskError) else None
-    if last is not None and last.state is state:
+    # A timeout is the caller's, even if the service has reported first that the deadline has passed.
+    if last is not None and last.state is state and not isinstance(error, TaskTimeoutError):
         return last
     last = last or TaskStatus(handle=handle, state=state)
     code = last.code if state is TaskState.FAILED else state.name

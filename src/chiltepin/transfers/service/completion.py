@@ -142,11 +142,12 @@ class Completer:
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
         request, shown = cast("Request", batch.request), end
-        if batch.stop_reason == "timeout" and end.state is TaskState.CANCELED and batch.pending_requests:
-            # The record shows the TaskTimeoutError that the caller gets, not the cancellation.
+        if end.state in (TaskState.CANCELED, TaskState.EXPIRED) and batch.pending_requests:
+            # The record shows the TaskTimeoutError that the caller gets, not the end of the task.
             pending = batch.pending_requests[0]
-            error = cast("BaseException", pending.outcome(self._clock.monotonic(), end))
-            shown = status_from_error(error, describe(pending.request))
+            outcome = pending.outcome(self._clock.monotonic(), end)
+            if isinstance(outcome, BaseException):
+                shown = status_from_error(outcome, describe(pending.request))
         self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(), shown=shown)
         self.drop(batch)
 
