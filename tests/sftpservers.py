@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 #: The kinds of servers.
 KINDS = ("rclone", "asyncssh")
 
+#: Seconds after which rclone sees what a test has changed on disk; with a shorter time, rclone 1.75 only looks for
+#: changes.
+RCLONE_LISTS_AFTER = 0.001
+
 ASYNCSSH = """
 import asyncio, sys
 import asyncssh
@@ -41,8 +45,7 @@ def _words(kind: str, folder: Path, root: Path, port: int) -> list[str]:
         if shutil.which("rclone") is None:
             pytest.skip("There is no rclone here; install rclone.")
         keys = ["--key", f"{folder}/host", "--authorized-keys", f"{folder}/user.pub", "--user", "me"]
-        # rclone must see what a test changes on disk; with a shorter time, rclone 1.75 only looks for changes.
-        keys += ["--dir-cache-time", "1ms"]
+        keys += ["--dir-cache-time", f"{RCLONE_LISTS_AFTER * 1000:g}ms"]
         return ["rclone", "serve", "sftp", str(root), "--addr", f"127.0.0.1:{port}", *keys]
     if importlib.util.find_spec("asyncssh") is None:
         pytest.skip("There is no asyncssh here; run: pip install asyncssh.")

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ import pytest
 from cloudservers import cloud_bucket
 from fileservers import file_server
 from fsspec.implementations.memory import MemoryFileSystem
-from sftpservers import sftp_server
+from sftpservers import RCLONE_LISTS_AFTER, sftp_server
 from sshserver import ssh_server  # noqa: F401 - a fixture
 from webservers import web_server
 
@@ -411,8 +412,7 @@ def other_sftp_rigs(tmp_path_factory):
         def made(kind):
             settings, root = ends.enter_context(sftp_server(kind, tmp_path_factory.mktemp(kind)))
             config = {name: {**settings, "url": f"{settings['url']}/{name}"} for name in NAMES}
-            # rclone follows the links in its folder and does not report them.
-            rig = ServedRig if kind == "rclone" else RemoteRig
+            rig = RcloneSftpRig if kind == "rclone" else RemoteRig
             return rig(FilesystemBackend.from_config(config, {}), folders(root), config=(config, {}))
 
         yield cache(made)
@@ -471,6 +471,15 @@ class ServedRig(RemoteRig):
         if modified is not None and not self.times:
             self.lacks("times of files", "put")
         super().put(endpoint, path, content, modified=modified)
+
+
+class RcloneSftpRig(ServedRig):
+    """Folders behind ``rclone serve sftp``, which follows the links in its folder and does not report them."""
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file, and wait until the server lists its folder again."""
+        super().put(endpoint, path, content, modified=modified)
+        time.sleep(2 * RCLONE_LISTS_AFTER)
 
 
 def line_end(folder: Path) -> None:
