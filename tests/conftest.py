@@ -49,10 +49,8 @@ def users(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_login(users, monkeypatch):
-    """Keep tokens and the journal in empty folders, and remove service credentials from the environment."""
+    """Keep tokens and the journal in folders that do not exist yet, and remove service credentials."""
     user = next(users)
-    for name in ("login", "journal", "state"):
-        (user / name).mkdir(parents=True)
     monkeypatch.setenv("CHILTEPIN_TOKENS", str(user / "login" / "tokens.json"))
     monkeypatch.setenv("CHILTEPIN_JOURNAL", str(user / "journal"))
     monkeypatch.setenv("XDG_STATE_HOME", str(user / "state"))

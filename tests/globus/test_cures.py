@@ -169,7 +169,9 @@ def test_both_consents_and_a_session_are_brought_one_by_one(globus):
 
 def broken_file():
     """Write invalid JSON to the token file."""
-    Path(os.environ["CHILTEPIN_TOKENS"]).write_text("{")
+    file = Path(os.environ["CHILTEPIN_TOKENS"])
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
 
 
 def transfer_token_ended(globus):
