@@ -110,7 +110,9 @@ def log_in():
 
 def with_token_file(text):
     """Write an invalid token file."""
-    Path(os.environ["CHILTEPIN_TOKENS"]).write_text(text, encoding="utf-8")
+    file = Path(os.environ["CHILTEPIN_TOKENS"])
+    file.parent.mkdir(parents=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def wants_consent(globus, kind):

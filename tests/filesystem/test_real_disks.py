@@ -548,7 +548,7 @@ def together_in_order(program):
 
 def test_files_that_are_written_in_order_do_not_disturb_each_other(done, faulty):
     """Files that several tasks write into one folder at the same time arrive, also if a disk accepts no parts."""
-    assert {status[:3] for status in done(together_in_order, faulty)} == {("SUCCEEDED", "", 1)}
+    assert [status for status in done(together_in_order, faulty) if status[:3] != ("SUCCEEDED", "", 1)] == []
 
 
 @pytest.mark.parametrize("modes", LACKS, ids="-".join)

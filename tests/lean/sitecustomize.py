@@ -7,7 +7,7 @@ again at each start.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from types import ModuleType
 from typing import Any, TypeVar
@@ -48,4 +48,7 @@ class WithoutChecks(ModuleType):
 
 
 sys.meta_path.insert(0, WithoutOptional)
-sys.modules["typeguard"] = WithoutChecks("typeguard")
+if typeguard := importlib.util.find_spec("typeguard"):
+    sys.modules["typeguard"] = WithoutChecks("typeguard")
+    # pytest loads another module of the package.
+    sys.modules["typeguard"].__path__ = typeguard.submodule_search_locations
