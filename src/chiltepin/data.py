@@ -1,18 +1,17 @@
-"""Move and delete data: as tasks of a Parsl workflow, or directly."""
+"""Move and delete data: as tasks of a Parsl workflow, or directly.
+
+Parsl is loaded when the first task is made, not by `transfer` and `delete`.
+"""
 
 from __future__ import annotations
 
+import importlib
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.parsl import calls
 from chiltepin.parsl.calls import data_settings
-from chiltepin.parsl.cleanup import Deletion, cleanup, ended
-from chiltepin.parsl.files import FileFuture
-from chiltepin.parsl.futures import TransferFuture
-from chiltepin.parsl.local_paths import local_path
-from chiltepin.parsl.operation import Operation
-from chiltepin.tasks import join_task, python_task
-from chiltepin.transfers import arguments, worker
+from chiltepin.transfers import arguments
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from chiltepin.model import SyncLevel
+    from chiltepin.parsl.cleanup import cleanup
+    from chiltepin.parsl.files import FileFuture
+    from chiltepin.parsl.futures import TransferFuture
+    from chiltepin.parsl.local_paths import local_path
+    from chiltepin.parsl.operation import Operations
     from chiltepin.transfers.arguments import DeleteOptions, TransferOptions
 
     # A task argument, or a future of one.
@@ -43,23 +47,23 @@ __all__ = [
     "transfer_task",
 ]
 
-_SHARD = python_task(worker.run_shard)
-_TRANSFER = Operation(
-    name="transfer_task",
-    at_worker=python_task(worker.transfer_task),
-    elsewhere=join_task(worker.transfer_task),
-    shard=_SHARD,
-    make_request=arguments.transfer_request,
-    retry_hint="; the files that arrived are complete, and sync_level='size' skips them",
-)
-_DELETE = Operation(
-    name="delete_task",
-    at_worker=python_task(worker.delete_task),
-    elsewhere=join_task(worker.delete_task),
-    shard=_SHARD,
-    make_request=arguments.delete_request,
-    retry_hint=", with ignore_missing=True",
-)
+#: The modules of the names that are loaded when they are first used, because they load Parsl.
+_HOMES = {"FileFuture": "files", "TransferFuture": "futures", "cleanup": "cleanup", "local_path": "local_paths"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"chiltepin.parsl.{_HOMES[name]}"), name)
+
+
+@cache
+def _operations() -> Operations:
+    """Return what the two kinds of tasks run; this loads Parsl."""
+    from chiltepin.parsl.operation import make_operations  # noqa: PLC0415
+    from chiltepin.tasks import join_task, python_task  # noqa: PLC0415
+
+    return make_operations(python_task, join_task)
 
 
 def transfer_task(
@@ -179,7 +183,7 @@ def transfer_task(
         Another argument is invalid.
     """
     return calls.start(
-        _TRANSFER,
+        _operations().transfer,
         client,
         executor,
         inputs,
@@ -260,7 +264,7 @@ def delete_task(
         A future of ``True``.
     """
     return calls.start(
-        _DELETE,
+        _operations().delete,
         client,
         executor,
         inputs,
@@ -385,6 +389,8 @@ def cleanup_task(
     TransferFuture
         A future of ``True``. Its errors are those of `delete_task`.
     """
+    from chiltepin.parsl.cleanup import Deletion, ended  # noqa: PLC0415
+
     given: dict[str, Any] = {"src_ep": src_ep, "src_path": src_path, "timeout": timeout, "client": client, **options}
     given |= {"polling_interval": polling_interval, "workers": workers, "label": label}
     deletion = Deletion(**given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -146,6 +147,16 @@ def test_the_door_is_light(code):
 def test_the_bar_of_a_command_is_light():
     """The progress bar of the command line loads neither Parsl, the Globus SDK nor fsspec."""
     assert not loaded_by("import chiltepin.cli.progress_bar") & {"parsl", "globus_sdk", "fsspec"}
+
+
+def test_a_script_that_only_copies_loads_neither_parsl_nor_an_sdk(tmp_path, monkeypatch):
+    """`transfer` and `delete`, which need no workflow, load neither Parsl, an SDK nor fsspec."""
+    (tmp_path / "f").write_bytes(b"x")
+    (tmp_path / "chiltepin.yaml").write_text(f"data: {{backend: local, root: {tmp_path}, endpoints: {{here: {{}}}}}}")
+    monkeypatch.chdir(tmp_path)
+    code = "from chiltepin import delete, transfer\ntransfer('here', 'here', '/f', '/g')\ndelete('here', '/f')"
+    assert not loaded_by(code) & {"parsl", "globus_sdk", "fsspec"}
+    assert sorted(os.listdir(tmp_path)) == ["chiltepin.yaml", "g"]
 
 
 def test_a_worker_that_copies_loads_neither_parsl_nor_an_sdk(tmp_path):

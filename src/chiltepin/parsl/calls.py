@@ -1,4 +1,7 @@
-"""Turn a call of `transfer_task` or `transfer` into a task."""
+"""Turn a call of `transfer_task` or `transfer` into a task.
+
+Modules that load Parsl, which takes almost a second, are imported where a Parsl task is made.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,6 @@ from chiltepin.backends import registry
 from chiltepin.errors import TaskError
 from chiltepin.model import DeleteRequest, TaskHandle
 from chiltepin.parsl import app_keywords, kernel
-from chiltepin.parsl.files import input_futures
-from chiltepin.parsl.futures import TransferFuture
-from chiltepin.parsl.nested_futures import futures_in
-from chiltepin.parsl.shards import ShardedChannel
 from chiltepin.parsl.task_channels import FOLDER, ServiceChannel, WorkerChannel
 from chiltepin.transfers import arguments, worker, worker_processes
 from chiltepin.transfers.resolve import check_places, default_data
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
 
     from chiltepin.model import Request
+    from chiltepin.parsl.futures import TransferFuture
     from chiltepin.parsl.operation import Operation
     from chiltepin.parsl.task_channels import TaskChannel
     from chiltepin.settings import DataSettings
@@ -73,6 +73,8 @@ def _payload(
 
 def _pending(asked: dict[str, Any]) -> set[str]:
     """Return the names of the arguments that are or contain futures."""
+    from chiltepin.parsl.nested_futures import futures_in  # noqa: PLC0415
+
     pending = {name for name, value in asked.items() if isinstance(value, Future)}
     lists = {name: asked[name] for name in ("include", "exclude", "filters") if name in asked}
     return pending | {
@@ -98,6 +100,10 @@ def start(
     asked: dict[str, Any],
 ) -> TransferFuture:
     """Check the known arguments of a call, and submit the task to Parsl."""
+    from chiltepin.parsl.files import input_futures  # noqa: PLC0415
+    from chiltepin.parsl.futures import TransferFuture  # noqa: PLC0415
+    from chiltepin.parsl.shards import ShardedChannel  # noqa: PLC0415
+
     dfk = kernel.current()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
-
-import parsl
-from parsl.errors import NoDataFlowKernelError
 
 from chiltepin.errors import ConfigError, suggest
 
@@ -32,6 +30,12 @@ def running() -> DataFlowKernel | None:
     dfk = entry() if entry is not None else None
     if dfk is not None and not dfk.cleanup_called:
         return dfk
+    if "parsl" not in sys.modules:
+        # Nobody can have started a workflow, and loading Parsl takes almost a second.
+        return None
+    import parsl  # noqa: PLC0415
+    from parsl.errors import NoDataFlowKernelError  # noqa: PLC0415
+
     with contextlib.suppress(NoDataFlowKernelError):
         return parsl.dfk()
     return None
