@@ -7,7 +7,8 @@ again at each start.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import os
 import sys
 from types import ModuleType
 from typing import Any, TypeVar
@@ -48,7 +49,6 @@ class WithoutChecks(ModuleType):
 
 
 sys.meta_path.insert(0, WithoutOptional)
-if typeguard := importlib.util.find_spec("typeguard"):
+# pytest loads the real one as its plugin.
+if "pytest" not in {os.path.basename(word) for word in sys.orig_argv[:3]}:
     sys.modules["typeguard"] = WithoutChecks("typeguard")
-    # pytest loads another module of the package.
-    sys.modules["typeguard"].__path__ = typeguard.submodule_search_locations
