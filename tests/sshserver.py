@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+#: The default key exchange, which resists quantum computers, takes 70 ms of processor time on each side.
 SETTINGS = """
 Port {port}
 ListenAddress 127.0.0.1
 HostKey {folder}/host
+KexAlgorithms curve25519-sha256
 AuthorizedKeysFile {folder}/user.pub
 PidFile none
 UsePAM no

@@ -55,6 +55,7 @@ tc qdisc add dev p1 root tbf rate 1mbit burst 64kb latency 100ms
 
 SSHD = """
 HostKey /run/ssh/key
+KexAlgorithms curve25519-sha256
 AuthorizedKeysFile /run/ssh/key.pub
 PidFile /run/sshd.pid
 StrictModes no
