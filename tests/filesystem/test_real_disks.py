@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from elsewhere import Faulty, NoDiskError, mounted
 from waiting import until
 from worlds import world_of
 
+from chiltepin.backends.filesystem.local.claims import OPEN, open_locked
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.transfers.arguments import transfer_request
@@ -521,6 +524,26 @@ def test_a_folder_that_rclone_mounts(done):
         **{f"{top}/small": (15, b"new") for top in ("d", "tree", "new")},
         **{f"{top}/sub/large": (30_000_000, b"new") for top in ("d", "tree", "new")},
     }
+
+
+def removed_while_its_lock_is_awaited(program):
+    """Remove a file as a sweep does, while its writer waits for the lock; return what the writer gets."""
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", "direct") as faulty:
+        folder = os.open(faulty.disk, os.O_RDONLY)
+        locked = os.open("file", os.O_RDWR | os.O_CREAT, dir_fd=folder)
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        with ThreadPoolExecutor() as pool:
+            writer = pool.submit(open_locked, folder, "file", OPEN, 0)
+            until(lambda: f"-> FLOCK  ADVISORY  WRITE {os.getpid()} " in Path("/proc/locks").read_text())
+            os.unlink("file", dir_fd=folder)
+            os.close(locked)
+        os.close(folder)
+        return writer.result()
+
+
+def test_a_file_that_is_removed_while_its_lock_is_awaited_is_not_used(done, faulty):
+    """A writer whose new file is removed before it has the lock makes another one, also if the disk calls it stale."""
+    assert done(removed_while_its_lock_is_awaited, faulty) is None
 
 
 def together_in_order(program):

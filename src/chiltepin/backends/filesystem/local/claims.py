@@ -12,6 +12,7 @@ may still be running: its temporary files are never continued, and are swept onl
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -26,7 +27,7 @@ from chiltepin.backends.processes import HOST, has_ended, host_id, machine_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "sweep_shared", "time_of", "unlocked"]
+__all__ = ["MARKED", "NEW", "OPEN", "is_removed", "open_locked", "sweep", "sweep_shared", "time_of", "unlocked"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -65,15 +66,21 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
         # Between the two calls a sweeper may have removed it, or its writer may have given it its real name.
         if os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False)):
             return descriptor
-    except (FileNotFoundError, BlockingIOError):
+    except BlockingIOError:
         pass
     except OSError as err:
-        if flags & os.O_EXCL:
-            return descriptor
-        close_quietly(descriptor)
-        raise NoLocksError(err.errno, os.strerror(err.errno or 0)) from None
+        if not is_removed(err):
+            if flags & os.O_EXCL:
+                return descriptor
+            close_quietly(descriptor)
+            raise NoLocksError(err.errno, os.strerror(err.errno or 0)) from None
     close_quietly(descriptor)
     return None
+
+
+def is_removed(error: OSError) -> bool:
+    """Whether an error about an open file means that its name was removed: on NFS and over FUSE, it is then stale."""
+    return error.errno in (errno.ENOENT, errno.ESTALE)
 
 
 def sweep(folder: int) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from chiltepin.backends.filesystem.local import descriptors
+from chiltepin.backends.filesystem.local.claims import is_removed
 from chiltepin.backends.filesystem.local.compared_copy import STEP, copy_compared, truncated, write_at
 from chiltepin.backends.filesystem.local.kernel_copy import data, move
 from chiltepin.backends.filesystem.local.permissions import give_rights
@@ -155,11 +156,9 @@ class LocalTempFile(OpenFile):
         try:
             there = os.stat(self._temp_file, dir_fd=self._temp_files.folder, follow_symlinks=False)
             return os.path.samestat(os.fstat(self.descriptor), there)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            # The next call will report what is wrong with the disk.
-            return True
+        except OSError as err:
+            # Otherwise the next call will report what is wrong with the disk.
+            return not is_removed(err)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self._committed and self._has_name():
