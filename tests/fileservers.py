@@ -180,4 +180,5 @@ def file_server(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
     # Some servers run as another user.
     folder.chmod(0o777)
     yield {**settings, "url": f"{settings['url']}{name}"}, folder
-    shutil.rmtree(folder)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
