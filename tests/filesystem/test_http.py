@@ -372,7 +372,7 @@ def test_a_tag_that_becomes_strong_is_no_change(transfers, web, tmp_path):
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("kind", ["apache", "apache-untagged", "nginx", "lighttpd", "tomcat"])
+@pytest.mark.parametrize("kind", ["apache", "apache-untagged", "nginx", "lighttpd"])
 def test_a_file_of_a_real_server_arrives_however_new_it_is(monkeypatch, tmp_path, kind):
     """A large file that was changed some seconds ago arrives, although its ETag may be weak and its time too new."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

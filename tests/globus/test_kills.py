@@ -104,8 +104,8 @@ def fork_server():
 
 
 def seeds():
-    """Return the seeds: by default three, the number in CHILTEPIN_KILLS, or its range, such as 100:200."""
-    first, _, last = os.environ.get("CHILTEPIN_KILLS", "3").rpartition(":")
+    """Return the seeds: one by default, the number in CHILTEPIN_KILLS, or its range, such as 100:200."""
+    first, _, last = os.environ.get("CHILTEPIN_KILLS", "1").rpartition(":")
     return range(int(first or 0), int(last))
 
 
