@@ -735,6 +735,7 @@ HALF = {
 }
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize(("path", "body"), [(path, body) for path, bodies in HALF.items() for body in bodies])
 def test_half_an_answer_is_no_answer(backend, globus, laptop, path, body):
     """An invalid response raises a transient ServiceUnavailableError, and the next call works."""

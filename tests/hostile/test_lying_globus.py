@@ -294,6 +294,7 @@ RAW = (
 )
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_nonsense_is_an_error_of_ours(liar, backend, question, status):
