@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from killing import LIMIT, kill, seeds
 
+from chiltepin.backends.filesystem.local.claims import MARKED
 from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
@@ -160,7 +161,8 @@ def test_a_temporary_file_of_another_host_stays_for_a_day(case):
     """The temporary file of a killed host is kept for a day by the clock of the disk, except on that host."""
     case.large(6 * PART)
     with hosts(case) as (one, other):
-        while not temp_files(case):
+        # Before the file that can be continued, the disk is asked to clone the source, into another one.
+        while [len(name.split("-")[2]) for name in temp_files(case)] != [MARKED]:
             case.emptied()
             one.begin()
             threading.Event().wait(case.chance.uniform(0, 0.1))
