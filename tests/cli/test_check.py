@@ -46,7 +46,8 @@ def test_a_new_sandbox_is_well(local):
     ended = local.run("check")
     assert (ended.code, rows(ended.out)["b"]) == (0, ["ok", "-", "-", "ok", "ok"])
     assert f"b: Its folder {local.b} does not exist yet; the first transfer creates it." in ended.out.replace("\n", " ")
-    assert local.run("check", "--write").code == 0
+    ended = local.run("check", "--write")
+    assert ended.code == 0, ended.out + ended.err
 
 
 @pytest.mark.parametrize("settled", [True, False], ids=["below a root", "a root"])
