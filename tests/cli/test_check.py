@@ -50,6 +50,17 @@ def test_a_new_sandbox_is_well(local):
     assert ended.code == 0, ended.out + ended.err
 
 
+def test_the_check_of_one_endpoint_does_not_fail_another(local, set_switch_interval):
+    """Endpoints whose folders do not exist yet are ok, although the check of one makes the folder of another."""
+    local.write(endpoints={f"e{number}": {} for number in range(8)})
+    set_switch_interval(1e-6)
+    for _ in range(20):
+        ended = local.run("check", "--write")
+        assert ended.code == 0, ended.out + ended.err
+        for folder in local.a.parent.glob("e?"):
+            folder.rmdir()
+
+
 @pytest.mark.parametrize("settled", [True, False], ids=["below a root", "a root"])
 def test_the_cure_of_a_missing_folder_cures(world, settled):
     """The check is right about whether the first transfer creates a missing folder."""
