@@ -91,14 +91,7 @@ def sweep(folder: int) -> bool:
 
 def sweep_shared(folder: int, abandoned: tuple[str, ...]) -> None:
     """Remove the files of several workers whose owner has ended, as `sweep` does, or whose attempt is abandoned."""
-    left = []
-    for name in _temp_files(folder):
-        if found := _SHARED.fullmatch(body_of(name) or ""):
-            if found["attempt"].startswith(abandoned):
-                _remove(folder, [name])
-            else:
-                left.append(name)
-    _sweep(folder, left)
+    _sweep(folder, [name for name in _temp_files(folder) if _SHARED.fullmatch(body_of(name) or "")], abandoned)
 
 
 def _temp_files(folder: int) -> list[str]:
@@ -107,19 +100,23 @@ def _temp_files(folder: int) -> list[str]:
         return [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]
 
 
-def _sweep(folder: int, names: list[str]) -> bool:
+def _sweep(folder: int, names: list[str], abandoned: tuple[str, ...] = ()) -> bool:
     claims: dict[str, list[str]] = {}
-    owners: dict[str, list[str]] = {}
+    #: By the owner of the file, and whether its attempt is abandoned.
+    owners: dict[tuple[str, bool], list[str]] = {}
     for name in names:
         body = body_of(name) or ""
         if ours := _LOCAL.fullmatch(body):
             claims.setdefault(ours[1], []).append(name)
         elif shared := _SHARED.fullmatch(body):
-            owners.setdefault(shared["owner"], []).append(name)
+            owners.setdefault((shared["owner"], shared["attempt"].startswith(abandoned)), []).append(name)
     clean, now = True, cache(partial(time_of, folder))
-    for owner, temp_files in owners.items():
+    for (owner, is_abandoned), temp_files in owners.items():
         try:
-            _remove_ended(folder, owner, temp_files, now)
+            if is_abandoned:
+                _remove(folder, temp_files)
+            else:
+                _remove_ended(folder, owner, temp_files, now)
         except OSError:  # noqa: PERF203 - the others are removed anyway
             clean = False
     for claim, temp_files in claims.items():
