@@ -31,7 +31,7 @@ def running() -> DataFlowKernel | None:
     if dfk is not None and not dfk.cleanup_called:
         return dfk
     if "parsl" not in sys.modules:
-        # Nobody can have started a workflow, and loading Parsl takes almost a second.
+        # A workflow cannot run without Parsl, and loading Parsl takes almost a second.
         return None
     import parsl  # noqa: PLC0415
     from parsl.errors import NoDataFlowKernelError  # noqa: PLC0415

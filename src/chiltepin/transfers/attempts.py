@@ -1,4 +1,4 @@
-"""Give each attempt at a shard an id, and remember the attempts whose temporary files nobody needs."""
+"""Give each attempt at a shard an id, and record the attempts whose temporary files must be removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Attempts:
         return replace(shard, owner=processes.process_id(), attempt=attempt, abandoned=tuple(_abandoned))
 
     def abandon(self, shard: Shard) -> None:
-        """Record that nobody waits for the outcome of an attempt anymore."""
+        """Record that the worker of an attempt was lost."""
         self._record(shard.attempt)
 
     def abandon_all(self) -> None:

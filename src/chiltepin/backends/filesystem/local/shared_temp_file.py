@@ -3,7 +3,7 @@
 The process that distributes its parts owns it, and does not write it, so that no lock shows whether it is needed. Its
 name contains this process, the attempt at a shard that made it, and a random number, so that two tasks never write the
 same file. It is swept when its owner has ended or, if that is unknown because it is on another host, after a day
-without a write. While its owner runs, the shards that it hands out name the attempts whose files nobody needs.
+without a write. While its owner runs, the files of abandoned attempts are swept, which each shard lists.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["SharedTempFile", "begin_shared"]
 
 
 def begin_shared(temp_files: TempFiles, name: str, size: int, shard: Shard) -> str | None:
-    """Make a temporary file of ``size`` bytes, and return its name; first free the space of those that nobody needs.
+    """Make a temporary file of ``size`` bytes, and return its name; first sweep those of earlier tasks.
 
     None if the disk refuses what the workers need; then one worker copies the file, and reports what is wrong.
     """
