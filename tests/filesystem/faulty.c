@@ -1,12 +1,13 @@
 /* A FUSE mount of a folder that fails on command; it is unmounted when its standard input ends.
  *
  * cc -o faulty faulty.c $(pkg-config --cflags --libs fuse3)
- * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [norm] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime] [other]
+ * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [flag] [norm] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime] [other]
  *
  *   direct  the kernel caches nothing: each read is an operation here
  *   late    the kernel caches writes, and reports their errors when the file is closed (as with NFS)
  *   nocopy  copy_file_range is not supported
  *   fold    names are stored in lower case and found in any case
+ *   flag    the same in folders named "any-case" and those in them, which have the flag of ext4 for it
  *   norm    names are stored as given, and found with an e-acute in either Unicode normalization (ZFS)
  *   utf8    names that are not UTF-8 are refused; colon: names with a colon; names=: names longer than COUNT bytes
  *   order   files are written sequentially, and cannot be read while they are open for writing (rclone mount)
@@ -26,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +41,7 @@ static const char *NAMES[] = {"getattr", "readlink", "mkdir", "mknod", "unlink",
 enum { GETATTR, READLINK, MKDIR, MKNOD, UNLINK, RMDIR, SYMLINK, RENAME, LINK, CHMOD,
        TRUNCATE, UTIMENS, CREATE, OPEN, READ, WRITE, FLUSH, OPENDIR, READDIR, COPY, LSEEK, KINDS };
 
-static int root, other, order, wronly, keep, noname, notime, direct, late, nocopy, fold, norm, utf8, colon, bad_ones, longest = 255;
+static int root, other, order, wronly, keep, noname, notime, direct, late, nocopy, fold, flag, norm, utf8, colon, bad_ones, longest = 255;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static long count, failed, first, times;
 static int error, kinds = -1, first_kind = -1;
@@ -96,7 +98,8 @@ static int where(const char *path, char *to) {
   if (colon && strchr(name, ':')) return -EINVAL;
   if (bad_ones && !strncmp(name, "bad", 3)) return -EIO;
   if (snprintf(to, 4096, "%s", path[1] ? path + 1 : ".") >= 4096) return -ENAMETOOLONG;
-  for (char *c = to; fold && *c; c++) if (*c >= 'A' && *c <= 'Z') *c += 32;
+  char *any = flag ? strstr(path, "/any-case/") : NULL, *start = fold ? to : any ? to + (any - path) : "";
+  for (char *c = start; *c; c++) if (*c >= 'A' && *c <= 'Z') *c += 32;
   if (norm) spelled(to);
   return 0;
 }
@@ -198,6 +201,12 @@ static off_t f_lseek(const char *p, off_t at, int whence, struct fuse_file_info 
   off_t got = lseek(fi->fh, at, whence);
   return got < 0 ? -errno : got;
 }
+static int f_ioctl(const char *p, unsigned int command, void *arg, struct fuse_file_info *fi, unsigned int flags, void *data) {
+  if (!flag || command != FS_IOC_GETFLAGS) return -ENOTTY;
+  const char *any = strstr(p, "/any-case");
+  *(int *)data = any && (!any[9] || any[9] == '/') ? FS_CASEFOLD_FL : 0;
+  return 0;
+}
 static int f_flush(const char *p, struct fuse_file_info *fi) { GATE(FLUSH); return 0; }
 static int f_release(const char *p, struct fuse_file_info *fi) { close(fi->fh); return 0; }
 static int f_opendir(const char *p, struct fuse_file_info *fi) {
@@ -230,7 +239,7 @@ static const struct fuse_operations operations = {
     .rmdir = f_rmdir, .symlink = f_symlink, .rename = f_rename, .link = f_link, .chmod = f_chmod, .truncate = f_truncate,
     .utimens = f_utimens, .create = f_create, .open = f_open, .read = f_read, .write = f_write, .flush = f_flush,
     .release = f_release, .opendir = f_opendir, .releasedir = f_release, .readdir = f_readdir, .copy_file_range = f_copy,
-    .lseek = f_lseek};
+    .lseek = f_lseek, .ioctl = f_ioctl};
 
 static void plan(char *words) {
   char *save, *word;
@@ -259,7 +268,7 @@ int main(int argc, char **argv) {
   if (argc < 3) { fprintf(stderr, "faulty FOLDER MOUNT_POINT [MODE ...]\n"); return 2; }
   for (char **mode = argv + 3; *mode; mode++) {
     direct |= !strcmp(*mode, "direct"), late |= !strcmp(*mode, "late"), nocopy |= !strcmp(*mode, "nocopy");
-    fold |= !strcmp(*mode, "fold"), utf8 |= !strcmp(*mode, "utf8"), colon |= !strcmp(*mode, "colon");
+    fold |= !strcmp(*mode, "fold"), flag |= !strcmp(*mode, "flag"), utf8 |= !strcmp(*mode, "utf8"), colon |= !strcmp(*mode, "colon");
     bad_ones |= !strcmp(*mode, "bad"), norm |= !strcmp(*mode, "norm");
     order |= !strcmp(*mode, "order"), wronly |= !strcmp(*mode, "wronly"), keep |= !strcmp(*mode, "keep");
     other |= !strcmp(*mode, "other");

@@ -221,6 +221,27 @@ def test_twins_on_a_mounted_disk_that_folds(machine, faulty):
     assert "rename one of the two" in reason
 
 
+def to_a_folder_that_folds(program, other, shards):
+    """Copy names that differ in case to a folder that ignores it, next to one that does not, twice."""
+    with worlds(program, "flag") as (ends, _):
+        world = world_of(ends.roots)
+        names = [f"d/any-case/{folder}{name}" for folder in ("", "in/") for name in ("data", "Data")]
+        filled(world.roots["laptop"], [*names, f"d/{other}/data", f"d/{other}/Data"])
+        os.makedirs(world.path("scratch", "/d/any-case"))
+        said = [copied(world, shards) for _ in range(2)]
+        top = world.path("scratch", "/d")
+        return said, {name: len(os.listdir(f"{top}/{name}")) for name in ("any-case", "any-case/in", other)}
+
+
+@pytest.mark.parametrize("shards", [0, 3])
+@pytest.mark.parametrize("other", ["a", "z"])
+def test_twins_in_a_folder_that_folds(machine, faulty, other, shards):
+    """A folder that ignores case on a disk that does not gets one of two names; other folders get both."""
+    said, counts = machine(to_a_folder_that_folds, faulty, other, shards)
+    assert said == [(False, {"AMBIGUOUS_PATH"})] * 2
+    assert counts == {"any-case": 2, "any-case/in": 1, other: 2}
+
+
 def without_a_change(program):
     """Sync an unchanged tree; return the destination folder's modification time before and after."""
     with worlds(program) as (world, behind):

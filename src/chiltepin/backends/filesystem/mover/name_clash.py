@@ -2,7 +2,8 @@
 
 On a disk that ignores case (macOS, VFAT, folders of ext4 with ``casefold``) the second of two files would replace the
 first, and both would count as copied. The same holds for names in two Unicode normalizations (macOS, some ZFS), and for
-names with a dot or a space at the end (Windows). A local disk is tested for case before the first file is written.
+names with a dot or a space at the end (Windows). A local disk is tested for case before the first file is written, and
+each folder for the flag.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.case_flag import has_case_flag
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.mover.folder_pair import open_filled
@@ -35,16 +37,23 @@ __all__ = ["CaseTests", "SeenNames", "clashing_name", "compare_twins"]
 
 
 class CaseTests:
-    """Tests of the disks of one destination, each by its first folder with a letter in a name."""
+    """Tests of the folders of one destination by their flag, and of its disks by the first folder with a letter."""
 
     def __init__(self) -> None:
         self._ignored: dict[int, bool | None] = {}
+        self._without_flags: set[int] = set()
 
     def ignores_case(self, there: Folder, names: Iterable[str]) -> bool | None:
-        """Whether the disk of a folder ignores the case of names; None if unknown, as for all servers."""
+        """Whether a folder ignores the case of names; None if unknown, as for all servers."""
         if not isinstance(there, LocalFolder):
             return None
         device = there.device
+        if device not in self._without_flags:
+            flag = has_case_flag(there.descriptor)
+            if flag:
+                return True
+            if flag is None:
+                self._without_flags.add(device)
         if self._ignored.get(device) is None:
             self._ignored[device] = _is_case_insensitive(there, names)
         return self._ignored[device]
