@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from measure import Stopwatch, command, compare, drop_caches, fresh, needs, scratch, show
+from trees import ENDPOINT, endpoint, make_tree, run
 
 from chiltepin.data import transfer
 
@@ -25,16 +26,10 @@ if TYPE_CHECKING:
     #: Copies a source to a target and returns the stopwatch that timed it.
     Copier: TypeAlias = Callable[[str, str], Stopwatch]
 
+__all__ = ["COPIERS", "LOOKERS", "Copier", "by_python", "copied"]
+
 MIB = 1 << 20
-ENDPOINT = "disk"
 COPY = count()
-SETTINGS = f"""
-data:
-  backend: local
-  root: .
-  endpoints:
-    {ENDPOINT}: {{}}
-"""
 
 
 def _transfer(source: str, target: str, **options: object) -> None:
@@ -59,16 +54,16 @@ def _dvc(source: str, target: str) -> None:
     generic.copy(disk, names, disk, [os.path.abspath(target + name[len(source) :]) for name in names])
 
 
-def _by_python(copy: Callable[[str, str], None]) -> Copier:
+def by_python(copy: Callable[[str, str], None]) -> Copier:
     """Return a copier that calls a function in a new process, after a first call that loads its modules."""
 
-    def copied(source: str, target: str) -> Stopwatch:
+    def warm(source: str, target: str) -> Stopwatch:
         copy("single", f"warm-up-{target}")
         with Stopwatch() as watch:
             copy(source, target)
         return watch
 
-    return lambda source, target: fresh(partial(copied, source, target))
+    return lambda source, target: fresh(partial(warm, source, target))
 
 
 def _rsync(source: str, target: str) -> Stopwatch:
@@ -83,20 +78,20 @@ def _rclone(source: str, target: str, *flags: str) -> Stopwatch:
 #: Ways to copy: the program or package that each needs, and the copier.
 COPIERS: dict[str, tuple[str, Copier]] = {
     "cp": ("cp", partial(command, "cp", "-r")),
-    "transfer": ("chiltepin", _by_python(_transfer)),
-    "transfer, not verified": ("chiltepin", _by_python(partial(_transfer, verify_checksum=False))),
+    "transfer": ("chiltepin", by_python(_transfer)),
+    "transfer, not verified": ("chiltepin", by_python(partial(_transfer, verify_checksum=False))),
     "rsync -a": ("rsync", _rsync),
     "rclone": ("rclone", _rclone),
     "rclone, not verified": ("rclone", lambda source, target: _rclone(source, target, "--ignore-checksum")),
-    "shutil": ("python", _by_python(_shutil)),
-    "fsspec": ("fsspec", _by_python(_fsspec)),
-    "dvc-objects": ("dvc_objects", _by_python(_dvc)),
+    "shutil": ("python", by_python(_shutil)),
+    "fsspec": ("fsspec", by_python(_fsspec)),
+    "dvc-objects": ("dvc_objects", by_python(_dvc)),
 }
 
 #: Ways to synchronize a tree with an identical copy, which find nothing to do.
 LOOKERS: dict[str, tuple[str, Copier]] = {
     "cp -ru": ("cp", lambda source, target: command("cp", "-ru", f"{source}/.", target)),
-    "transfer, mtime": ("chiltepin", _by_python(partial(_transfer, sync_level="mtime"))),
+    "transfer, mtime": ("chiltepin", by_python(partial(_transfer, sync_level="mtime"))),
     "rsync -a": COPIERS["rsync -a"],
     "rclone": COPIERS["rclone"],
 }
@@ -109,21 +104,21 @@ def main() -> None:
         return
     options = _options()
     with scratch(options.folder) as folder:
-        os.chdir(_make_endpoint(folder))
+        os.chdir(endpoint(os.path.join(folder, "root")))
         _make_file("single", 1)
         for mib in filter(None, options.mib):
             _make_file("file", mib * MIB)
             _measure(f"file-{mib}", f"1 file of {mib} MiB", "file", options)
             os.remove("file")
         if options.middle:
-            _make_tree("middle", options.middle, 1, options.middle_mib * MIB)
+            make_tree("middle", options.middle, 1, options.middle_mib * MIB)
             _measure("middle", f"{options.middle} files of {options.middle_mib} MiB", "middle", options)
             shutil.rmtree("middle")
         if options.files:
             what = f"{options.files} files of {options.size} bytes"
-            _make_tree("tree", options.files, options.folders, options.size)
+            make_tree("tree", options.files, options.folders, options.size)
             _measure("small", what, "tree", options)
-            subprocess.run(["cp", "-a", "tree", "same"], check=True)
+            run("cp", "-a", "tree", "same")
             _compare(
                 "unchanged",
                 f"{what}, unchanged",
@@ -153,25 +148,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _make_endpoint(folder: str) -> str:
-    """Create the folder of an endpoint, set CHILTEPIN_CONFIG to a file that declares it, and return the folder."""
-    settings = os.path.join(folder, "chiltepin.yaml")
-    with open(settings, "w", encoding="utf-8") as file:
-        file.write(SETTINGS)
-    os.environ["CHILTEPIN_CONFIG"] = settings
-    os.environ.pop("CHILTEPIN_BACKEND", None)
-    root = os.path.join(folder, ENDPOINT)
-    os.mkdir(root)
-    return root
-
-
-def _make_tree(path: str, files: int, folders: int, size: int) -> None:
-    for number in range(files):
-        folder = os.path.join(path, f"folder-{number % folders}")
-        os.makedirs(folder, exist_ok=True)
-        _make_file(os.path.join(folder, f"{number}.dat"), size)
-
-
 def _make_file(path: str, size: int) -> None:
     with open(path, "wb") as file:
         file.writelines(os.urandom(min(MIB, size - start)) for start in range(0, size, MIB))
@@ -179,7 +155,7 @@ def _make_file(path: str, size: int) -> None:
 
 def _measure(key: str, title: str, source: str, options: argparse.Namespace) -> None:
     """Measure copies of one source."""
-    _compare(key, title, COPIERS, partial(_copied, source, set()), options)
+    _compare(key, title, COPIERS, partial(copied, source, set()), options)
 
 
 def _compare(
@@ -204,12 +180,12 @@ def _compare(
     compare(key, f"{title}, cold" if options.cold else title, candidates, options.rounds)
 
 
-def _copied(source: str, compared: set[str], name: str, copy: Copier) -> Stopwatch:
+def copied(source: str, compared: set[str], name: str, copy: Copier) -> Stopwatch:
     """Copy to a new name; compare all bytes the first time."""
     target = f"copy-{next(COPY)}"
     watch = copy(source, target)
     if name not in compared:
-        subprocess.run(["diff", "-r", source, target], check=True)
+        run("diff", "-r", source, target)
         compared.add(name)
     # Small trees stay until the end: ext4 creates files slowly for half a minute after many deletions.
     if os.path.isfile(target):

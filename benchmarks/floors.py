@@ -13,19 +13,16 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from copies import COPIERS, LOOKERS, by_python, copied
 from measure import Stopwatch, command, compare, fresh, needs, scratch
 from trees import ENDPOINT, HERE, endpoint, make_tree, run, timed
 
-from chiltepin.data import delete, transfer
+from chiltepin.data import delete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterator
 
-    from measure import Candidate
-
-    #: Processes a source or a target and returns the stopwatch that timed it.
-    Side: TypeAlias = Callable[[str, str], Stopwatch]
+    from copies import Copier
 
 NUMBER = count()
 TEMPORARY = ".chiltepin-0123456789ab-0123456789abcdef-1-01234567"
@@ -45,14 +42,14 @@ def main() -> None:
         make_tree("single", 1, 1, options.size)
         make_tree("tree", options.files, options.folders, options.size)
         what = f"{options.files} files of {options.size} bytes"
-        _compare("copy", f"{what}, copied", _copiers(program), partial(_copied, set()), options)
-        _compare("deletion", f"{what}, deleted", _deleters(program), _deleted, options)
+        _compare("copy", f"{what}, copied", _copiers(program), partial(copied, "tree", set()), options.rounds)
+        _compare("deletion", f"{what}, deleted", _deleters(program), _deleted, options.rounds)
         if options.unchanged:
             run("rm", "-rf", "tree")
             make_tree("tree", options.unchanged, options.folders, 0)
             run("cp", "-a", "tree", "same")
             what = f"{options.unchanged} empty files, unchanged"
-            _compare("unchanged", what, _comparers(program), lambda _, side: side("tree", "same"), options)
+            _compare("unchanged", what, _lookers(program), lambda _, look: look("tree", "same"), options.rounds)
 
 
 def _options() -> argparse.Namespace:
@@ -67,86 +64,51 @@ def _options() -> argparse.Namespace:
 
 
 def _compare(
-    key: str,
-    title: str,
-    sides: dict[str, Side],
-    work: Callable[[str, Side], Stopwatch],
-    options: argparse.Namespace,
+    key: str, title: str, sides: dict[str, tuple[str, Copier]], work: Callable[[str, Copier], Stopwatch], rounds: int
 ) -> None:
-    programs = {"rsync -a": "rsync", "in C": "cc"}
-    candidates: dict[str, Candidate] = {
-        name: needs(programs.get(name, "python"), partial(work, name, side)) for name, side in sides.items()
+    candidates = {name: needs(program, timed(partial(work, name, side))) for name, (program, side) in sides.items()}
+    compare(key, title, candidates, rounds)
+
+
+def _copiers(program: str) -> dict[str, tuple[str, Copier]]:
+    return {
+        **{name: COPIERS[name] for name in ("cp", "rsync -a")},
+        "in C": ("cc", partial(_by_floor, program, "copy")),
+        "in Python": ("python", by_python(_copy_all)),
+        "transfer": COPIERS["transfer"],
     }
-    compare(key, title, candidates, options.rounds)
 
 
-def _copied(compared: set[str], name: str, copy: Side) -> Stopwatch:
-    """Copy the tree to a new path, after pending writes; compare all bytes the first time."""
-    target = f"copy-{next(NUMBER)}"
-    os.sync()
-    watch = copy("tree", target)
-    if name not in compared:
-        run("diff", "-r", "tree", target)
-        compared.add(name)
-    return watch
+def _lookers(program: str) -> dict[str, tuple[str, Copier]]:
+    return {
+        "rsync -a": LOOKERS["rsync -a"],
+        "in C": ("cc", partial(_by_floor, program, "compare")),
+        "in Python": ("python", lambda source, target: fresh(timed(partial(_compare_all, source, target)))),
+        "transfer, mtime": LOOKERS["transfer, mtime"],
+    }
 
 
-def _deleted(_: str, remove: Side) -> Stopwatch:
+def _deleters(program: str) -> dict[str, tuple[str, Copier]]:
+    return {
+        "rm -rf": ("rm", lambda _, target: command("rm", "-rf", target)),
+        "in C": ("cc", lambda _, target: _by_floor(program, "delete", target)),
+        "in Python": ("python", lambda _, target: fresh(timed(partial(_delete_all, target)))),
+        "delete": ("chiltepin", lambda _, target: timed(lambda: delete(ENDPOINT, f"/{target}", recursive=True))()),
+    }
+
+
+def _deleted(_: str, remove: Copier) -> Stopwatch:
     """Delete a fresh copy of the tree, after pending writes."""
     target = f"doomed-{next(NUMBER)}"
     run("cp", "-r", "tree", target)
     os.sync()
-    watch = remove("", target)
+    watch = remove("tree", target)
     assert not os.path.exists(target)  # noqa: S101 - a benchmark that deletes nothing is quick
     return watch
 
 
-def _copiers(program: str) -> dict[str, Side]:
-    return {
-        "cp -r": lambda source, target: command("cp", "-r", source, target),
-        "rsync -a": lambda source, target: command("rsync", "-a", f"{source}/", target),
-        "in C": lambda source, target: _by_floor(program, "copy", source, target),
-        "in Python": lambda source, target: fresh(timed(partial(_copy_all, source, target))),
-        "transfer": partial(_by_chiltepin, _transfer),
-    }
-
-
-def _comparers(program: str) -> dict[str, Side]:
-    return {
-        "rsync -a": lambda source, target: command("rsync", "-a", f"{source}/", target),
-        "in C": lambda source, target: _by_floor(program, "compare", source, target),
-        "in Python": lambda source, target: fresh(timed(partial(_compare_all, source, target))),
-        "transfer": partial(_by_chiltepin, partial(_transfer, sync_level="mtime")),
-    }
-
-
-def _deleters(program: str) -> dict[str, Side]:
-    return {
-        "rm -rf": lambda _, target: command("rm", "-rf", target),
-        "in C": lambda _, target: _by_floor(program, "delete", target),
-        "in Python": lambda _, target: fresh(timed(partial(_delete_all, target))),
-        "delete": partial(_by_chiltepin, lambda _, target: delete(ENDPOINT, f"/{target}", recursive=True)),
-    }
-
-
 def _by_floor(program: str, *words: str) -> Stopwatch:
     return command(program, *words, version=("true",))
-
-
-def _transfer(source: str, target: str, **options: object) -> None:
-    transfer(ENDPOINT, ENDPOINT, f"/{source}", f"/{target}", recursive=True, **options)
-
-
-def _by_chiltepin(work: Callable[[str, str], object], source: str, target: str) -> Stopwatch:
-    """Time a call in a new process, after a first call that loads its modules."""
-
-    def both() -> Stopwatch:
-        warm = f"warm-{next(NUMBER)}"
-        run("cp", "-r", "single", warm)
-        work("single", warm)
-        return timed(lambda: work(source, target), lambda: None)()
-
-    return fresh(both)
 
 
 # The loops that floor.c has, in Python.
@@ -156,16 +118,23 @@ def _folders(top: str) -> list[str]:
     return [entry.name for entry in os.scandir(top)]
 
 
+def _pairs(source: str, target: str) -> Iterator[tuple[int, int, Iterator[os.DirEntry[str]]]]:
+    """Open each folder of the source and its copy; yield both, and the entries of the first."""
+    for folder in _folders(source):
+        here, there = (os.open(f"{top}/{folder}", FOLDER) for top in (source, target))
+        with os.scandir(here) as found:
+            yield here, there, found
+        os.close(here)
+        os.close(there)
+
+
 def _copy_all(source: str, target: str) -> None:
     os.mkdir(target)
     for folder in _folders(source):
         os.mkdir(f"{target}/{folder}")
-        here, there = (os.open(f"{top}/{folder}", FOLDER) for top in (source, target))
-        with os.scandir(here) as found:
-            for entry in found:
-                _copy(here, there, entry.name)
-        os.close(here)
-        os.close(there)
+    for here, there, found in _pairs(source, target):
+        for entry in found:
+            _copy(here, there, entry.name)
 
 
 def _copy(here: int, there: int, name: str) -> None:
@@ -183,15 +152,11 @@ def _copy(here: int, there: int, name: str) -> None:
 
 
 def _compare_all(source: str, target: str) -> None:
-    for folder in _folders(source):
-        here, there = (os.open(f"{top}/{folder}", FOLDER) for top in (source, target))
-        with os.scandir(here) as found:
-            for entry in found:
-                ours, theirs = (os.stat(entry.name, dir_fd=side, follow_symlinks=False) for side in (here, there))
-                if (ours.st_size, ours.st_mtime) != (theirs.st_size, theirs.st_mtime):
-                    raise OSError(entry.name)
-        os.close(here)
-        os.close(there)
+    for here, there, found in _pairs(source, target):
+        for entry in found:
+            ours, theirs = (os.stat(entry.name, dir_fd=side, follow_symlinks=False) for side in (here, there))
+            if (ours.st_size, ours.st_mtime) != (theirs.st_size, theirs.st_mtime):
+                raise OSError(entry.name)
 
 
 def _delete_all(target: str) -> None:
