@@ -91,6 +91,8 @@ class Batch(TaskProgress):
     def __init__(self, kind: Request, now: float, *, max_items: int | None = None) -> None:
         self.kind, self.max_items = kind, max_items
         self.requests_by_item: dict[Item, list[PendingRequest]] = {}
+        #: All of them, each once: a batch may have thousands, and is often asked whether it has any.
+        self._pending_requests: dict[PendingRequest, None] = {}
         #: The items that each workflow has requested, including those that it no longer waits for.
         self._asked: dict[str, set[Item]] = {}
         self.predecessors: set[Batch] = set()
@@ -167,6 +169,7 @@ class Batch(TaskProgress):
         for item in pending.items:
             self.requests_by_item.setdefault(item, []).append(pending)
             self._asked.setdefault(pending.workflow, set()).add(item)
+        self._pending_requests[pending] = None
         pending.task, self.last_joined = self, now
         # A request that waits before its retry does not delay other requests of the batch.
         self.not_before = (
@@ -189,6 +192,7 @@ class Batch(TaskProgress):
 
     def remove(self, pending: PendingRequest) -> None:
         """Remove a pending request and, before the submission, the items that only it requested."""
+        del self._pending_requests[pending]
         for item in pending.items:
             self.requests_by_item[item].remove(pending)
             if self.request is None and not self.requests_by_item[item]:
@@ -212,6 +216,7 @@ class Batch(TaskProgress):
     def abandon(self) -> None:
         """Release all pending requests; the task may continue, and is polled while other batches wait for its end."""
         self.requests_by_item = {item: [] for item in self.requests_by_item}
+        self._pending_requests = {}
         self.abandoned, self.stop_deadline = True, float("inf")
 
     def may_exist(self, now: float) -> bool:
@@ -221,7 +226,7 @@ class Batch(TaskProgress):
     @property
     def needed(self) -> bool:
         """Whether a pending request waits for the end of the task, here or in a successor."""
-        return not self.dropped and (bool(self.successors) or any(self.requests_by_item.values()))
+        return not self.dropped and (bool(self.successors) or self.has_requests)
 
     @property
     def joinable(self) -> bool:
@@ -237,9 +242,12 @@ class Batch(TaskProgress):
     @property
     def pending_requests(self) -> list[PendingRequest]:
         """The pending requests that have not ended, each once."""
-        return list(
-            {id(pending): pending for requests in self.requests_by_item.values() for pending in requests}.values()
-        )
+        return list(self._pending_requests)
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether it has a pending request that has not ended."""
+        return bool(self._pending_requests)
 
     def build_request(self, now: float, today: datetime, *, per_item: bool) -> Request:
         """Return the request to submit; after that no item may join.
@@ -325,7 +333,7 @@ class Batch(TaskProgress):
         if self.stop_reason or self.has_ended:
             return
         # A task without pending requests belongs to another process, which handles its faults if it is running.
-        ours = any(self.requests_by_item.values()) or self.orphaned()
+        ours = self.has_requests or self.orphaned()
         faulty = status.state is TaskState.PAUSED or status.code in policy.fault_codes.PERMANENT_CODES
         if not (ours and faulty):
             self._fault = None

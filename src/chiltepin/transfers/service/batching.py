@@ -124,7 +124,7 @@ class Batcher:
         """Return the tasks of other processes that no request here waits for."""
         self.read_news(now)
         adopted = [one for one in self.batches if one.adopted and not one.foreign]
-        return [batch for batch in adopted if not any(batch.requests_by_item.values())]
+        return [batch for batch in adopted if not batch.has_requests]
 
     def adopt(
         self, request: Request, handle: TaskHandle | None, now: float, *, news: KnownSubmission | None = None
@@ -171,7 +171,7 @@ class Batcher:
     def _end_adopted(self, batch: Batch, entry: JournalEntry) -> None:
         """Record that another process has seen the end of its task, or that it never became a task."""
         batch.found(entry.handle)
-        if not batch.needed or (batch.handle is None and not any(batch.requests_by_item.values())):
+        if not batch.needed or (batch.handle is None and not batch.has_requests):
             self.drop(batch)
         elif batch.handle is None:
             state = cast("TaskState", entry.state)

@@ -40,7 +40,7 @@ class Completer:
         """End or resubmit the pending requests of a task that has ended; return False if that must wait."""
         now, end = self._clock.monotonic(), cast("TaskStatus", batch.final_status)
         apart = batch.per_item or (end.state is TaskState.SUCCEEDED and self._may_have_skipped(batch))
-        if apart and end.state is not TaskState.LOST and any(batch.requests_by_item.values()):
+        if apart and end.state is not TaskState.LOST and batch.has_requests:
             return self._complete_per_item(batch, end, now)
         strict: list[PendingRequest] = []
         if end.code == policy.fault_codes.NOT_FOUND:
@@ -142,7 +142,7 @@ class Completer:
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
         request, shown = cast("Request", batch.request), end
-        if end.state in (TaskState.CANCELED, TaskState.EXPIRED) and batch.pending_requests:
+        if end.state in (TaskState.CANCELED, TaskState.EXPIRED) and batch.has_requests:
             # The record shows the TaskTimeoutError that the caller gets, not the end of the task.
             pending = batch.pending_requests[0]
             outcome = pending.outcome(self._clock.monotonic(), end)

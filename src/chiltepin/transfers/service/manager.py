@@ -305,17 +305,25 @@ class TaskManager:
                     pending.stop_reason = "timeout"
                     self._stop_requests.append(pending)
             stops = [self._stop_requests.popleft() for _ in range(len(self._stop_requests))]
+        by_task: dict[Batch, list[PendingRequest]] = {}
         for pending in stops:
-            if not pending.ended and isinstance(batch := pending.task, Batch):
-                self._poller.guarded(batch, self._stop_one, batch, pending, now)
+            if isinstance(pending.task, Batch):
+                by_task.setdefault(pending.task, []).append(pending)
+        for batch, stopped in by_task.items():
+            self._poller.guarded(batch, self._stop_some, batch, stopped, now)
 
-    def _stop_one(self, batch: Batch, pending: PendingRequest, now: float) -> None:
+    def _stop_some(self, batch: Batch, stops: list[PendingRequest], now: float) -> None:
+        """End requests of a batch; if it has no others, its task must stop first."""
         with self._lock:
-            others = [one for one in batch.pending_requests if not one.stop_reason]
-            if not others:
-                batch.stop(pending.stop_reason, now)
+            # The end of a request of another batch may have moved some to a new task.
+            self._stop_requests.extend(pending for pending in stops if pending.task is not batch)
+            stopped = [pending for pending in stops if pending.task is batch and not pending.ended]
+            if stopped and all(pending.stop_reason for pending in batch.pending_requests):
+                batch.stop(stopped[0].stop_reason, now)
                 return
-            submitted = batch.request is not None
-            self._batcher.remove(batch, pending)
+            for pending in stopped:
+                self._batcher.remove(batch, pending)
+            submitted, others = batch.request is not None, len(batch.pending_requests)
         # Not under the lock: a callback may take a lock whose holder waits for this one.
-        self._completer.end(pending, pending.detached_error(len(others)) if submitted else pending.outcome(now, None))
+        for pending in stopped:
+            self._completer.end(pending, pending.detached_error(others) if submitted else pending.outcome(now, None))

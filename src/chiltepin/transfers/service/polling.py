@@ -155,7 +155,7 @@ class Poller:
             self._complete(batch)
         elif (
             status.code == policy.fault_codes.NOT_FOUND
-            and batch.pending_requests
+            and batch.has_requests
             and not batch.stop_reason
             and not batch.existence_checked
         ):

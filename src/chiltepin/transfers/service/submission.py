@@ -82,7 +82,7 @@ class Submitter:
         """Drop a submission whose task, if there is one, has ended by now."""
         deadline = origin.entry.deadline + timedelta(seconds=policy.wait_times.CLOCK_SKEW)
         # Requests that were resumed have their own timeouts.
-        over = self._clock.now() >= deadline and not any(batch.requests_by_item.values())
+        over = self._clock.now() >= deadline and not batch.has_requests
         why = f"A killed process with other settings may have a task for its path until {deadline:%Y-%m-%d %H:%M} UTC."
         for one in batch.successors:
             one.refused = why if stopped and not over else ""
