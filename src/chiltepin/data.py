@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.parsl import calls
 from chiltepin.parsl.calls import data_settings
 from chiltepin.transfers import arguments
+from chiltepin.transfers.timeouts import POLLING_INTERVAL, TIMEOUT
 
 if TYPE_CHECKING:
     import os
@@ -71,8 +72,8 @@ def transfer_task(
     dst_ep: Text,
     src_path: Path,
     dst_path: Path,
-    timeout: Number = 3600,
-    polling_interval: Number = 30,
+    timeout: Number = TIMEOUT,
+    polling_interval: Number = POLLING_INTERVAL,
     client: Any = None,
     recursive: Flag = False,
     *,
@@ -220,8 +221,8 @@ def transfer_task(
 def delete_task(
     src_ep: Text,
     src_path: Path,
-    timeout: Number = 3600,
-    polling_interval: Number = 30,
+    timeout: Number = TIMEOUT,
+    polling_interval: Number = POLLING_INTERVAL,
     client: Any = None,
     recursive: Flag = False,
     *,
@@ -294,8 +295,8 @@ def transfer(
     dst_ep: str,
     src_path: str,
     dst_path: str,
-    timeout: float = 3600,
-    polling_interval: float = 30,
+    timeout: float = TIMEOUT,
+    polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
     recursive: bool = False,
     *,
@@ -340,8 +341,8 @@ def transfer(
 def delete(
     src_ep: str,
     src_path: str,
-    timeout: float = 3600,
-    polling_interval: float = 30,
+    timeout: float = TIMEOUT,
+    polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
     recursive: bool = False,
     *,
@@ -361,8 +362,8 @@ def delete(
 def cleanup_task(
     src_ep: str,
     src_path: str,
-    timeout: float = 3600,
-    polling_interval: float = 30,
+    timeout: float = TIMEOUT,
+    polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
     *,
     after: Any,

@@ -17,6 +17,7 @@ from chiltepin.protocol import paths
 from chiltepin.transfers import arguments
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.resolve import resolve_endpoint
+from chiltepin.transfers.timeouts import POLLING_INTERVAL, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,8 +100,8 @@ class Deletion:
 def cleanup(
     src_ep: str,
     src_path: str,
-    timeout: float = 3600,
-    polling_interval: float = 30,
+    timeout: float = TIMEOUT,
+    polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
     *,
     workers: int | None = None,

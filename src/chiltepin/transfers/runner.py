@@ -23,7 +23,6 @@ from chiltepin.backends.fake_files import fake_os
 from chiltepin.errors import (
     ChiltepinError,
     TaskCanceledError,
-    TaskTimeoutError,
     UnsupportedOptionError,
 )
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState, TaskStatus
@@ -35,6 +34,7 @@ from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe, status_from_error
 from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.shards import can_share
+from chiltepin.transfers.timeouts import POLLING_INTERVAL, TIMEOUT, timeout_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,7 +254,7 @@ class Transfers:
         return self._stop(handle, request, None if stopped() else timeout)
 
     def resume(
-        self, *, timeout: float = 3600, polling_interval: float = 30, fault_grace: float = FAULT_GRACE
+        self, *, timeout: float = TIMEOUT, polling_interval: float = POLLING_INTERVAL, fault_grace: float = FAULT_GRACE
     ) -> list[Future[TaskStatus]]:
         """Follow tasks that other processes, killed or running, have submitted to a service.
 
@@ -313,10 +313,7 @@ class Transfers:
             raise TaskCanceledError(f"{describe(request)} was asked to stop and has not stopped yet.", status=status)
         if status.state is TaskState.SUCCEEDED:
             return status
-        raise TaskTimeoutError(
-            f"{describe(request)} was not done within {timeout:g} seconds and was stopped; give a longer timeout=.",
-            status=status,
-        )
+        raise timeout_error(request, timeout, status=status)
 
     def submit_detached(self, request: Request, *, timeout: float) -> TaskHandle:
         """Submit a request without waiting for its end; ``timeout`` becomes the deadline of the task.

@@ -24,6 +24,7 @@ from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error, untold_error, with_host
 from chiltepin.transfers.shard_queue import ShardQueue
 from chiltepin.transfers.status_sums import added, at_least
+from chiltepin.transfers.timeouts import timeout_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,12 +259,12 @@ class ShardedTask:
         if removal:
             left = policy.wait_times.STOP_GRACE
         if left <= 0:
-            self._refuse(shard, self._timeout_error())
+            self._refuse(shard, timeout_error(self._request, self._timeout))
             return
         if self._began is not None and not self._timed:
             # A timer, because a shard may wait for a worker that has other tasks.
             self._timed = True
-            self._later(left, partial(self._stop, self._timeout_error()))
+            self._later(left, partial(self._stop, timeout_error(self._request, self._timeout)))
         try:
             facts = replace(shard, resumed=self._resumed, range_size=policy.limits.SHARD_RANGE)
             shard = self._attempts.begin(facts)
@@ -318,7 +319,7 @@ class ShardedTask:
             self._queue.ended(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)
         status = outcome.status
         if isinstance(outcome.error, TaskTimeoutError):
-            self._stop(self._timeout_error())
+            self._stop(timeout_error(self._request, self._timeout))
         elif outcome.error is not None:
             self._stop(outcome.error)
         elif outcome.fatal:
@@ -334,20 +335,15 @@ class ShardedTask:
             self._began = self._clock.monotonic() - outcome.seconds
         self._sum = added(self._sum, outcome.status)
         if self._end is None or outcome.status.state is TaskState.FAILED:
-            # A shard that was stopped did not fail by itself.
-            self._failed += outcome.failed
-            self._told += outcome.failures[: TOLD - len(self._told)]
+            # A shard that was stopped did not fail by itself. If a large file changes, all its shards fail alike.
+            new = [failure for failure in outcome.failures if failure not in self._told]
+            self._failed += outcome.failed - len(outcome.failures) + len(new)
+            self._told += new[: TOLD - len(self._told)]
         if not self._last_is_begun:
             for key, count in outcome.listed.items():
                 self._listed[key] = self._listed.get(key, 0) + count
         for rest in outcome.rest:
             self._queue.add(rest, losses)
-
-    def _timeout_error(self) -> TaskTimeoutError:
-        what = describe(self._request)
-        return TaskTimeoutError(
-            f"{what} was not done within {self._timeout:g} seconds and was stopped; give a longer timeout=."
-        )
 
     def _finish(self) -> None:
         """End with the combined outcome of all shards."""

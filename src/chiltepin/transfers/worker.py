@@ -19,6 +19,7 @@ from chiltepin.transfers.outcomes import describe, error_from_status
 from chiltepin.transfers.own_files import exists_own
 from chiltepin.transfers.runner import open_transfers
 from chiltepin.transfers.status_file import StatusFile
+from chiltepin.transfers.timeouts import POLLING_INTERVAL, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +66,8 @@ class AppPayload:
     workflow: str = ""
     handle: TaskHandle | None = None
     request: Request | None = None
-    timeout: float = 3600.0
-    polling_interval: float = 30.0
+    timeout: float = TIMEOUT
+    polling_interval: float = POLLING_INTERVAL
 
     @property
     def status_file(self) -> str:

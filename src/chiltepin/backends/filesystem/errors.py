@@ -10,7 +10,7 @@ import os
 
 from chiltepin.errors import printable
 
-__all__ = ["FATAL_CODES", "ConnectionLostError", "Fault", "fault_of"]
+__all__ = ["FATAL_CODES", "ConnectionLostError", "Fault", "changed_source", "fault_of"]
 
 _CODES = {
     errno.ENOENT: "FILE_NOT_FOUND",
@@ -90,6 +90,11 @@ class ConnectionLostError(ConnectionError):
     def __init__(self, code: str, reason: str) -> None:
         self.code, self.reason = code, reason
         super().__init__(reason)
+
+
+def changed_source(name: str) -> Fault:
+    """Return the fault of a file that changed while it was copied."""
+    return Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
 
 
 def fault_of(error: BaseException, what: str) -> Fault:

@@ -91,7 +91,6 @@ class Batch(TaskProgress):
     def __init__(self, kind: Request, now: float, *, max_items: int | None = None) -> None:
         self.kind, self.max_items = kind, max_items
         self.requests_by_item: dict[Item, list[PendingRequest]] = {}
-        #: All of them, each once: a batch may have thousands, and is often asked whether it has any.
         self._pending_requests: dict[PendingRequest, None] = {}
         #: The items that each workflow has requested, including those that it no longer waits for.
         self._asked: dict[str, set[Item]] = {}
@@ -131,8 +130,7 @@ class Batch(TaskProgress):
         self.place: Callable[[str, str], tuple[str, ...]] | None = None
         #: Whether the process that submitted it was killed; then only this process can stop it because of a fault.
         self.orphaned: Callable[[], bool] = lambda: False
-        self.cancel_accepted = False
-        self._cancel_tried = float("-inf")
+        self.cancel_accepted, self._cancel_tried = False, float("-inf")
         #: When the grace period for stopping ends; infinite unless the task was told to stop.
         self.stop_deadline = float("inf")
         #: Whether the task has ended at the service; the outcomes of its items may still be unknown.

@@ -6,11 +6,12 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from chiltepin.errors import ServiceUnavailableError, TaskCanceledError, TaskTimeoutError
+from chiltepin.errors import ServiceUnavailableError, TaskCanceledError
 from chiltepin.model import TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe, error_from_status
+from chiltepin.transfers.timeouts import timeout_error
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
@@ -119,28 +120,21 @@ class PendingRequest:
 
     def detached_error(self, others: int) -> BaseException:
         """Return the error that ends it while its task continues for other requests."""
-        what, task = describe(self.request), f"a task with {others} other items continues, and may still process it"
+        task = f"a task with {others} other items continues, and may still process it"
         if self.stop_reason == "timeout":
-            return TaskTimeoutError(
-                f"{what} was not done within {self.timeout:g} seconds; give a longer timeout=. Chiltepin no longer "
-                f"waits for it: {task}.{self._last_fault()}",
-                status=self.status,
+            return timeout_error(
+                self.request, self.timeout, status=self.status, continues=task, last=self._last_fault()
             )
-        return TaskCanceledError(f"{what} was cancelled; {task}.", status=self.status)
+        return TaskCanceledError(f"{describe(self.request)} was canceled; {task}.", status=self.status)
 
     def _timed_out(self, status: TaskStatus | None) -> BaseException:
-        what = describe(self.request)
         if self.handle is None and self.task is not None and self.task.refused:
-            hint = " It may still run." if self.task.unconfirmed else ""
+            said = f"{self.task.refused}{' It may still run.' if self.task.unconfirmed else ''}"
             return ServiceUnavailableError(
-                f"{what} could not be submitted within {self.timeout:g} seconds: {self.task.refused}{hint}",
+                f"{describe(self.request)} could not be submitted within {self.timeout:g} seconds: {said}",
                 transient=True,
             )
-        return TaskTimeoutError(
-            f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=."
-            f"{self._last_fault()}",
-            status=status,
-        )
+        return timeout_error(self.request, self.timeout, status=status, last=self._last_fault())
 
     def _last_fault(self) -> str:
         """Return the last message of the service about the task before it was stopped, as a sentence."""

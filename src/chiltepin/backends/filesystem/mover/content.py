@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from chiltepin.backends.filesystem.checksums import ExpectedChecksum, not_what_was_sent
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import changed_source
 from chiltepin.backends.filesystem.store import BLOCK
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Content:
         elif not self._copied_at_once(0, size):
             size = self._in_order()
         if self._reader.changed():
-            raise self._has_changed()
+            raise changed_source(self._name)
         for checksum in self._proofs:
             checksum.check(self._name)
         return size
@@ -116,11 +116,7 @@ class Content:
         end, part = offset + count, self._temp_file.part or count
         do_all(partial(self._part, start, min(part, end - start)) for start in range(offset, end, part))
         if self._reader.changed():
-            raise self._has_changed()
-
-    def _has_changed(self) -> Fault:
-        reason = f"{self._name} changed during the copy; transfer it again when it is complete."
-        return Fault("FILE_SIZE_CHANGED", reason)
+            raise changed_source(self._name)
 
     def _in_order(self) -> int:
         """Copy block by block, then read back all of it."""
@@ -135,7 +131,7 @@ class Content:
                 checksum.update(block[:count])
             size += count
         if known is not None and size != known:
-            raise self._has_changed()
+            raise changed_source(self._name)
         if not self._temp_file.verifies_writes:
             with self._temp_file.read_back() as written:
                 right = written.size in (size, None)
@@ -169,7 +165,7 @@ class Content:
         """Read a part, write it and read it back; add it to the checksum of the file when its turn has come."""
         block = _buffer(count)
         if self._reader.read_at(offset, block) < count:
-            raise self._has_changed()
+            raise changed_source(self._name)
         self._pass_proofs(offset, block)
         self._temp_file.write_at(offset, block)
         if self._options.verify and not self._temp_file.verifies_writes:
@@ -202,7 +198,7 @@ class Content:
 
     def _compare(self, offset: int, sent: bytes, found: bytes) -> None:
         if found != sent:
-            raise self._has_changed() if self._reader.changed() else not_what_was_sent(self._name)
+            raise changed_source(self._name) if self._reader.changed() else not_what_was_sent(self._name)
         self._temp_file.mark_verified(offset, sent)
 
     @staticmethod

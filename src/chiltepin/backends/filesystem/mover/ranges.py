@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import Fault, changed_source
 from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.backends.filesystem.mover.content import Content
 from chiltepin.backends.filesystem.mover.retry import with_retries
@@ -106,9 +106,7 @@ def _do(
     options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
     with source.parent() as here, here.read(source.parts[-1]) as reader:
         if _identity(reader) != part.content_id:
-            raise Fault(
-                "FILE_SIZE_CHANGED", f"{source} changed during the copy; transfer it again when it is complete."
-            )
+            raise changed_source(str(source))
         if part.step == "again":
             if not _divide(shard, reader, cast("Dividing", there), name, part.file):
                 raise Fault("ENDPOINT_ERROR", f"{target} can no longer be written in parts; run the transfer again.")

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import changed_source
 from chiltepin.backends.filesystem.stores.http.client import mtime_of, time_of, total_of
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class HttpReader:
         answer = self._range(offset, len(block))
         if not self._is_range(answer, offset, len(block)):
             answer.close()
-            name = self._page.where
-            raise Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
+            raise changed_source(self._page.where)
         data = self._client.body(answer, len(block))
         if len(data) != len(block):
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))

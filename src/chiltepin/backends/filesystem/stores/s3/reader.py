@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.defaults import NothingHeld
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import Fault, changed_source
 from chiltepin.backends.filesystem.store import SMALL, Small
 from chiltepin.backends.filesystem.stores.objects.part_size import PART
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
@@ -63,9 +63,7 @@ class S3Reader(NothingHeld):
         count, tag = self.bucket.fill(self.key, offset, block, self.tag)
         # Some servers, such as rclone's, ignore If-Match.
         if tag != self.tag:
-            raise Fault(
-                "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; transfer it again when it is complete."
-            )
+            raise changed_source(self.key)
         if count != len(block):
             raise Fault("ENDPOINT_ERROR", f"S3 did not send the requested range of {self.key}.")
         self._note(offset, block)

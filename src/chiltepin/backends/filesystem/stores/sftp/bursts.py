@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import not_what_was_sent
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import Fault, changed_source
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import reading, writing
 from chiltepin.backends.filesystem.stores.sftp.handles import has_data, opening, past_end
@@ -106,7 +106,7 @@ def _whole(reader: Reader, size: int, name: str) -> memoryview:
     while count < size and (got := reader.readinto(content[count:])):
         count += got
     if count < size or reader.changed():
-        raise Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
+        raise changed_source(name)
     return content
 
 
