@@ -282,3 +282,21 @@ def test_what_a_disk_tells_only_when_a_file_is_closed(machine, faulty, size):
     assert again is TaskState.SUCCEEDED
     assert right
     assert left == {"d/", "d/f"}
+
+
+def where_the_other_kind_is(program, door):
+    """Copy a tree whose file is a folder at the destination, and whose folder is a file there."""
+    with worlds(program) as (ends, _), door_to(ends.roots["scratch"], door) as settings:
+        world = world_of(ends.roots, scratch=settings)
+        filled(world.roots["laptop"], ["d/one", "d/two/file"])
+        filled(world.roots["scratch"], ["d/one/file", "d/two"])
+        return outcome(world.move("/d", "/d", recursive=True))
+
+
+@pytest.mark.parametrize("door", ["folder", "ftp", "sftp"])
+def test_a_name_of_the_other_kind_is_explained(machine, faulty, door):
+    """If a file would replace a folder, or a folder a file, the reason names both and says to remove the old one."""
+    state, _, _, faults, reason = machine(where_the_other_kind_is, faulty, door)
+    assert (state, faults) == ("FAILED", 2)
+    for name, old, new in (("one", "folder", "file"), ("two", "file", "folder")):
+        assert f"/d/{name} on endpoint 'scratch' is a {old}, and the source has a {new} there; remove it." in reason

@@ -1,10 +1,11 @@
-"""Skip files and folders that cannot be read at the source, if the request allows it."""
+"""Explain failed copies, and skip what cannot be read at the source, if the request allows it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.errors import fault_of
+from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.model import TransferRequest
 
-__all__ = ["failed_copy", "is_skipped", "or_skip", "skips"]
+__all__ = ["OTHER_KIND", "failed_copy", "is_skipped", "or_skip", "other_kind", "skips"]
 
 #: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
+
+#: Codes of faults if the name belongs to an entry of the other kind.
+OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
 
 
 def or_skip(copy: Callable[..., None]) -> Callable[..., None]:
@@ -54,6 +58,20 @@ def failed_copy(source: Location, goal: Location, error: Exception, *, folder: b
     if fault_of(error, "").code != "PERMISSION_DENIED":
         return f"Copying {source} to {goal}"
     return f"Cannot read {source}" if _is_unreadable(source, folder=folder) else f"Cannot write {goal}"
+
+
+def other_kind(goal: Location, error: Exception, *, folder: bool) -> Fault | None:
+    """Return the fault of a file or folder whose name belongs to an entry of the other kind; None for other errors."""
+    # FTP servers have one code for all refusals.
+    if fault_of(error, "").code not in OTHER_KIND | {"PERMISSION_DENIED"}:
+        return None
+    with suppress(Exception):
+        entry = goal.entry()
+        if entry is not None and (entry.kind == "dir") != folder:
+            old = {"dir": "folder", "link": "link"}.get(entry.kind, "file")
+            code, new = ("NOT_A_DIRECTORY", "folder") if folder else ("IS_A_DIRECTORY", "file")
+            return Fault(code, f"{goal} is a {old}, and the source has a {new} there; remove it.")
+    return None
 
 
 def _is_skippable(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from chiltepin.backends.filesystem.mover.name_clash import CaseTests, SeenNames,
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shard import ShardRun, fewest, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
-from chiltepin.backends.filesystem.mover.source_errors import failed_copy, skips
+from chiltepin.backends.filesystem.mover.source_errors import OTHER_KIND, failed_copy, other_kind, skips
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, SharedNames, limited
@@ -45,9 +45,6 @@ T = TypeVar("T")
 #: Small files that are one operation: enough that handing it to a thread costs little beside them, and few enough that
 #: on a disk with latency there are operations for many threads.
 FEW = 10
-
-#: Codes of faults if the name belongs to an entry of the other kind.
-_OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
 
 
 def copy_tree(
@@ -137,7 +134,8 @@ class _Tree:
                 self._listed[folder_key(parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the task continues with other folders
             if not skips(self._task, self._request, source, err, folder=True):
-                self._task.fail(err, failed_copy(source, target, err, folder=True))
+                clash = other_kind(target, err, folder=True)
+                self._task.fail(clash or err, failed_copy(source, target, err, folder=True))
         return found.folders
 
     def _batches(self, parts: Parts, pair: FolderPair, found: ListingStats) -> Iterator[list[Item]] | None:
@@ -329,7 +327,7 @@ class _Tree:
         A name of both kinds at the source may be both at the destination. Else a mirror removes the existing entry.
         """
         mirrored = self._request.delete_destination_extra
-        shared = self._shared(target) if mirrored or fault_of(error, "").code in _OTHER_KIND else [False]
+        shared = self._shared(target) if mirrored or fault_of(error, "").code in OTHER_KIND else [False]
         if shared[-1]:
             return True
         return (mirrored and self._is_removed(source, target, folder=folder)) or any(shared)
@@ -356,9 +354,11 @@ class _Tree:
         pair.failed.add(name)
         if skips(self._task, self._request, file, error, folder=False):
             return
+        target = pair.goal.below(name)
         if isinstance(error, FileNotFoundError):
             error = vanished(pair, file)
-        self._task.fail(error, failed_copy(file, pair.goal.below(name), error))
+        clash = other_kind(target, error, folder=False)
+        self._task.fail(clash or error, failed_copy(file, target, error))
 
     def _move(self, pair: FolderPair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
