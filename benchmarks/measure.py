@@ -279,4 +279,6 @@ def scratch(parent: str | None) -> Iterator[str]:
     """Yield a temporary folder below ``parent``, which is removed even after Ctrl-C or ``kill``."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="chiltepin-benchmark-", dir=parent, ignore_cleanup_errors=True) as folder:
+        # The journal and the activity log of the user stay as they are.
+        os.environ["XDG_STATE_HOME"] = os.path.join(folder, "state")
         yield folder
