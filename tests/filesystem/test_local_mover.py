@@ -19,6 +19,7 @@ from chiltepin.backends.filesystem.local import kernel_copy as pieces
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.location import Location
+from chiltepin.backends.filesystem.mover import content
 from chiltepin.backends.filesystem.mover.file import copy_file
 from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
@@ -372,6 +373,54 @@ def test_a_disk_that_can_share_blocks_does(tmp_path):
     if "mount:" in ended.stderr:
         pytest.skip("no disk can be mounted here")
     assert ended.stdout == "SUCCEEDED\nTrue True\n", ended.stderr
+
+
+def rewrites(path):
+    """Rewrite a file in place with its old time, and change its mode, as ``rsync --inplace`` can."""
+    facts = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(b"2" * facts.st_size)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    os.chmod(path, 0o600)
+
+
+CHANGES = {
+    "mode": lambda path: os.chmod(path, 0o600),
+    "name": lambda path: os.link(path, f"{path}-2"),
+    "content": rewrites,
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_that_keeps_size_and_time(disk, monkeypatch, what):
+    """If mode, links or content change during the copy, but not size and time, the file is copied once more."""
+    disk.put("laptop", "/f", b"1" * (3 * PART))
+    part, changes = content.Content._part, [CHANGES[what]]
+
+    def then_changed(self, *given):
+        part(self, *given)
+        if changes:
+            changes.pop()(disk.path("laptop", "/f"))
+
+    monkeypatch.setattr(content.Content, "_part", then_changed)
+    copied(disk, "/f")
+    assert disk.get("scratch", "/f") == disk.get("laptop", "/f")
+
+
+def test_a_source_that_changes_with_each_copy(disk, monkeypatch):
+    """A file whose content changes during both copies fails, although its size and time stay; the old copy stays."""
+    disk.put("laptop", "/f", b"1" * (3 * PART))
+    disk.put("scratch", "/f", b"old")
+    part = content.Content._part
+
+    def then_changed(self, *given):
+        part(self, *given)
+        rewrites(disk.path("laptop", "/f"))
+
+    monkeypatch.setattr(content.Content, "_part", then_changed)
+    assert disk.move("/f", "/f").code == "FILE_SIZE_CHANGED"
+    assert disk.get("scratch", "/f") == b"old"
+    assert disk.files("scratch") == {"/f"}
 
 
 def test_a_source_that_was_rewritten_in_place_is_not_continued(disk):

@@ -36,15 +36,13 @@ def close_quietly(descriptor: int) -> None:
 
 
 def _is_changed(before: os.stat_result, now: os.stat_result) -> bool:
-    """Whether the content of a file may have changed between two calls of fstat."""
-    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        return True
-    # Only a new change time: written in place, and given its old modification time; or just new rights or a new name.
-    return now.st_ctime_ns != before.st_ctime_ns and _rights(now) == _rights(before)
+    """Whether the content of a file may have changed between two calls of fstat.
 
-
-def _rights(facts: os.stat_result) -> tuple[int, ...]:
-    return facts.st_mode, facts.st_uid, facts.st_gid, facts.st_nlink
+    A new change time may come only from new rights or a new link, or from content that was rewritten in place before
+    the file got its old modification time.
+    """
+    kept = (before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != kept
 
 
 def read_small(origin: int, name: str) -> Small | None:

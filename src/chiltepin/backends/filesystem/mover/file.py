@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import Fault, changed_source
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.times import nanoseconds
 from chiltepin.backends.filesystem.location import is_missing
@@ -150,7 +150,12 @@ class Copier:
         options = replace(self.options, checksum=checksum) if checksum else self.options
         size = there.copy_from(here, entry, name, options)
         if size is None:
-            size = self._through_temp_file(here, entry, there, name, options, path)
+            try:
+                size = self._through_temp_file(here, entry, there, name, options, path)
+            except Fault as err:
+                if not _seems_unchanged(here, entry, err):
+                    raise
+                size = self._through_temp_file(here, entry, there, name, options, path)
         if size is None:
             return False
         self._task.count(files=1, size=size)
@@ -188,6 +193,14 @@ class Copier:
             return False
         with here.read(entry.name) as origin, there.read(existing.name) as copy:
             return digest_of(origin, self._task.check) == digest_of(copy, self._task.check)
+
+
+def _seems_unchanged(here: Folder, entry: Entry, fault: Fault) -> bool:
+    """Whether a file that changed during its copy has its old size and time, as after chmod(1): then a retry may do."""
+    if fault.code != changed_source("").code:
+        return False
+    now = here.entry(entry.name)
+    return now is not None and (now.kind, now.size, now.mtime) == (entry.kind, entry.size, entry.mtime)
 
 
 def _same_time(entry: Entry, existing: Entry, kept: Callable[[int], int] | None) -> bool:
