@@ -1,4 +1,4 @@
-"""Roots under other names, and folders copied into themselves: bind mounts, links, `..`.
+"""Roots under other names, and folders copied into themselves: bind mounts, overlays, links, `..`.
 
 CHILTEPIN_TREES sets the number of generated layouts, each mounted in a process with a separate mount namespace.
 """
@@ -42,14 +42,35 @@ def bound(folder, name):
         raise NoDiskError("no folder can be mounted a second time here (mount --bind)")
 
 
+def layered(folder, name, *, apart=True):
+    """Mount a folder as the upper layer of an overlay, with other inodes if the lower layer is on a disk ``apart``."""
+    for path in (name, f"{name}-lower", f"{name}-work"):
+        os.makedirs(path, exist_ok=True)
+    layers = f"lowerdir={name}-lower,upperdir={folder},workdir={name}-work,xino=off"
+    commands = [["mount", "-t", "tmpfs", "tmpfs", f"{name}-lower"]] * apart
+    for command in (*commands, ["mount", "-t", "overlay", "overlay", "-o", layers, name]):
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            raise NoDiskError("no overlay can be mounted here")
+
+
+def unmounted(*names):
+    """Unmount folders that `bound` and `layered` have mounted."""
+    for name in names:
+        for path in (name, f"{name}-lower"):
+            subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
+
+
 def named_again(chance, top, folder, number):
-    """Return a path to a folder of the disk, perhaps through ``..`` or a bind mount or link of it or a parent."""
+    """Return a path to a folder of the disk, perhaps through ``..`` or a mount or link of it or a parent."""
     above = chance.choice([folder[:at] for at, letter in enumerate(f"{folder}/") if letter == "/"])
     rest = folder[len(above) :]
     other = f"{top}/other{number}"
-    kind = chance.choice(("same", "bind", "bind", "link", "up"))
-    if kind == "bind":
-        bound(f"{top}/disk/{above}", other)
+    kind = chance.choice(("same", "bind", "overlay", "link", "up"))
+    if kind in ("bind", "overlay"):
+        if kind == "bind":
+            bound(f"{top}/disk/{above}", other)
+        else:
+            layered(f"{top}/disk/{above}", other, apart=chance.random() < 0.5)
         return other + rest
     if kind == "link":
         os.symlink(f"disk/{above}", other)
@@ -64,8 +85,7 @@ def layout(seed):
         try:
             return _layout(chance, top)
         finally:
-            for number in range(4):
-                subprocess.run(["umount", "--lazy", f"{top}/other{number}"], capture_output=True, check=False)
+            unmounted(*(f"{top}/other{number}" for number in range(4)))
 
 
 def _layout(chance, top):
@@ -122,8 +142,9 @@ def into_itself(mirror):
         os.symlink("disk/a/b", f"{top}/link")
         bound(f"{top}/disk/a/b", f"{top}/bind")
         bound(f"{top}/disk", f"{top}/whole")
+        layered(f"{top}/disk", f"{top}/layers")
         try:
-            for name in ("link", "bind", "whole/a/b", "disk/a/../a/b"):
+            for name in ("link", "bind", "whole/a/b", "disk/a/../a/b", "layers/a/b"):
                 world = world_of({"laptop": f"{top}/disk", "scratch": f"{top}/{name}"})
                 status = world.move("/a", "/goal", recursive=True, delete_destination_extra=mirror)
                 with open(f"{top}/disk/a/f") as file:
@@ -131,8 +152,7 @@ def into_itself(mirror):
                 deepest = max(len(above.split("/")) for above, _, _ in os.walk(f"{top}/disk/a"))
                 said[name] = (status.state.name, status.code, whole, deepest - len(top.split("/")))
         finally:
-            for name in ("bind", "whole"):
-                subprocess.run(["umount", "--lazy", f"{top}/{name}"], capture_output=True, check=False)
+            unmounted(*(f"{top}/{name}" for name in ("bind", "whole", "layers")))
     return said
 
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.local.store import LocalStore, is_shown_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,9 +24,9 @@ __all__ = ["Roots"]
 class Roots:
     """Folders that are never removed, like the folders on their paths.
 
-    The name of a folder is not enough: a bind mount, another mount of its disk or a link gives it a second name. So a
-    path is checked by its name before anything is done, and each folder is checked again when it is open. ``find``
-    returns the roots and everything else to keep; it is called once, before the first deletion.
+    The name of a folder is not enough: a bind mount, another mount of its disk, an overlay or a link gives it a second
+    name. So a path is checked by its name before anything is done, and each folder is checked again when it is open.
+    ``find`` returns the roots and everything else to keep; it is called once, before the first deletion.
     """
 
     find: Callable[[], Iterable[Location]] = tuple
@@ -44,7 +46,9 @@ class Roots:
 
     def refuse_opened(self, folder: Folder, location: Location) -> None:
         """Raise a ``Fault`` if an open folder is or holds one of them by another name."""
-        if folder.identity is not None and folder.identity in self._identities:
+        if folder.identity is None:
+            return
+        if folder.identity in self._identities or self._shows(folder):
             raise _stays(location)
 
     def refuse_link(self, folder: Folder, location: Location) -> None:
@@ -61,6 +65,22 @@ class Roots:
         below = [root for root in self._spots if location.contains(root)]
         leading = {name for name in names if any(map(location.below(name).contains, below))}
         return {name for name in leading if (entry := folder.entry(name)) is not None and entry.kind == "link"}
+
+    def _shows(self, folder: Folder) -> bool:
+        """Whether an open folder is one of them on another mount."""
+        if not isinstance(folder, LocalFolder):
+            return False
+        return any(
+            device != folder.device and is_shown_again(folder, spot.store, spot.parts, written=True)
+            for spot, device in self._devices
+        )
+
+    @cached_property
+    def _devices(self) -> list[tuple[Location, int]]:
+        """The local ones, each with its device number."""
+        local = [(spot, spot.store) for spot in self._spots if isinstance(spot.store, LocalStore)]
+        found = [(spot, store.facts(spot.parts)) for spot, store in local]
+        return [(spot, facts.st_dev) for spot, facts in found if facts is not None]
 
     @cached_property
     def _identities(self) -> frozenset[Hashable]:

@@ -18,15 +18,16 @@ from chiltepin.backends.fake_files import fake_os
 from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.local.mounts import is_same_folder
 from chiltepin.backends.filesystem.local.reader import ENTERED, FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterator
 
-    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.backends.filesystem.store import Folder, Store
     from chiltepin.protocol.paths import Parts
 
-__all__ = ["LocalStore"]
+__all__ = ["LocalStore", "is_shown_again"]
 
 
 class LocalStore:
@@ -118,25 +119,25 @@ class LocalStore:
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the folders themselves: a bind mount or another mount of a disk gives them other names."""
-        return isinstance(other, LocalStore) and self._way(parts)[-1] in other.identities(other_parts)
+        if not isinstance(other, LocalStore):
+            return False
+        mine, names = (*self.names, *parts), (*other.names, *other_parts)
+        ours, theirs = _facts(mine), _facts(names)
+        if _identities(ours, mine)[-1] in _identities(theirs, names):
+            return True
+        return len(ours) > len(mine) and any(is_same_folder(ours[-1], facts) for facts in theirs)
 
     def identities(self, parts: Parts) -> Collection[Hashable]:
         """Return the identities of all folders on the path; see `Store.identities`."""
-        return self._way(parts)
+        names = (*self.names, *parts)
+        return _identities(_facts(names), names)
 
-    def _way(self, parts: Parts) -> list[tuple[int | str, ...]]:
-        """Return the identity of each step from ``/`` on: a folder, or the last folder and the names below it."""
-        found: list[tuple[int | str, ...]] = [_identity_of("/")]
-        path, there = "", True
-        for name in (*self.names, *parts):
-            path += f"/{name}"
-            facts = None
-            if there:
-                with suppress(OSError):
-                    facts = os.lstat(path)
-            there = facts is not None and stat.S_ISDIR(facts.st_mode)
-            found.append((facts.st_dev, facts.st_ino) if facts is not None and there else (*found[-1], name))
-        return found
+    def facts(self, parts: Parts) -> os.stat_result | None:
+        """Return what the kernel knows about a folder; None if it does not exist."""
+        try:
+            return os.lstat("/".join(("", *self.names, *parts)) or "/")
+        except OSError:
+            return None
 
     def links(self) -> Collection[tuple[Hashable, str]]:
         """Follow the configured root from link to link; see `Store.links`."""
@@ -184,6 +185,61 @@ def _closing(descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:
+        os.close(descriptor)
+
+
+def _facts(names: Parts) -> list[os.stat_result]:
+    """Return what the kernel knows about each folder of a path from ``/`` on, up to the last one that exists."""
+    found, path = [os.stat("/")], ""
+    for name in names:
+        path += f"/{name}"
+        try:
+            facts = os.lstat(path)
+        except OSError:
+            break
+        if not stat.S_ISDIR(facts.st_mode):
+            break
+        found.append(facts)
+    return found
+
+
+def _identities(facts: list[os.stat_result], names: Parts) -> list[tuple[int | str, ...]]:
+    """Return the identity of each step of a path: a folder, or the last folder and the names below it."""
+    found: list[tuple[int | str, ...]] = [(one.st_dev, one.st_ino) for one in facts]
+    for name in names[len(facts) - 1 :]:
+        found.append((*found[-1], name))
+    return found
+
+
+def is_shown_again(folder: Folder, store: Store, parts: Parts, *, written: bool) -> bool:
+    """Whether an open local folder is the folder at a path on another mount, with another device number.
+
+    If only a new file can tell, it is made for a moment in the open folder if that is to be ``written``, else at the
+    path.
+    """
+    if not (isinstance(folder, LocalFolder) and isinstance(store, LocalStore)):
+        return False
+    facts = store.facts(parts)
+    if facts is None or facts.st_dev == folder.device:
+        return False
+    same = is_same_folder(os.fstat(folder.descriptor), facts)
+    if same is None:
+        with store.folder(parts) as other:
+            return _shows(folder, other) if written else _shows(other, folder)
+    return same
+
+
+def _shows(changed: LocalFolder, other: LocalFolder) -> bool:
+    """Whether a new file in one folder is seen in the other, too; True if none can be made."""
+    temp_files = changed.open_temp_files()
+    try:
+        name, descriptor = temp_files.new()
+    except OSError:
+        return True
+    try:
+        return other.entry(name) is not None
+    finally:
+        temp_files.give_up(name)
         os.close(descriptor)
 
 

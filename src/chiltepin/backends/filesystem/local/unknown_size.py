@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
+
+from chiltepin.backends.filesystem.local.mounts import kinds_of
 
 __all__ = ["has_unknown_sizes"]
 
@@ -19,10 +20,4 @@ _KINDS = frozenset(
 @cache
 def has_unknown_sizes(device: int) -> bool:
     """Whether the files of a device have unknown sizes; read once from the list of mounts."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            mounts = [line.split() for line in file]
-    except OSError:  # Not Linux, the only supported system with such disks.
-        return False
-    return any(fields[2] == wanted and fields[fields.index("-") + 1] in _KINDS for fields in mounts)
+    return not _KINDS.isdisjoint(kinds_of(device))

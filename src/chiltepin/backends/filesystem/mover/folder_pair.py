@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.local.store import is_shown_again
 from chiltepin.backends.filesystem.store import Batching, KeptByObject
 
 if TYPE_CHECKING:
@@ -19,13 +20,20 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.sync_level import Listing
     from chiltepin.backends.filesystem.store import Folder
 
-__all__ = ["FolderPair", "close_folder", "into_itself", "open_filled", "refuse_itself", "vanished", "with_pair"]
+__all__ = ["FolderPair", "Top", "close_folder", "into_itself", "open_filled", "refuse_itself", "vanished", "with_pair"]
+
+
+class Top(NamedTuple):
+    """The top folder of a destination: its identity, which is the same by all its names, and its place."""
+
+    identity: Hashable | None
+    place: Location
 
 
 class FolderPair:
     """A folder and its destination, open until its last file is done."""
 
-    def __init__(self, origin: Location, goal: Location, top: Hashable | None) -> None:
+    def __init__(self, origin: Location, goal: Location, top: Top | None) -> None:
         self.origin, self.goal = origin, goal
         self.here = origin.store.folder(origin.parts)
         try:
@@ -119,7 +127,10 @@ def into_itself(origin: Location, goal: Location) -> Fault:
     return Fault("INVALID_PATH_NAME", reason)
 
 
-def refuse_itself(here: Folder, top: Hashable | None, origin: Location, goal: Location) -> None:
-    """Raise a ``Fault`` if a walk reaches its own destination, which a bind mount may have put into the source."""
-    if top is not None and here.identity == top:
+def refuse_itself(here: Folder, top: Top | None, origin: Location, goal: Location) -> None:
+    """Raise a ``Fault`` if a walk reaches its own destination, which a mount may have put into the source."""
+    if top is None or here.identity is None:
+        return
+    store, parts = top.place.store, top.place.parts
+    if here.identity == top.identity or is_shown_again(here, store, parts, written=False):
         raise into_itself(origin, goal)

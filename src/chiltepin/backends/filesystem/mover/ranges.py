@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.errors import Fault, changed_source
 from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.backends.filesystem.mover.content import Content
 from chiltepin.backends.filesystem.mover.retry import with_retries
-from chiltepin.backends.filesystem.mover.source_errors import failed_copy, is_skipped
+from chiltepin.backends.filesystem.mover.source_errors import fail_copy, is_skipped
 from chiltepin.backends.filesystem.store import CopyOptions, Dividing
 from chiltepin.protocol import FileRange, Shard
 from chiltepin.protocol.paths import joined
@@ -88,7 +88,7 @@ def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: L
                 # Each range finds this out, but the file counts as skipped once.
                 shard.rest.append(Shard(range=replace(part, step="skip")))
             else:
-                run.fail(err, failed_copy(source, target, err))
+                fail_copy(run, source, target, err)
 
 
 def _places(request: TransferRequest, origin: Location, goal: Location, file: Parts) -> tuple[Location, Location]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.model import TransferRequest
 
-__all__ = ["OTHER_KIND", "failed_copy", "is_skipped", "or_skip", "other_kind", "skips"]
+__all__ = ["OTHER_KIND", "fail_copy", "failed_copy", "is_skipped", "or_skip", "skips"]
 
 #: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
@@ -60,16 +60,22 @@ def failed_copy(source: Location, goal: Location, error: Exception, *, folder: b
     return f"Cannot read {source}" if _is_unreadable(source, folder=folder) else f"Cannot write {goal}"
 
 
-def other_kind(goal: Location, error: Exception, *, folder: bool) -> Fault | None:
+def fail_copy(run: TaskRun, source: Location, goal: Location, error: Exception, *, folder: bool = False) -> None:
+    """Record a file or folder that could not be copied."""
+    run.fail(_other_kind(goal, error, folder=folder) or error, failed_copy(source, goal, error, folder=folder))
+
+
+def _other_kind(goal: Location, error: Exception, *, folder: bool) -> Fault | None:
     """Return the fault of a file or folder whose name belongs to an entry of the other kind; None for other errors."""
     # FTP servers have one code for all refusals.
     if fault_of(error, "").code not in OTHER_KIND | {"PERMISSION_DENIED"}:
         return None
     with suppress(Exception):
         entry = goal.entry()
-        if entry is not None and (entry.kind == "dir") != folder:
-            old = {"dir": "folder", "link": "link"}.get(entry.kind, "file")
-            code, new = ("NOT_A_DIRECTORY", "folder") if folder else ("IS_A_DIRECTORY", "file")
+        # Of a link, the error says why it is not followed.
+        if entry is not None and entry.kind != "link" and (entry.kind == "dir") != folder:
+            old, new = ("file", "folder") if folder else ("folder", "file")
+            code = "NOT_A_DIRECTORY" if folder else "IS_A_DIRECTORY"
             return Fault(code, f"{goal} is a {old}, and the source has a {new} there; remove it.")
     return None
 

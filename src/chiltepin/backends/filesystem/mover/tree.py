@@ -11,14 +11,21 @@ from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.file import Copier, refuse_temporary
-from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, open_filled, vanished, with_pair
+from chiltepin.backends.filesystem.mover.folder_pair import (
+    FolderPair,
+    Top,
+    into_itself,
+    open_filled,
+    vanished,
+    with_pair,
+)
 from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost, named
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import CaseTests, SeenNames, clashing_name, compare_twins
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shard import ShardRun, fewest, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
-from chiltepin.backends.filesystem.mover.source_errors import OTHER_KIND, failed_copy, other_kind, skips
+from chiltepin.backends.filesystem.mover.source_errors import OTHER_KIND, fail_copy, skips
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, SharedNames, limited
@@ -26,7 +33,7 @@ from chiltepin.backends.filters import NameFilter
 from chiltepin.protocol import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.listing import Item
@@ -90,10 +97,9 @@ class _Tree:
         self._filters = NameFilter(request.filters) if request.filters else None
         self._own_content = isinstance(goal.store, SharedNames)
         self._objects = any(isinstance(store, SharedNames) for store in self._stores)
-        #: Whether the disks of the destination ignore case.
         self._case_tests = CaseTests()
-        #: Identity of the top folder of the destination, the same by all its names; None: not known yet.
-        self._top: Hashable | None = None
+        #: None until the top folder of the destination is open.
+        self._top: Top | None = None
         #: How many entries each source folder had: some 100 bytes a folder.
         self._listed = shard.listed
 
@@ -103,7 +109,7 @@ class _Tree:
         if () not in shard.shard.folders:
             # A walk that starts below the top needs it too.
             with with_retries(self._task, partial(open_filled, self._goal), *self._stores) as top:
-                self._top = top.identity
+                self._top = Top(top.identity, self._goal)
         shard.give_back(walk(self._task, self.copy, starts=shard.shard.folders, enough=shard.enough))
 
     def copy(self, node: Node, group: TaskGroup) -> list[str]:
@@ -134,8 +140,7 @@ class _Tree:
                 self._listed[folder_key(parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the task continues with other folders
             if not skips(self._task, self._request, source, err, folder=True):
-                clash = other_kind(target, err, folder=True)
-                self._task.fail(clash or err, failed_copy(source, target, err, folder=True))
+                fail_copy(self._task, source, target, err, folder=True)
         return found.folders
 
     def _batches(self, parts: Parts, pair: FolderPair, found: ListingStats) -> Iterator[list[Item]] | None:
@@ -182,7 +187,7 @@ class _Tree:
             pair = FolderPair(source, target, self._top)
         if target.parts == self._goal.parts:
             try:
-                self._top = pair.there.identity
+                self._top = Top(pair.there.identity, self._goal)
             except BaseException:
                 pair.__exit__(None, None, None)
                 raise
@@ -354,11 +359,9 @@ class _Tree:
         pair.failed.add(name)
         if skips(self._task, self._request, file, error, folder=False):
             return
-        target = pair.goal.below(name)
         if isinstance(error, FileNotFoundError):
             error = vanished(pair, file)
-        clash = other_kind(target, error, folder=False)
-        self._task.fail(clash or error, failed_copy(file, target, error))
+        fail_copy(self._task, file, pair.goal.below(name), error)
 
     def _move(self, pair: FolderPair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
