@@ -123,7 +123,7 @@ class Day:
         return rows
 
     def _calls(self, count: int) -> None:
-        """Make some calls: of each 1,000, one names a missing file and ten are cancelled; add fifty deletions."""
+        """Make some calls: of each 1,000, one names a missing file and ten are canceled; add fifty deletions."""
         for _ in range(count):
             number = next(self._numbers)
             goal = f"/{number % 100}/{number}"

@@ -30,6 +30,8 @@ FORBIDDEN = (
     r"centres?",
     r"neighbours?",
     r"analysed?",
+    r"cancelled",
+    r"cancelling",
 )
 WORDS = Check(
     types.Existence(FORBIDDEN),
@@ -42,7 +44,7 @@ WORDS = Check(
 EXCEPTIONS = {
     "typography.symbols": False,  # Sphinx makes curly quotes and ellipses from plain ones
     "typography.diacritical_marks": False,  # wants "résumé" where "resume" is a verb
-    "misc.composition": False,  # wants "failed" for "did not succeed", which includes cancelled transfers
+    "misc.composition": False,  # wants "failed" for "did not succeed", which includes canceled transfers
 }
 
 #: Text that is not prose: fenced blocks, comments, code and the targets of links.

@@ -197,7 +197,7 @@ class BatchingService:
         self.tasks, self.faults, self.refused, self._ids = {}, {}, {}, 0
         #: The version of each source, the version at each existing destination, and the replaced versions.
         self.sources, self.holds, self.replaced = Counter(), {}, {}
-        #: Seconds that new tasks take, seconds until a cancelled task stops, and whether outcomes are reported.
+        #: Seconds that new tasks take, seconds until a canceled task stops, and whether outcomes are reported.
         self.lasts, self.stops_in, self.tells = 1.0, 0.0, True
         #: The process that makes the current call; the test sets it.
         self.process = 0
@@ -289,7 +289,7 @@ class BatchingService:
         return [task for task in self.tasks.values() if not task.state.final]
 
     def unattended(self):
-        """Return the live tasks that were not cancelled."""
+        """Return the live tasks that were not canceled."""
         self._work()
         return [task for task in self.live() if not task.cancelled]
 

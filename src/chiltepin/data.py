@@ -376,7 +376,7 @@ def cleanup_task(
     """Delete a file, or a folder with its contents, when other tasks have ended, whatever their outcome.
 
     If the workflow is aborted first, the data is deleted after its workers have ended, even though this future is
-    cancelled. A missing path is not an error, and the root of an endpoint is rejected.
+    canceled. A missing path is not an error, and the root of an endpoint is rejected.
 
     Parameters
     ----------

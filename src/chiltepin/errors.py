@@ -252,7 +252,7 @@ class TaskFailedError(TaskError):
 
 
 class TaskCanceledError(TaskError):
-    """The task was cancelled, or the workflow that waited for it has ended."""
+    """The task was canceled, or the workflow that waited for it has ended."""
 
 
 class TaskExpiredError(TaskError):
@@ -272,7 +272,7 @@ class TaskPausedError(TaskError):
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
-    """The ``timeout`` of the call has passed, and the task was cancelled."""
+    """The ``timeout`` of the call has passed, and the task was canceled."""
 
 
 #: Longest value in a message, in characters.

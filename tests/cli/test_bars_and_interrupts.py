@@ -130,7 +130,7 @@ def test_the_cursor_stays_where_it_can_be_seen(slowly):
 
 @pytest.mark.parametrize(("sent", "state"), [(0, "succeeded"), (signal.SIGTERM, "canceled")])
 def test_a_terminal_that_is_gone_changes_nothing_for_a_transfer(local, sent, state):
-    """If the bar's terminal is gone, the transfer continues, can be cancelled, and reports its end in JSON."""
+    """If the bar's terminal is gone, the transfer continues, can be canceled, and reports its end in JSON."""
     slowly = Slowly(local)
     (local.folder / "run.py").write_text(f"{SLOW}\n{HURRIED}\nfrom chiltepin.cli.main import main\nmain()\n")
     inside, outside = pty.openpty()

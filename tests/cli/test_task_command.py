@@ -112,7 +112,7 @@ def test_an_unknown_task_is_exit_code_1(world):
 
 
 def test_a_task_that_has_ended_is_not_canceled(moved):
-    """Cancelling an ended task succeeds and reports that the task was already complete."""
+    """Canceling an ended task succeeds and reports that the task was already complete."""
     world, task_id = moved
     assert world.json("task", "cancel", task_id) == [{"task_id": task_id, "code": "TaskComplete"}]
     assert world.run("task", "cancel", "--all").code == 1

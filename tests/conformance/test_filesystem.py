@@ -89,7 +89,7 @@ class TestCloud(BackendLaws):
 
 
 class TestHeldStore(BackendLaws):
-    """``filesystem`` over a store whose reads can be held, for the laws about cancelling."""
+    """``filesystem`` over a store whose reads can be held, for the laws about canceling."""
 
     @pytest.fixture
     def rig(self, gated_rig):

@@ -216,7 +216,7 @@ def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
     [
         (wrong.GoesOn, "a_cancelled_task_stops", "CANCELED, not SUCCEEDED"),
         (wrong.GoesOn, "a_cancelled_task_stays_so", "stay CANCELED"),
-        (wrong.StopsAll, "a_task_does_not_stop_another", "when another task is cancelled"),
+        (wrong.StopsAll, "a_task_does_not_stop_another", "when another task is canceled"),
         (altered(deadline=lambda _: None), "a_deadline_stops_a_task", "EXPIRED, not SUCCEEDED"),
     ],
 )

@@ -93,7 +93,7 @@ class SubmitsTwice(FilesystemBackend):
 
 
 class TakesBack(FilesystemBackend):
-    """Reports a task as cancelled after it has succeeded."""
+    """Reports a task as canceled after it has succeeded."""
 
     cancelled: frozenset = frozenset()
 
@@ -290,14 +290,14 @@ class ListsNothing(FilesystemBackend):
 
 
 class GoesOn(FilesystemBackend):
-    """Does not stop a cancelled task."""
+    """Does not stop a canceled task."""
 
     def cancel(self, handle):
         return None
 
 
 class StopsAll(FilesystemBackend):
-    """Stops all tasks when one is cancelled."""
+    """Stops all tasks when one is canceled."""
 
     def cancel(self, handle):
         self.close()
@@ -495,7 +495,7 @@ class CopiesTheCopy(Folders):
 
 
 class ContinuesBlindly(Folders):
-    """Identifies a source by path, size and time, and writes what a cancelled copy read of an earlier version."""
+    """Identifies a source by path, size and time, and writes what a canceled copy read of an earlier version."""
 
     def submit(self, request, submission_id):
         self.asked = request
@@ -547,7 +547,7 @@ class SeesNoTrouble(FilesystemBackend):
 
 
 class KeepsTrying(FilesystemBackend):
-    """Treats a failure as a service does: the task stays active and retries until it is cancelled."""
+    """Treats a failure as a service does: the task stays active and retries until it is canceled."""
 
     cancelled: frozenset = frozenset()
 

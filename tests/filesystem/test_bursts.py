@@ -146,7 +146,7 @@ def test_a_connection_that_is_cut_is_tried_again_file_by_file(transfers, server,
 
 
 def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
-    """A cancelled task ends between bursts and leaves only whole files and no temporary file."""
+    """A canceled task ends between bursts and leaves only whole files and no temporary file."""
     fill(roots["disk"] / "d", {str(number): os.urandom(20_000) for number in range(1000)})
     backend = transfers.backend
     request = transfer_request(src_ep="disk", dst_ep="server", src_path="/d", dst_path="/d", recursive=True)

@@ -78,7 +78,7 @@ def test_it_is_given_up_after_some_tries(world, waits):
 
 
 def test_cancelling_ends_the_waiting(waits):
-    """Cancelling a task that waits for its next try ends the wait."""
+    """Canceling a task that waits for its next try ends the wait."""
     waiting, stopped = threading.Event(), []
 
     def pause(stopping: threading.Event, seconds: float) -> None:

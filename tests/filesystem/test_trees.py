@@ -71,7 +71,7 @@ def test_one_folder_is_copied_by_many_threads_too(tmp_path):
 
 
 def test_a_tree_stops_soon_after_it_is_cancelled(memory_disk):
-    """Cancelling a huge tree stops its threads soon, with most of the tree left."""
+    """Canceling a huge tree stops its threads soon, with most of the tree left."""
     world, _ = slow_world(memory_disk)
     for folder in range(10):
         fill(world.path("laptop", f"/d/{folder}"), 500)

@@ -152,7 +152,7 @@ def test_a_private_file_is_private_while_it_is_replaced(slow):
 
 
 def test_a_cancelled_copy_leaves_nothing(slow):
-    """A cancelled copy leaves no destination and no temporary file."""
+    """A canceled copy leaves no destination and no temporary file."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")

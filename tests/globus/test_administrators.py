@@ -34,7 +34,7 @@ def submitted(backend):
 
 
 def test_a_cancellation_has_the_message_of_the_administrator(world, backend):
-    """The reason of a task that an administrator cancelled names the side and quotes the message."""
+    """The reason of a task that an administrator canceled names the side and quotes the message."""
     handle = submitted(backend)
     world.task(handle.task_id).cancel_as_admin("Scratch is being replaced.\nAsk ops@example.org.", "DESTINATION")
     [status] = backend.poll([handle])

@@ -373,7 +373,7 @@ def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
 
 @pytest.mark.parametrize(("how", "code"), [("set_inactive", "INACTIVE"), ("pause", "PAUSED")])
 def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
-    """A suspended or paused task is cancelled after the fault grace and reports the service's code."""
+    """A suspended or paused task is canceled after the fault grace and reports the service's code."""
     hold(globus)
     pending = guided.start(move())
     guided.live(seconds=2)

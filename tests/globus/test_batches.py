@@ -272,12 +272,12 @@ def test_what_removes_something_travels_alone(guided, globus, laptop, scratch):
 
 
 def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
-    """A cancelled future ends at once while other requests continue; before submission, its item is dropped."""
+    """A canceled future ends at once while other requests continue; before submission, its item is dropped."""
     globus.settings.task_latency = 30
     pending_requests = [guided.start(move(number)) for number in range(5)]
     guided.manager.stop("pending request 1")
     guided.live(seconds=5)
-    with pytest.raises(TaskCanceledError, match="cancelled before it began"):
+    with pytest.raises(TaskCanceledError, match="canceled before it began"):
         pending_requests[0].future.result(0)
     guided.manager.stop("pending request 2")
     guided.manager.step()
@@ -289,7 +289,7 @@ def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
 
 
 def test_when_all_are_cancelled_the_task_is(guided, globus, files):
-    """Cancelling the last request of a task cancels the task."""
+    """Canceling the last request of a task cancels the task."""
     globus.settings.task_latency = 1e6
     pending_requests = [guided.start(move(number)) for number in range(5)]
     guided.live(seconds=5)
@@ -445,7 +445,7 @@ def test_skipped_paths_of_a_request_for_several_files_are_listed(guided, globus,
 def test_a_task_that_ends_in_the_poll_of_another_step_ends_once(backend, globus, files, tmp_path):
     """If a cancellation precedes the poll in which another task ends, its end is recorded once, and it is retried once.
 
-    The cancelled task comes first, so that the poll falls between the steps of the two tasks.
+    The canceled task comes first, so that the poll falls between the steps of the two tasks.
     """
     globus.collection("my-laptop").denied.add("/2")
     guided = Guided(backend, globus, journal=Journal(tmp_path / "journal", clock=globus.clock.now))
@@ -483,7 +483,7 @@ def test_a_deletion_that_its_own_task_may_have_done_is_no_failure(guided, globus
 
 
 def test_a_request_made_while_another_one_is_stopped_is_not_stopped(guided, backend, globus, files, monkeypatch):
-    """A request that is made during a submission does not join a batch that is cancelled in the same step."""
+    """A request that is made during a submission does not join a batch that is canceled in the same step."""
     submit, made = backend.submit, []
 
     def submit_slowly(request, submission_id):

@@ -145,7 +145,7 @@ def test_a_refusal_of_one_process_does_not_end_the_task_of_another(process, glob
 
 
 def test_what_a_process_has_cancelled_no_other_submits(process, globus, scratch):
-    """A request that was cancelled while the service was down is not submitted by the next process."""
+    """A request that was canceled while the service was down is not submitted by the next process."""
     first, second = process(), process()
     for number in range(2):
         first.start(move(number))

@@ -117,7 +117,7 @@ def test_a_request_that_waits_has_its_own_timeout(guided, globus, old):
 
 @pytest.mark.parametrize("how", ["cancel", "fail"])
 def test_the_failure_of_another_task_is_not_that_of_a_request(guided, globus, old, how):
-    """If a task fails or is cancelled by another program, only its own request ends; a waiting one is submitted."""
+    """If a task fails or is canceled by another program, only its own request ends; a waiting one is submitted."""
     globus.settings.task_latency = 30
     first = guided.start(move())
     guided.live(seconds=5)
@@ -175,7 +175,7 @@ def test_requests_for_other_paths_do_not_wait(guided, globus, old):
 
 
 def test_a_killed_process_s_missing_source_does_not_take_the_whole_timeout(backend, globus, laptop, tmp_path):
-    """A killed process's task with a fault is cancelled after the fault grace of the request that waits for it."""
+    """A killed process's task with a fault is canceled after the fault grace of the request that waits for it."""
     guided = [
         Guided(
             backend,

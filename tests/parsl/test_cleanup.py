@@ -142,7 +142,7 @@ def test_a_failed_deletion_at_the_end_of_a_workflow_is_named(scratch, caplog):
 
 
 def test_a_task_deletes_after_tasks_that_fail(scratch):
-    """`cleanup_task` deletes after all given futures have ended, including failed and cancelled ones."""
+    """`cleanup_task` deletes after all given futures have ended, including failed and canceled ones."""
     failing, cancelled, go = threading.Event(), Future(), threading.Event()
     with Workflow(run_dir="runs"):
         first, second = wait(failing, ValueError("mine"), executor="local"), wait(go, executor="local")

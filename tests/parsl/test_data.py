@@ -363,12 +363,12 @@ def test_a_future_tells_its_task(running):
 
 
 def test_a_transfer_that_waits_is_cancelled_at_once(running):
-    """Cancelling a transfer whose dependency still runs ends it at once, and it moves nothing later."""
+    """Canceling a transfer whose dependency still runs ends it at once, and it moves nothing later."""
     release = threading.Event()
     future = move(inputs=[give("x", release)])
     dependent = after(future)
     assert future.cancel() is True
-    with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+    with pytest.raises(TaskCanceledError, match="was canceled before it began"):
         future.result(LIMIT)
     assert future.cancelled()
     with pytest.raises(DependencyError):
@@ -379,7 +379,7 @@ def test_a_transfer_that_waits_is_cancelled_at_once(running):
 
 
 def test_a_transfer_that_waits_and_is_not_checked_is_cancelled_without_an_error(running):
-    """With check=False, a transfer that is cancelled before it starts returns False."""
+    """With check=False, a transfer that is canceled before it starts returns False."""
     release = threading.Event()
     future = move(inputs=[give("x", release)], check=False)
     assert future.cancel() is True
@@ -398,7 +398,7 @@ def endless(running):
 
 
 def test_a_transfer_that_runs_is_cancelled_soon(running, endless):
-    """Cancelling a transfer in the middle of a file stops it and leaves no file."""
+    """Canceling a transfer in the middle of a file stops it and leaves no file."""
     future = move(src_path=endless)
     moved = threading.Event()
     while future.status().reason or not os.path.isdir(running / "scratch"):
@@ -438,7 +438,7 @@ def test_leaving_by_an_error_stops_what_runs(settings, sandbox, tmp_path):
         while not (sandbox / "scratch").exists():
             threading.Event().wait(0.005)
         raise KeyError
-    with pytest.raises(TaskCanceledError, match="was cancelled: the workflow was ended by KeyError"):
+    with pytest.raises(TaskCanceledError, match="was canceled: the workflow was ended by KeyError"):
         running.result(0)
     for future in (waiting, dependent):
         with pytest.raises((DependencyError, TaskCanceledError)):
@@ -577,7 +577,7 @@ def test_leaving_by_an_error_ends_what_runs_on_worker_processes(settings, sandbo
         with pytest.raises(TaskCanceledError, match="canceled"):
             stopped.result(LIMIT)
         raise KeyError
-    with pytest.raises(TaskCanceledError, match="was cancelled: the workflow was ended by KeyError"):
+    with pytest.raises(TaskCanceledError, match="was canceled: the workflow was ended by KeyError"):
         running.result(0)
     for future in (waiting, dependent):
         with pytest.raises((DependencyError, TaskCanceledError)):

@@ -64,10 +64,10 @@ def root_of(error):
 
 
 def assert_given_up(future, reason="the workflow was ended by KeyError"):
-    """Check that `future` was cancelled, directly or by a dependency, because its workflow ended."""
+    """Check that `future` was canceled, directly or by a dependency, because its workflow ended."""
     cause = root_of(future.exception(timeout=0))
     assert isinstance(cause, TaskCanceledError)
-    assert f"was cancelled: {reason}" in str(cause)
+    assert f"was canceled: {reason}" in str(cause)
 
 
 class TestThreads:
@@ -141,7 +141,7 @@ class TestThreads:
         assert not forever.done()
 
     def test_a_join_app_over_a_cancelled_future_fails(self, workflow):
-        """A plain Parsl join app over a cancelled future, which Parsl would leave pending, fails at once."""
+        """A plain Parsl join app over a canceled future, which Parsl would leave pending, fails at once."""
         cancelled = Future()
         cancelled.cancel()
 
@@ -153,7 +153,7 @@ class TestThreads:
             lost().result(timeout=LIMIT)
 
     def test_tasks_that_wait_for_a_future_of_the_user_end(self, config):
-        """A task that waits for a future that never ends is cancelled, and so are its dependents."""
+        """A task that waits for a future that never ends is canceled, and so are its dependents."""
         forever = Future()
         with left_early(Workflow(config())):
             waiting = add(forever)
@@ -165,7 +165,7 @@ class TestThreads:
         assert files.stdout == "out"
 
     def test_tasks_made_while_it_ends_do_not_run(self, config):
-        """A task that a callback starts while the workflow ends is cancelled too."""
+        """A task that a callback starts while the workflow ends is canceled too."""
         late = []
 
         with left_early(Workflow(config(FarExecutor(), ParslThreads("threads")))):
@@ -189,7 +189,7 @@ class TestFarExecutors:
     """An early end of tasks that another process holds."""
 
     def test_a_late_answer_is_harmless(self, config):
-        """An executor can set the result of its own future after the task was cancelled."""
+        """An executor can set the result of its own future after the task was canceled."""
         far = FarExecutor()
         with left_early(Workflow(config(far))):
             future = add(1)
@@ -201,7 +201,7 @@ class TestFarExecutors:
         assert far.futures[0].result(timeout=0) == "too late"
 
     def test_nothing_is_retried(self, config):
-        """A cancelled task is not retried, even with retries left or a retry handler."""
+        """A canceled task is not retried, even with retries left or a retry handler."""
         for options in ({"retries": 5}, {"retries": 5, "retry_handler": lambda *_: 0}):
             far = FarExecutor()
             with left_early(Workflow(config(far, **options))):
@@ -434,7 +434,7 @@ class TestUnread:
         assert "/read" not in warning
 
     def test_what_is_read_or_cancelled_is_no_failure(self, moving, caplog):
-        """No warning lists failures that were read, directly or in a dependent's error, or cancelled transfers."""
+        """No warning lists failures that were read, directly or in a dependent's error, or canceled transfers."""
         with moving:
             first = add(transfer_task("a", "b", "/one", "/one", executor="local"))
             file = transfer_task("a", "b", "/four", "/four", executor="local").file

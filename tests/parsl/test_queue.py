@@ -1,4 +1,4 @@
-"""Cancelling transfers that wait for a worker: they end, and a worker that starts later moves nothing."""
+"""Canceling transfers that wait for a worker: they end, and a worker that starts later moves nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def move(executor):
 
 @pytest.mark.parametrize("what", [{"src_path": "/a.dat"}, {"src_path": "/*.dat"}, {"src_path": "/", "recursive": True}])
 def test_what_several_workers_may_do_ends_at_once(config, tmp_path, what):
-    """With several workers per call, a call that waits for a thread ends when cancelled, divisible or not."""
+    """With several workers per call, a call that waits for a thread ends when canceled, divisible or not."""
     started, release = threading.Event(), threading.Event()
     config.data = replace(config.data, workers=3)
     with Workflow(config):
@@ -95,7 +95,7 @@ def test_what_several_workers_may_do_ends_at_once(config, tmp_path, what):
 
 
 def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
-    """Cancelling a transfer queued behind a running task ends it at once, and it moves nothing later."""
+    """Canceling a transfer queued behind a running task ends it at once, and it moves nothing later."""
     started, release = threading.Event(), threading.Event()
     with Workflow(config):
         running = hold(started, release, executor="local")
@@ -103,7 +103,7 @@ def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
         waiting = move("local")
         after = delete_task("laptop", "/a.dat", inputs=[waiting], executor="local")
         assert waiting.cancel() is True
-        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+        with pytest.raises(TaskCanceledError, match="was canceled before it began"):
             waiting.result(LIMIT)
         assert not running.done()
         release.set()
@@ -130,7 +130,7 @@ def test_transfers_that_join_tasks_wait_for_are_started(config, tmp_path):
 
 @pytest.mark.parametrize("retries", [0, 2])
 def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retries):
-    """Cancelling a transfer in a batch queue ends it, and a worker that receives it later does nothing."""
+    """Canceling a transfer in a batch queue ends it, and a worker that receives it later does nothing."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     config.retries = retries
@@ -143,14 +143,14 @@ def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retri
             waiting.result(LIMIT)
         assert (waiting.cancelled(), waiting.status().state) == (True, TaskState.CANCELED)
         [(function, args, kwargs)] = late.calls
-        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+        with pytest.raises(TaskCanceledError, match="was canceled before it began"):
             function(*args, **kwargs).reraise()
     assert not (tmp_path / "scratch").exists()
     assert not (tmp_path / "runinfo/000/chiltepin").exists()
 
 
 def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):
-    """A cancelled transfer that its worker ends in time has the worker's result, and leaves no stop file."""
+    """A canceled transfer that its worker ends in time has the worker's result, and leaves no stop file."""
     late = LateExecutor()
     with Workflow(config) as workflow:
         workflow.dfk.add_executors([late])
@@ -164,7 +164,7 @@ def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):
 
 
 def test_a_shard_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch):
-    """Cancelling a tree whose workers are still queued ends the transfer, and the workflow can end."""
+    """Canceling a tree whose workers are still queued ends the transfer, and the workflow can end."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     with Workflow(config) as workflow:
@@ -178,7 +178,7 @@ def test_a_shard_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch):
 
 
 def test_a_shard_that_a_worker_takes_late_leaves_nothing(config, tmp_path, monkeypatch):
-    """A worker that receives a shard of a cancelled tree moves nothing, and then its stop file is removed."""
+    """A worker that receives a shard of a canceled tree moves nothing, and then its stop file is removed."""
     monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     with Workflow(config) as workflow:

@@ -144,7 +144,7 @@ def test_a_call_that_cannot_be_made_raises_whatever_check_says(running):
 
 
 def test_cancelling_reaches_globus(running, globus):
-    """Cancelling a future also cancels its task at Globus."""
+    """Canceling a future also cancels its task at Globus."""
     globus.settings.task_latency = 1e6
     future = move()
     while future.task_handle is None or not globus.tasks:

@@ -1,4 +1,4 @@
-"""A tree moved by several Parsl workers: lost workers, cancelled calls, and the reported status."""
+"""A tree moved by several Parsl workers: lost workers, canceled calls, and the reported status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.activity import ActivityReader
 
 LIMIT = 60
-#: Seconds within which a cancelled task has stopped: enough for a loaded machine, but less than STOP_GRACE.
+#: Seconds within which a canceled task has stopped: enough for a loaded machine, but less than STOP_GRACE.
 SOON = 5
 
 
@@ -123,7 +123,7 @@ def temp_files(running, number):
 
 @pytest.mark.parametrize("executor", ["pool", "local"])
 def test_a_cancelled_tree_stops_at_every_worker(htex, control, executor):
-    """Cancelling a tree stops all workers soon, leaves only complete files, and moves nothing later."""
+    """Canceling a tree stops all workers soon, leaves only complete files, and moves nothing later."""
     tell(control, "slow")
     future = move(f"cancelled-{executor}", executor)
     began(control, 2)
@@ -175,7 +175,7 @@ def busy(htex):
 @pytest.mark.parametrize("executor", ["pool", "local"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_tree_that_waits_for_workers_is_cancelled(htex, control, busy, executor, workers):
-    """Cancelling a tree while all workers are busy ends it at once, and it moves nothing."""
+    """Canceling a tree while all workers are busy ends it at once, and it moves nothing."""
     busy(executor)
     future = move(f"waiting-{executor}", executor, workers=workers, inputs=[begin := Future()])
     assert future.status().reason == f"Parsl says 'pending'; it runs on executor '{executor}'."
@@ -285,7 +285,7 @@ def test_a_source_that_shrinks_removes_nothing(htex, control, monkeypatch, times
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hides a folder from one process")
 def test_workers_that_do_not_see_the_run_folder(htex, control):
-    """Workers that cannot see the run folder move the tree, and stop after their current shards when cancelled."""
+    """Workers that cannot see the run folder move the tree, and stop after their current shards when canceled."""
     folder = os.path.join(htex.dfk.run_dir, "chiltepin")
     os.makedirs(folder, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as server:

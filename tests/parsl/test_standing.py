@@ -62,7 +62,7 @@ def looked_at(*futures):
 
 
 def test_who_leaves_a_shared_task_has_ended(running, globus):
-    """A transfer that is cancelled or times out in a shared task has its own final status."""
+    """A transfer that is canceled or times out in a shared task has its own final status."""
     short, kept, lenient = move(1, timeout=8), move(2), move(3, timeout=8, check=False)
     left = move(4)
     looked_at(short, kept, lenient, left)
@@ -70,7 +70,7 @@ def test_who_leaves_a_shared_task_has_ended(running, globus):
     left.cancel()
     assert isinstance(left.exception(LIMIT), TaskCanceledError)
     assert (left.status().state, left.status().code) == (TaskState.CANCELED, "CANCELED")
-    assert left.status().reason.startswith("It was cancelled; a task with ")
+    assert left.status().reason.startswith("It was canceled; a task with ")
     assert isinstance(short.exception(LIMIT), TaskTimeoutError)
     assert (short.status().state, short.status().code) == (TaskState.EXPIRED, "EXPIRED")
     assert short.status().reason.startswith("It was not done within 8 seconds; ")
@@ -95,7 +95,7 @@ def test_a_paused_task_that_was_stopped_is_over(running, globus):
 
 
 def test_every_error_has_its_state(running, globus):
-    """The state of a failed, lost or cancelled task matches its error."""
+    """The state of a failed, lost or canceled task matches its error."""
     failed, lost, cancelled = move(1), move(2, verify_checksum=False), move(3, recursive=True)
     futures = failed, lost, cancelled
     looked_at(*futures)

@@ -436,7 +436,7 @@ class TestJoinTasks:
         assert several([1, 2, 3]).result(timeout=LIMIT) == [3, 4, 5]
 
     def test_a_cancelled_future_fails_the_join_task(self, workflow):
-        """A join task over a cancelled future fails; Parsl's own would never end."""
+        """A join task over a canceled future fails; Parsl's own would never end."""
         mine = Future()
 
         @join_task

@@ -408,7 +408,7 @@ class TestErrors:
         with pytest.raises(KeyboardInterrupt):
             run()
         assert futures[0].result(timeout=0) is True
-        with pytest.raises(TaskCanceledError, match="'thread_name' was cancelled: the workflow was ended by Keyboard"):
+        with pytest.raises(TaskCanceledError, match="'thread_name' was canceled: the workflow was ended by Keyboard"):
             futures[1].result(timeout=0)
 
     def test_ctrl_c_within_a_log_call_ends_it(self, config, caplog):

@@ -350,7 +350,7 @@ def test_a_task_can_be_changed_while_it_runs(shell, stuck):
 
 
 def test_a_task_can_be_canceled(shell, stuck):
-    """A cancelled task has failed; cancelling it again reports that it has ended, which is not an error."""
+    """A canceled task has failed; canceling it again reports that it has ended, which is not an error."""
     assert "cancelled successfully" in shell.run("task", "cancel", stuck).stdout
     task = shell.ended(stuck, code=1)
     assert (task["status"], task["fatal_error"]["code"]) == ("FAILED", "CANCELED")

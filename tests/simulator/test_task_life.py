@@ -189,7 +189,7 @@ def test_a_queued_transfer_does_not_expire(world):
 
 @pytest.mark.parametrize("seconds", [0, 5])
 def test_cancel_ends_a_task(world, seconds):
-    """A cancelled task, queued or active, is FAILED with CANCELED and leaves no partial file."""
+    """A canceled task, queued or active, is FAILED with CANCELED and leaves no partial file."""
     world.globus.settings.bandwidth = 1
     world.put("/in", b"x" * 100)
     task_id = world.transfer(("/in", "/out"))
@@ -206,7 +206,7 @@ def test_cancel_ends_a_task(world, seconds):
 
 
 def test_cancel_of_a_finished_task_changes_nothing(world):
-    """Cancelling a task that has ended returns TaskComplete and does not change it."""
+    """Canceling a task that has ended returns TaskComplete and does not change it."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     assert world.ended(task_id)["status"] == "SUCCEEDED"

@@ -99,7 +99,7 @@ def test_what_is_lost_says_so_and_a_rerun_completes_it(cluster, web, quick, tmp_
 
 @pytest.mark.parametrize("_round", ROUNDS)
 def test_a_retry_completes_the_transfer(cluster, web, quick, tmp_path, _round):
-    """With retries, the next job completes the transfer of a cancelled job, and its dependents run."""
+    """With retries, the next job completes the transfer of a canceled job, and its dependents run."""
     with chiltepin.Workflow(quick(web, retries=1)):
         future = move()
         dependent = node_of_this(inputs=[future], executor="compute")
@@ -121,19 +121,19 @@ def full(cluster):
 
 
 def test_a_transfer_in_the_queue_can_be_cancelled(cluster, full, web, quick):
-    """Cancelling a transfer whose job waits in the queue ends it, and the workflow does not wait for the job."""
+    """Canceling a transfer whose job waits in the queue ends it, and the workflow does not wait for the job."""
     with chiltepin.Workflow(quick(web)):
         future = move()
         until(cluster.jobs, "a job is in the queue")
         assert future.cancel() is True
-        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+        with pytest.raises(TaskCanceledError, match="was canceled before it began"):
             future.result(30)
         assert list(cluster.jobs().values()) == ["PD"]
     assert not web.halfway.is_set()
 
 
 def test_a_job_that_is_cancelled_in_the_queue_ends_what_waits_for_it(cluster, full, web, quick):
-    """If the only job is cancelled before its worker starts, the transfer fails and says so."""
+    """If the only job is canceled before its worker starts, the transfer fails and says so."""
     with chiltepin.Workflow(quick(web)):
         future = move()
         until(cluster.jobs, "a job is in the queue")

@@ -68,7 +68,7 @@ class Call:
     future: Future
     #: The time at which the caller gives up.
     limit: float
-    #: Whether the caller cancelled it.
+    #: Whether the caller canceled it.
     unwanted: bool = False
     reader: Future | None = None
     checked: bool = False

@@ -27,7 +27,7 @@ def stack(monkeypatch):
 
 
 def hour(stack, number):
-    """Transfer files and forget them: some are missing, some are cancelled, and most arrive."""
+    """Transfer files and forget them: some are missing, some are canceled, and most arrive."""
     rest = {"executor": "local", "check": False, "timeout": 1000.0}
     futures = []
     for call in range(CALLS):

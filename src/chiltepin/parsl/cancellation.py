@@ -120,7 +120,7 @@ class TaskCanceller:
                 executor.shutdown = functools.partial(executor.shutdown, block=False)
 
     def _error(self, record: TaskRecord) -> TaskCanceledError:
-        return TaskCanceledError(f"Task {record['func_name']!r} was cancelled: {self.reason}.")
+        return TaskCanceledError(f"Task {record['func_name']!r} was canceled: {self.reason}.")
 
     def _refuse(self, record: TaskRecord) -> futures.Future[Any]:
         """Replace ``DataFlowKernel.launch_task``: no further task starts."""
@@ -167,7 +167,7 @@ class TaskCanceller:
         ours = ProxyFuture()
         ours.add_done_callback(functools.partial(self._dfk.handle_exec_update, record))
         record["exec_fu"] = ours
-        # A task that is queued for a thread is cancelled and never runs; a running task does not notice and is awaited.
+        # A task that is queued for a thread is canceled and never runs; a running task does not notice and is awaited.
         if runs_in_thread(record) and not theirs.cancel():
             ours.follow(theirs, error)
         return ours
@@ -205,7 +205,7 @@ class TaskCanceller:
     def _end_joining(self, record: TaskRecord) -> None:
         """End a join task that waits for a future that the end of this run does not end."""
         waits = awaited(record)
-        # Parsl fails on a cancelled future and leaves the task joining.
+        # Parsl fails on a canceled future and leaves the task joining.
         stuck = waits or any(future.cancelled() for future in joined(record))
         if not stuck or any(self._reaches(future) for future in waits):
             return

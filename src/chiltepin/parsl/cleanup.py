@@ -61,7 +61,7 @@ class Deletion:
     def run_after(self, dfk: DataFlowKernel, future: TransferFuture | None = None) -> None:
         """Run the deletion after the run of `dfk` and its workers end; a failure is listed with those of the run.
 
-        ``future``, of the same deletion, was cancelled by the end; if the deletion succeeds, ``future`` is not listed.
+        ``future``, of the same deletion, was canceled by the end; if the deletion succeeds, ``future`` is not listed.
         """
         run = shutdown_of(dfk)
 

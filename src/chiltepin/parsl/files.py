@@ -80,5 +80,5 @@ def _future_of(value: Any) -> Any:
     if not isinstance(value, DataFuture):
         return value
     proxy = ProxyFuture()
-    proxy.follow(value, TaskCanceledError("An input of the transfer was cancelled."))
+    proxy.follow(value, TaskCanceledError("An input of the transfer was canceled."))
     return proxy

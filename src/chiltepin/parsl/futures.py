@@ -51,7 +51,7 @@ def lost_error(what: str, error: BaseException, operation: Operation) -> TaskLos
 
 
 class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
-    """The future of a transfer or a deletion: an ``AppFuture`` that can be cancelled and has a status.
+    """The future of a transfer or a deletion: an ``AppFuture`` that can be canceled and has a status.
 
     Its result is ``True``. If the task did not succeed, ``result()`` raises an error, or returns ``False`` with
     ``check=False``. Other Parsl apps may take the future as an argument or in their ``inputs``, and do not run if it
@@ -146,7 +146,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         self._cancel_requested = True
         self._channel.stop()
         if self.task_record["status"].name == "pending":
-            self._end_unsuccessful(TaskCanceledError(f"{self._what} was cancelled before it began."))
+            self._end_unsuccessful(TaskCanceledError(f"{self._what} was canceled before it began."))
         elif self._channel.queues and self._grace_timer is None:
             self._withdraw()
         return True
@@ -154,7 +154,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def _withdraw(self) -> None:
         """Remove the task from its executor's queue, now or as soon as it is queued."""
         record = self.task_record
-        error = TaskCanceledError(f"{self._what} was cancelled before it began.")
+        error = TaskCanceledError(f"{self._what} was canceled before it began.")
         shutdown_of(record["dfk"]).tasks.abandon(record, error)
         self._grace_timer = threading.Timer(policy.wait_times.STOP_GRACE, self._stop_waiting)
         self._grace_timer.daemon = True
@@ -169,13 +169,13 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def _stop_waiting(self) -> None:
         """End a task that no worker has acknowledged; a worker that receives it later does nothing."""
         self._unanswered = TaskCanceledError(
-            f"{self._what} was cancelled, and no worker has answered within {policy.wait_times.STOP_GRACE:g} seconds; "
+            f"{self._what} was canceled, and no worker has answered within {policy.wait_times.STOP_GRACE:g} seconds; "
             "a worker that starts it now will move nothing."
         )
         shutdown_of(self.task_record["dfk"]).tasks.abandon(self.task_record, self._unanswered, far=True)
 
     def cancelled(self) -> bool:
-        """Whether the task has ended because it was cancelled."""
+        """Whether the task has ended because it was canceled."""
         return self.done() and self._status is not None and self._status.state is TaskState.CANCELED
 
     def status(self) -> TaskStatus:
@@ -230,7 +230,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         if error is None:
             self._end(Future.result(app_future), None)
         elif self._end_reason and isinstance(error, TaskCanceledError):
-            reason = f"{self._what} was cancelled: {self._end_reason}."
+            reason = f"{self._what} was canceled: {self._end_reason}."
             self._end_unsuccessful(TaskCanceledError(reason, status=error.status))
         elif isinstance(error, WORKER_GONE):
             self._end_unsuccessful(lost_error(self._what, error, self.operation))

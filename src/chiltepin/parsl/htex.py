@@ -261,7 +261,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
                 self.outgoing_q.put({"task_id": number, "context": context, "buffer": b"", "error": serialize(error)})
 
     def stop_blocks(self) -> None:
-        """Stop all workers by cancelling their jobs, without the interchange."""
+        """Stop all workers by canceling their jobs, without the interchange."""
         _, jobs = self._get_block_and_job_ids()
         try:
             self.provider.cancel(jobs)

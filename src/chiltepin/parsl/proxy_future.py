@@ -25,7 +25,7 @@ class ProxyFuture(Future[Any]):
             self.set_exception(error)
 
     def follow(self, other: Future[Any], error: TaskCanceledError) -> None:
-        """End as `other` ends; if that is cancelled, with `error`."""
+        """End as `other` ends; if that is canceled, with `error`."""
         self.followed = other
         if other.running():
             self.set_running_or_notify_cancel()

@@ -135,7 +135,7 @@ class _ParslShard:
 
     def _abandon(self, *, far: bool = False) -> None:
         record = self._app_future.task_record
-        error = TaskCanceledError(f"{self._what} was cancelled.")
+        error = TaskCanceledError(f"{self._what} was canceled.")
         shutdown_of(record["dfk"]).tasks.abandon(record, error, far=far)
 
     def _follow(self, app_future: AppFuture) -> None:

@@ -41,7 +41,7 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
     """Handle both signals where they still have their default action.
 
     If no workflow is ``running``, they end the process at once. If the shutdown takes too long, ``name_left`` lists the
-    cancelled tasks on stderr. A forked child has the default action again.
+    canceled tasks on stderr. A forked child has the default action again.
     """
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -100,7 +100,7 @@ def _why_unstarted(executor: BlockProviderExecutor, last: JobStatus) -> str:
         )
     said = " ".join((last.stderr_summary or last.message or "").split())
     return (
-        f"No worker of executor {executor.label!r} has started: its job was refused or cancelled, or it ended early; "
+        f"No worker of executor {executor.label!r} has started: its job was refused or canceled, or it ended early; "
         f"see its output in {provider.script_dir}, and the settings of {executor.label!r}. {said}".rstrip()
     )
 

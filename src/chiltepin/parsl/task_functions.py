@@ -78,12 +78,12 @@ def in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> C
 
 
 def _safe_to_join(future: Any) -> Any:
-    """Return a future that fails if `future` is cancelled: Parsl would wait forever for a cancelled future."""
-    # A running future cannot be cancelled.
+    """Return a future that fails if `future` is canceled: Parsl would wait forever for a canceled future."""
+    # A running future cannot be canceled.
     if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)) or future.running():
         return future
     proxy = ProxyFuture()
-    proxy.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
+    proxy.follow(future, TaskCanceledError("A future that the join task returned was canceled."))
     return proxy
 
 

@@ -139,7 +139,7 @@ class Transfers:
         request : TransferRequest or DeleteRequest
             The request.
         timeout : float
-            Seconds from now after which the task is cancelled.
+            Seconds from now after which the task is canceled.
         polling_interval : float
             Longest time between two polls of the task, in seconds; the first polls come sooner.
         submission_id : str or None
@@ -162,9 +162,9 @@ class Transfers:
         Raises
         ------
         TaskTimeoutError
-            If the task had not ended in time, and was cancelled.
+            If the task had not ended in time, and was canceled.
         TaskCanceledError
-            If ``stopped`` has cancelled it and it has not stopped within ten seconds.
+            If ``stopped`` has canceled it and it has not stopped within ten seconds.
         EndpointError, BackendError
             If no task could be created.
         """

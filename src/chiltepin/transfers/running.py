@@ -97,7 +97,7 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
     name = backend.new_submission_id()
     handle = TaskHandle.at_worker(backend.name, name)
     future: CallbackFuture[TaskStatus] = CallbackFuture()
-    # A running future cannot be cancelled; `stop` stops the task.
+    # A running future cannot be canceled; `stop` stops the task.
     future.set_running_or_notify_cancel()
     stopped = threading.Event()
 

@@ -121,7 +121,7 @@ class ShardedTask:
         self._clock = clock or SystemClock()
         self._attempts = Attempts()
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
-        # Parsl assumes that a future that can be cancelled may never end.
+        # Parsl assumes that a future that can be canceled may never end.
         self.future.set_running_or_notify_cancel()
         # Guards the attributes below. Shards are stored with the number of workers that they have lost.
         self._lock = threading.Lock()

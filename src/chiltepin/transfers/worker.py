@@ -128,7 +128,7 @@ def run(payload: AppPayload, client: Any = None) -> TaskStatus:
         return exists_own(payload.stop_file)
 
     if stopped():
-        raise TaskCanceledError(f"{describe(request)} was cancelled before it began.")
+        raise TaskCanceledError(f"{describe(request)} was canceled before it began.")
     status = transfers.run(
         request,
         timeout=payload.timeout,

@@ -1,4 +1,4 @@
-"""Running a request: waiting, cancelling in time, and reporting its end."""
+"""Running a request: waiting, canceling in time, and reporting its end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_end_of_a_task_of_this_process_is_told_at_once():
 
 
 def test_a_timeout_cancels_the_task_and_says_what_to_do():
-    """At its timeout the task is cancelled, and the error has its last status and says what to do."""
+    """At its timeout the task is canceled, and the error has its last status and says what to do."""
     backend = worker(Clock(), lasts=1e9, stops_in=2)
     with pytest.raises(TaskTimeoutError, match=r"was not done within 60 seconds .* longer timeout=") as caught:
         run(backend, timeout=60)
@@ -87,7 +87,7 @@ def test_a_task_that_does_not_stop_does_not_hold_its_caller():
 
 
 def test_a_wish_to_stop_is_a_cancellation():
-    """When a stop is requested, the task is cancelled and its final status returned."""
+    """When a stop is requested, the task is canceled and its final status returned."""
     backend = worker(Clock(), lasts=1e9)
     status = run(backend, stopped=lambda: backend.clock.time > 1100)
     assert status.state is TaskState.CANCELED

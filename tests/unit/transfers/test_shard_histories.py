@@ -1,4 +1,4 @@
-"""Random histories of one tree that several workers transfer: workers end, fail, are lost or are cancelled.
+"""Random histories of one tree that several workers transfer: workers end, fail, are lost or are canceled.
 
 CHILTEPIN_HISTORIES sets the number of histories or a range of seeds, such as 100:200.
 """
@@ -368,7 +368,7 @@ class History:
         if self.ended_by and worker.shard.range and worker.shard.range.step == "remove" and self.chance.random() < 0.3:
             self.silence(worker)
         elif worker.stopped:
-            outcome = {"failures": (("CANCELED", "The task was cancelled before it was done."),), "failed": 1}
+            outcome = {"failures": (("CANCELED", "The task was canceled before it was done."),), "failed": 1}
             self.end(worker, TaskState.CANCELED, rest=tuple(worker.rest), listed={}, **outcome)
         elif not self.calm and self.chance.random() < 0.06:
             self.chance.choice([self.fail, self.fail, self.lose, self.lose, lambda w: self.fail(w, fatal=True)])(worker)

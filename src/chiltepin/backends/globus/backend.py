@@ -338,7 +338,7 @@ class GlobusBackend:
         """Ask Globus to cancel the task; a task that has ended, or is unknown, is not an error."""
         try:
             self._ask(
-                f"Cancelling task {handle.task_id}",
+                f"Canceling task {handle.task_id}",
                 lambda client: responses.result_code(client.cancel_task(handle.task_id)),
             )
         except PathNotFoundError:

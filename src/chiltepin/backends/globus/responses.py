@@ -223,7 +223,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
 
 
 def _cancellation(task: Mapping[str, Any]) -> str | None:
-    """Return the message of the administrator who cancelled a task; None if no administrator did."""
+    """Return the message of the administrator who canceled a task; None if no administrator did."""
     side = token(task.get("canceled_by_admin"))
     if not side:
         return None

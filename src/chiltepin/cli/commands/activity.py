@@ -197,11 +197,11 @@ def _follow(reader: ActivityReader, asked: dict[str, Any], *, as_json: bool, eve
 
 
 def _line(record: TransferRecord) -> str:
-    colour = "red" if record.bad else "green" if record.ended else "cyan"
+    color = "red" if record.bad else "green" if record.ended else "cyan"
     begun, state, _, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
     why = f"  {printable(_why(record))}" if record.bad or record.remark else ""
     done = f"{pluralize(record.files, 'file')}, {size}, {speed}, {duration}" if record.ended else "running"
-    return f"{begun}  {click.style(f'{state:<9}', fg=colour)}  {pair}  {what}  {done}{why}"
+    return f"{begun}  {click.style(f'{state:<9}', fg=color)}  {pair}  {what}  {done}{why}"
 
 
 def _write(page: str, records: Sequence[TransferRecord], since: datetime) -> None:

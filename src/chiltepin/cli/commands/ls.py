@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ls"]
 
-_COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
+_COLORS = {"dir": "blue", "link": "cyan", "other": "yellow"}
 
 
 @click.command()
@@ -78,7 +78,7 @@ def _plain(path: str, entry: DirEntry) -> dict[str, Any]:
 
 def _line(path: str, entry: DirEntry, *, long: bool) -> str:
     name = f"{printable(path)}{'/' if entry.kind == 'dir' else ''}"
-    shown = click.style(name, fg=_COLOURS[entry.kind]) if entry.kind in _COLOURS else name
+    shown = click.style(name, fg=_COLORS[entry.kind]) if entry.kind in _COLORS else name
     if not long:
         return shown
     size = f"{entry.size}" if entry.kind == "file" and entry.size is not None else "-"

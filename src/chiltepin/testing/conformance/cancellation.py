@@ -1,4 +1,4 @@
-"""Laws about tasks that reach a deadline or are cancelled."""
+"""Laws about tasks that reach a deadline or are canceled."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class CancellationLaws:
         require(rig.get(rig.destination, "/f") is None, "an expired task must not leave a partial file")
 
     def test_a_cancelled_task_stops(self, rig: Rig) -> None:
-        """A live task that is cancelled, once or several times, must end as CANCELED and leave no partial file."""
+        """A live task that is canceled, once or several times, must end as CANCELED and leave no partial file."""
         rig.put(rig.source, "/f", b"data")
         rig.put(rig.destination, "/kept", b"kept")
         with rig.hold():
@@ -85,12 +85,12 @@ class CancellationLaws:
             rig.backend.cancel(handle)
             rig.backend.cancel(handle)
         state = rig.settle(handle).state
-        require(state is TaskState.CANCELED, f"a cancelled task must end as CANCELED, not {state.name}")
-        require(rig.get(rig.destination, "/f") is None, "a cancelled task must not leave a partial file")
-        require(rig.get(rig.destination, "/kept") == b"kept", "a cancelled task must not remove any other file")
+        require(state is TaskState.CANCELED, f"a canceled task must end as CANCELED, not {state.name}")
+        require(rig.get(rig.destination, "/f") is None, "a canceled task must not leave a partial file")
+        require(rig.get(rig.destination, "/kept") == b"kept", "a canceled task must not remove any other file")
 
     def test_a_cancelled_task_stays_so(self, rig: Rig) -> None:
-        """Repeating the submission of a cancelled task must not start it again."""
+        """Repeating the submission of a canceled task must not start it again."""
         rig.put(rig.source, "/f", b"data")
         request, submission_id = transfer(rig, ("/f", "/f")), rig.backend.new_submission_id()
         with rig.hold():
@@ -99,16 +99,16 @@ class CancellationLaws:
         rig.settle(handle)
         require(
             rig.backend.submit(request, submission_id) == handle,
-            "a repeated submit of a cancelled task must return the same handle",
+            "a repeated submit of a canceled task must return the same handle",
         )
         state = rig.settle(handle).state
         require(
             state is TaskState.CANCELED,
-            f"a cancelled task must stay CANCELED after a repeated submit, not become {state.name}",
+            f"a canceled task must stay CANCELED after a repeated submit, not become {state.name}",
         )
 
     def test_a_task_does_not_stop_another(self, rig: Rig) -> None:
-        """Cancelling one task must not affect another task."""
+        """Canceling one task must not affect another task."""
         for path in ("/a", "/b"):
             rig.put(rig.source, path, b"data")
         with rig.hold():
@@ -119,6 +119,6 @@ class CancellationLaws:
             rig.backend.cancel(doomed)
         state = rig.settle(other).state
         require(
-            state is TaskState.SUCCEEDED, f"a task must succeed when another task is cancelled, not end as {state.name}"
+            state is TaskState.SUCCEEDED, f"a task must succeed when another task is canceled, not end as {state.name}"
         )
-        require(files(rig) == {"/b"}, "when one of two tasks is cancelled, only the other task must move its file")
+        require(files(rig) == {"/b"}, "when one of two tasks is canceled, only the other task must move its file")

@@ -174,7 +174,7 @@ class ContractLaws:
         require(found.state is TaskState.SUCCEEDED, "a lost task must not change the status of another task")
 
     def test_a_final_state_stays(self, rig: Rig) -> None:
-        """A task that has ended must keep its status; cancelling it, once or several times, must have no effect."""
+        """A task that has ended must keep its status; canceling it, once or several times, must have no effect."""
         rig.put(rig.source, "/f", b"data")
         ended = must_move(rig, ("/f", "/f"))
         rig.backend.cancel(ended.handle)
@@ -185,7 +185,7 @@ class ContractLaws:
             state is TaskState.SUCCEEDED,
             f"a task that has SUCCEEDED must stay SUCCEEDED after a cancel, not become {state.name}",
         )
-        require(rig.get(rig.destination, "/f") == b"data", "cancelling a task that has ended must not remove its files")
+        require(rig.get(rig.destination, "/f") == b"data", "canceling a task that has ended must not remove its files")
 
     def test_many_threads_may_call(self, rig: Rig) -> None:
         """Many threads must be able to call submit, poll and ls at the same time."""

@@ -143,7 +143,7 @@ class FileLaws:
             require(kept == mode, f"a file that is replaced must keep its mode {mode:o}; got {kept:o}")
 
     def test_a_rewritten_source_is_not_mixed(self, rig: Rig) -> None:
-        """A source rewritten after a cancelled copy, with equal size and time, must arrive with its new content."""
+        """A source rewritten after a canceled copy, with equal size and time, must arrive with its new content."""
         other = LARGE[::-1]
         rig.put(rig.source, "/f", LARGE, modified=1_600_000_000.0)
         handle = rig.backend.submit(transfer(rig, ("/f", "/f")), rig.backend.new_submission_id())

@@ -329,7 +329,7 @@ def _moment(task: Task) -> float:
 def _login_failed(wanted: Mapping[str, Any]) -> str:
     """Return the message of a GridFTP server that refuses a login, as quoted in public reports."""
     result = {"DATA_TYPE": "result#1.1.0", "authorization_parameters": wanted, "code": "permission_denied"}
-    message = wanted.get("session_message") or "Your session does not fulfil the policies of this collection"
+    message = wanted.get("session_message") or "Your session does not fulfill the policies of this collection"
     return (
         f"Login Failed\n---\nDetails: 530-Login incorrect. : GlobusError: v=1 c=LOGIN_DENIED\\r\\n530-GridFTP-Message: "
         f"{message}\\r\\n530-GridFTP-JSON-Result: {json.dumps(result)}\\r\\n530 End.\\r\\n"

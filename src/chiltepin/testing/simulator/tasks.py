@@ -91,9 +91,9 @@ class Task:
     paused: bool = False
     #: Whether a rule of a collection has paused it.
     by_rule: bool = False
-    #: The message of the administrator who paused or cancelled it.
+    #: The message of the administrator who paused or canceled it.
     admin_message: str = ""
-    #: The side whose administrator cancelled it: ``SOURCE`` or ``DESTINATION``; empty if neither did.
+    #: The side whose administrator canceled it: ``SOURCE`` or ``DESTINATION``; empty if neither did.
     canceled_by: str = ""
     #: When the next step is due; None while it waits for a slot, or is held.
     due: float | None = None

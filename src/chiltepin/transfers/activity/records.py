@@ -11,7 +11,7 @@ from chiltepin.transfers.journal.events import VERSION
 
 __all__ = ["BAD", "TransferRecord", "build_record", "parse_line"]
 
-#: The states that count as failures; a cancelled task does not.
+#: The states that count as failures; a canceled task does not.
 BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST)
 
 #: The largest number in a line: the largest integer that JavaScript represents exactly.

@@ -16,7 +16,7 @@ POLL_MIN = 0.5
 POLL_FRACTION = 0.1
 
 #: Between two polls of a task of this process. Its end is reported at once; a poll only detects that another process
-#: has cancelled it, and costs nothing.
+#: has canceled it, and costs nothing.
 WORKER_POLL = 0.25
 
 #: Before a worker writes its first status file, and the minimum between two; a task that ends sooner writes none.
@@ -32,7 +32,7 @@ ITEM_RETRY_MAX = 10.0
 
 # Stopping.
 
-#: Seconds to wait for a cancelled task to end.
+#: Seconds to wait for a canceled task to end.
 STOP_GRACE = 10.0
 
 #: Between two attempts to cancel a task that other requests wait for, after its own requests have ended.

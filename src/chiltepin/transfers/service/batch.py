@@ -69,7 +69,7 @@ class Backoff:
 class Batch(TaskProgress):
     """One task, from before its submission until the outcomes of its items are known.
 
-    A task without pending requests was submitted by another process, or was cancelled and has not stopped yet. It is
+    A task without pending requests was submitted by another process, or was canceled and has not stopped yet. It is
     polled only while other batches wait for its end.
 
     Attributes

@@ -56,7 +56,7 @@ def _cancel_all_at_exit() -> None:
     for manager in list(_managers):
         manager.close()
     if cancelled:
-        interpreter_exit.say(interpreter_exit.listed("Cancelled when Python ended:", cancelled))
+        interpreter_exit.say(interpreter_exit.listed("Canceled when Python ended:", cancelled))
 
 
 def _unfinished() -> list[PendingRequest]:

@@ -23,7 +23,7 @@ class TaskProgress:
     """The state of the task that processes a request, possibly together with other requests.
 
     ``handle`` is None until it is submitted, and ``status`` is from the last poll. ``status_before_stop`` is from the
-    last poll before Chiltepin cancelled it: later ones only reflect the cancellation. ``refused`` is why the last
+    last poll before Chiltepin canceled it: later ones only reflect the cancellation. ``refused`` is why the last
     submission failed, if it is retried, and ``unconfirmed`` whether the service may have received it anyway.
     """
 
@@ -67,7 +67,7 @@ class PendingRequest:
         self.items = items_of(request)
         self.started, self.times_out_at = started, started + timeout
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
-        # Parsl never ends a task whose future is cancelled; a running future cannot be cancelled.
+        # Parsl never ends a task whose future is canceled; a running future cannot be canceled.
         self.future.set_running_or_notify_cancel()
         self.stop_reason = ""
         self.ended = False
@@ -113,9 +113,9 @@ class PendingRequest:
             # Its task was stopped because of a fault, and has ended.
             reason = "The task has ended, and the service did not report the outcome."
             return TaskStatus(handle=self.handle, state=TaskState.FAILED, code="UNPROVEN", reason=reason)
-        ended = "was asked to stop and has not stopped yet" if self.handle else "was cancelled before it began"
+        ended = "was asked to stop and has not stopped yet" if self.handle else "was canceled before it began"
         if self.handle is None and self.task is not None and self.task.unconfirmed:
-            ended = "was cancelled, but may still run: the service did not confirm its submission"
+            ended = "was canceled, but may still run: the service did not confirm its submission"
         return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
 
     def detached_error(self, others: int) -> BaseException:

@@ -64,7 +64,7 @@ def test_a_task_is_followed_to_its_end(manager, backend):
 
 
 def test_a_future_runs_from_its_start(manager):
-    """A future is running and rejects `cancel`, because Parsl would never stop waiting for a cancelled future."""
+    """A future is running and rejects `cancel`, because Parsl would never stop waiting for a canceled future."""
     future = start(manager).future
     assert future.running()
     assert not future.cancel()
@@ -128,7 +128,7 @@ def test_a_lost_reply_makes_no_second_task(manager, backend):
 
 
 def test_a_lost_reply_leaves_no_task_behind(manager, backend):
-    """A task that is cancelled after the reply to its submission was lost is found and cancelled at the service."""
+    """A task that is canceled after the reply to its submission was lost is found and canceled at the service."""
     backend.lasts, backend.refusals["submit"], backend.lost_replies = 1e9, [BUSY], 1
     pending = start(manager)
     manager.step()
@@ -139,9 +139,9 @@ def test_a_lost_reply_leaves_no_task_behind(manager, backend):
 
 
 def test_a_path_stays_taken_while_a_cancelled_task_may_run(manager, backend):
-    """If the service does not confirm a cancelled submission, the next request for its path waits for its end.
+    """If the service does not confirm a canceled submission, the next request for its path waits for its end.
 
-    The cancelled request ends at once, and its error says that its task may still run.
+    The canceled request ends at once, and its error says that its task may still run.
     """
     backend.lasts, backend.refusals["submit"], backend.lost_replies = 1e9, [BUSY] * 5, 1
     first = start(manager)
@@ -179,7 +179,7 @@ def test_a_path_is_free_once_a_task_that_may_run_has_expired(manager, backend):
     "refusal", [EndpointUnavailableError("It is down."), ServiceBusyError("Too many tasks.", transient=True)], ids=type
 )
 def test_a_request_that_was_refused_is_not_sent_to_be_cancelled(manager, backend, refusal):
-    """A request that is cancelled while the service refuses it, so that it has no task, is not submitted again."""
+    """A request that is canceled while the service refuses it, so that it has no task, is not submitted again."""
     backend.refusals["submit"] = [refusal]
     pending = start(manager)
     manager.step()
@@ -209,7 +209,7 @@ def test_a_service_that_stays_away_ends_with_the_timeout(manager, backend):
 
 
 def test_a_timeout_cancels_the_task(manager, backend):
-    """At its timeout the task is cancelled, and the error contains the service's last message."""
+    """At its timeout the task is canceled, and the error contains the service's last message."""
     backend.lasts, backend.stops_in = 1e9, 2
     pending = start(manager, timeout=60)
     live(manager, backend)
@@ -230,7 +230,7 @@ def test_what_expires_at_the_service_at_its_timeout_has_timed_out(manager, backe
 
 
 def test_each_errand_has_its_own_timeout(manager, backend):
-    """Of two tasks only the one whose timeout has passed is cancelled."""
+    """Of two tasks only the one whose timeout has passed is canceled."""
     backend.lasts = 100
     short, long = start(manager, "short", timeout=50), start(manager, "long")
     live(manager, backend)
@@ -284,11 +284,11 @@ def test_a_cancellation_is_said_again_until_it_is_heard(manager, backend):
 
 
 def test_what_is_stopped_before_it_starts_never_starts(manager, backend):
-    """A request whose key was cancelled in advance ends as cancelled, and no task is created."""
+    """A request whose key was canceled in advance ends as canceled, and no task is created."""
     manager.stop("mine")
     pending = start(manager)
     live(manager, backend)
-    with pytest.raises(TaskCanceledError, match="cancelled before it began"):
+    with pytest.raises(TaskCanceledError, match="canceled before it began"):
         pending.future.result(0)
     assert not backend.tasks
 
@@ -305,7 +305,7 @@ def test_what_is_stopped_before_it_starts_never_starts(manager, backend):
     ],
 )
 def test_a_trouble_that_does_not_heal_ends_the_task_soon(manager, backend, state, code, ends):
-    """After the fault grace the task is cancelled; its status keeps the fault's code and the service's message."""
+    """After the fault grace the task is canceled; its status keeps the fault's code and the service's message."""
     backend.lasts, backend.fault = 1e9, (state, code, 0)
     pending = start(manager, grace=20)
     live(manager, backend)
@@ -326,7 +326,7 @@ def test_a_trouble_that_heals_is_borne(manager, backend):
 
 
 def test_a_trouble_that_heals_by_itself_is_left_to_the_service(manager, backend):
-    """A task with a broken connection is not cancelled, because the service retries it."""
+    """A task with a broken connection is not canceled, because the service retries it."""
     backend.lasts, backend.fault = 600, (TaskState.ACTIVE, "CONNECTION_RESET", 0)
     pending = start(manager)
     live(manager, backend)
@@ -420,7 +420,7 @@ def test_closing_stops_what_is_under_way(backend):
 
 
 def test_what_has_ended_leaves_nothing_behind(manager, backend):
-    """After 3,000 requests, a third of them cancelled before they started, the manager holds none of them."""
+    """After 3,000 requests, a third of them canceled before they started, the manager holds none of them."""
     for number in range(3000):
         start(manager, key=f"{number}", goal=f"/{number}", timeout=1e6)
         if number % 3 == 0:

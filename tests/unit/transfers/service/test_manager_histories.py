@@ -55,7 +55,7 @@ class Call:
     #: Where relative paths start.
     home: str
     judged: bool = False
-    #: Whether the caller has cancelled it.
+    #: Whether the caller has canceled it.
     cancelled: bool = False
     #: Whether another process made the request, at an earlier time and for any version.
     resumed: bool = False
@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(process=PROCESSES, files=st.lists(FILES, min_size=1, max_size=2), cancel=st.booleans())
     def meanwhile(self, process, files, cancel):
-        """During the next submission, which follows, other threads request transfers; one may be cancelled before."""
+        """During the next submission, which follows, other threads request transfers; one may be canceled before."""
         self.service.meanwhile += [partial(self._transfer, process, file, None) for file in files]
         self._transfer(process, 10, "size")
         self._transfer(process, 9, None)
@@ -175,7 +175,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(process=PROCESSES, data=st.data())
     def cancel(self, process, data):
-        """A request is cancelled; a resumed one has another key, so it continues."""
+        """A request is canceled; a resumed one has another key, so it continues."""
         if self.calls[process]:
             self._stop(process, data.draw(st.sampled_from(sorted(self.calls[process]))))
 
@@ -227,7 +227,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(times=st.sampled_from([1, 2, 5]), seconds=st.sampled_from([1.0, 10.0]))
     def unconfirmed(self, times, seconds):
-        """A transfer whose submissions get no reply is cancelled, and another one to the same path is requested."""
+        """A transfer whose submissions get no reply is canceled, and another one to the same path is requested."""
         self.service.fail("submit", BUSY, after=True)
         self._transfer(0, 8, None)
         first = max(self.calls[0], key=int)
@@ -237,7 +237,7 @@ class Histories(RuleBasedStateMachine):
         self._stop(0, first)
         self.wait(seconds)
         self.each_path_is_in_one_task()
-        # Until then, another process would not wait for the cancelled task.
+        # Until then, another process would not wait for the canceled task.
         self.wait(LONG)
 
     @rule()
@@ -366,7 +366,7 @@ class Histories(RuleBasedStateMachine):
         """Check that each process has recorded the end of each task at most once."""
         for file in Path(self.folder).glob("*.jsonl"):
             entries = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-            # A cancelled submission that the service did not confirm may still be found.
+            # A canceled submission that the service did not confirm may still be found.
             ends = [
                 entry["submission_id"]
                 for entry in entries

@@ -123,7 +123,7 @@ def timing_out(count):
         pytest.param(starting, id="starting"),
         pytest.param(timing_out, id="timing out"),
         *(
-            pytest.param(partial(cancelling, seconds=seconds, step=step), id=f"cancelling {what} {when}")
+            pytest.param(partial(cancelling, seconds=seconds, step=step), id=f"canceling {what} {when}")
             for seconds, when in ((0, "at once"), (10, "after the submission"))
             for step, what in ((1, "all"), (2, "half"))
         ),

@@ -109,7 +109,7 @@ def walk(
     Parameters
     ----------
     run : TaskRun
-        The task, which may be cancelled.
+        The task, which may be canceled.
     visit : callable
         Processes a folder, handles its errors, and returns the names of the folders in it.
     leave : callable or None
