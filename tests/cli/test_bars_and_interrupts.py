@@ -161,7 +161,7 @@ def test_ctrl_c_stops_in_an_orderly_way(slowly):
         terminal.type(CTRL_C)
         assert terminal.ended() == 130
     assert "Shutting down cleanly" in terminal.shown
-    assert "Interrupted. Transferred before: 0 files" in terminal.shown
+    assert "Interrupted after 0 complete files" in terminal.shown
     if slowly.world.simulator:
         [task] = slowly.world.simulator.tasks.values()
         assert task.document()["fatal_error"]["code"] == "CANCELED"
@@ -178,7 +178,7 @@ def test_a_second_ctrl_c_leaves_at_once(local):
         terminal.until("Shutting down cleanly")
         terminal.type(CTRL_C)
         assert terminal.ended() == 130
-    assert "Transferred before" not in terminal.shown
+    assert "Interrupted after" not in terminal.shown
 
 
 def test_the_end_that_a_batch_system_sends_is_orderly_too(local):
@@ -197,5 +197,5 @@ def test_the_end_that_a_batch_system_sends_is_orderly_too(local):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert '"state": "canceled"' in out
-    assert "Interrupted." in err
+    assert "Interrupted after 0 complete files" in err
     assert os.listdir(local.b) == []

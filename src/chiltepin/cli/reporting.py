@@ -112,9 +112,11 @@ def print_outcome(
         return
     if interrupted:
         # Omit bytes: a service also counts those of an unfinished file.
-        whole = "other files were not deleted" if deletes else "each complete; resume with --sync-level size"
-        verb = "Deleted" if deletes else "Transferred"
-        print_error(f"Interrupted. {verb} before: {pluralize(done.files, 'file')}, {whole}.")
+        if deletes:
+            outcome = f"{pluralize(done.files, 'deleted file')}; other files were not deleted"
+        else:
+            outcome = f"{pluralize(done.files, 'complete file')}; to resume, repeat the command with --sync-level size"
+        print_error(f"Interrupted after {outcome}.")
         sys.exit(INTERRUPTED)
     _print_errors([error for _, error in failed], done, of=len(tasks), deletes=deletes)
     sys.exit(LOGIN_REQUIRED if any(isinstance(error, LoginRequiredError) for _, error in failed) else FAILURE)
