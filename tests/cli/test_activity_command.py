@@ -33,7 +33,7 @@ def test_what_moved_and_what_failed_is_shown_on_every_backend(busy):
     ended = busy.run("activity")
     assert ended.code == 0
     head, moved, failed, why, last = ended.out.splitlines()
-    assert head.split()[:3] == ["Begun", "State", "Backend"]
+    assert head.split()[:3] == ["Started", "State", "Backend"]
     assert re.search(rf"succeeded  {busy.backend} +a -> b +1 +5 bytes .* mine: /x.csv -> /y.csv$", moved)
     assert re.search(rf"failed +{busy.backend} +a -> b +0 .* /none.csv -> /z.csv$", failed)
     assert why.startswith("a -> b  /none.csv -> /z.csv: ")

@@ -46,7 +46,7 @@ _STYLES = {
     "active": "cyan",
     "paused": "yellow",
     "unknown": "yellow",
-    "partly": "bold red",
+    "partial": "bold red",
     "failed": "bold red",
     "expired": "bold red",
     "lost": "bold red",

@@ -38,7 +38,7 @@ REFRESH_INTERVAL = 0.5
 #: Maximum number of failures to print; JSON and the page have all of them.
 MAX_FAILURES_PRINTED = 20
 
-_HEAD = ("Begun", "State", "Backend", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
+_HEAD = ("Started", "State", "Backend", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
 
 #: Minimum width of a terminal for the whole table, and the columns that a narrower terminal omits.
 WIDE, _ONLY_WIDE = 120, ("Backend", "Files", "Speed", "Took")

@@ -110,7 +110,7 @@ def _plain(records: Sequence[TransferRecord], since: datetime, now: datetime) ->
         "states": list(states.known),
         "pairs": list(pairs.known),
         "whys": list(whys.known),
-        "bad": ["partly", *(state.value for state in BAD)],
+        "bad": ["partial", *(state.value for state in BAD)],
         "live": ["active", "paused"],
         "rows": rows,
     }

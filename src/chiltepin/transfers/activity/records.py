@@ -89,12 +89,12 @@ class TransferRecord:
 
     @property
     def shown(self) -> str:
-        """Its state in one word; ``unknown`` if no process follows it, ``partly`` if some items failed."""
+        """Its state in one word; ``unknown`` if no process follows it, ``partial`` if some items failed."""
         if not self.followed:
             return "unknown"
         if self.failed and self.state is TaskState.SUCCEEDED:
             # A Globus task succeeds even if it has skipped all of its items.
-            return "partly" if self.failed < self.count else TaskState.FAILED.value
+            return "partial" if self.failed < self.count else TaskState.FAILED.value
         return self.state.value
 
     @property

@@ -187,9 +187,9 @@ def test_lines_about_a_living_task_become_rare(folder, clock):
     assert [line["event"] for line in written(folder)] == ["began", "seen"]
 
 
-@pytest.mark.parametrize(("failed", "shown"), [(2, "partly"), (3, "failed")])
-def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
-    """A succeeded task with failed items is shown as partly done, or as failed if all items failed."""
+@pytest.mark.parametrize(("failed", "shown"), [(2, "partial"), (3, "failed")])
+def test_a_task_that_lost_items_is_partial(folder, clock, failed, shown):
+    """A succeeded task with failed items is shown as partial, or as failed if all items failed."""
     [item] = (whole := request_of()).items
     request = replace(whole, items=(item, replace(item, source="/u"), replace(item, source="/v")))
     task_log = TaskLog(ActivityLog(folder, clock), "1", request, backend="globus", asked=clock.now)

@@ -76,7 +76,7 @@
   const rank = (task) => (task.bad ? 0 : task.live ? 1 : task.state === "unknown" ? 2 : 3);
   const COLUMNS = [
     { head: "State", of: rank, show: (task) => task.state, kind: "time" },
-    { head: "Begun", of: (task) => task.begun, show: (task) => when(task.begun), kind: "time", down: true },
+    { head: "Started", of: (task) => task.begun, show: (task) => when(task.begun), kind: "time", down: true },
     { head: "Endpoints", of: (task) => task.pairName, show: (task) => task.pairName, kind: "pair" },
     { head: "What", of: (task) => task.what, show: (task) => task.what, kind: "name" },
     { head: "Files", of: (task) => task.files, show: (task) => whole.format(task.files), kind: "number", down: true },
