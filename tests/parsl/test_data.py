@@ -302,7 +302,7 @@ def test_an_endpoint_without_a_place_on_the_backend_is_told_apart(settings, sand
     """An endpoint without a location on the backend raises EndpointMismatchError, which says what to add."""
     config = configure.load(settings, run_dir=tmp_path / "runinfo", backend="filesystem")
     config.initialize_logging = False
-    with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'filesystem:' below it"):
+    with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'filesystem:' with its location below it"):
         move(dst_ep="tape")
     assert sandbox.is_dir()
 
@@ -507,7 +507,7 @@ def test_without_a_backend_it_is_globus(settings, sandbox, tmp_path):
     del settings["data"]["backend"]
     config = configure.load(settings, run_dir=tmp_path / "runinfo")
     config.initialize_logging = False
-    with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'globus:' below it"):
+    with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'globus:' with its location below it"):
         move()
     assert sandbox.is_dir()
 

@@ -216,7 +216,9 @@ def test_an_endpoint_of_another_backend(folder):
     """An endpoint without a location on the backend raises EndpointMismatchError."""
     with (
         chiltepin.Workflow(run_dir=folder / "runinfo", backend="filesystem"),
-        pytest.raises(EndpointMismatchError, match=r"add 'filesystem:' below it in .*chiltepin\.yaml"),
+        pytest.raises(
+            EndpointMismatchError, match=r"add 'filesystem:' with its location below it in .*chiltepin\.yaml"
+        ),
     ):
         move()
 

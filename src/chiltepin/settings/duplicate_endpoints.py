@@ -48,5 +48,5 @@ def folder_problems(endpoints: Mapping[str, Endpoint]) -> Iterator[Problem]:
             yield Problem(
                 path=(*_WHERE, name),
                 sentence=f"has the folder {name!r} on the backend 'local', and endpoint {other!r} has {folder!r}; "
-                f"add 'local: some-folder' below it, or 'local: {name}' if that is meant",
+                f"add 'local: some-folder' below it, or 'local: {name}' if that is intended",
             )

@@ -45,10 +45,9 @@ class Range:
 
     def remedy(self, value: Any) -> str:
         """Return what to give instead of a value."""
-        low = f"{self.unit} {'above' if self.above else 'from'} {self.least:g}"
         if is_number(value) and value <= self.least:
-            return low if self.above else f"{low} up"
-        return f"{low} to {self.most}"
+            return f"{self.unit} {'above' if self.above else 'of at least'} {self.least:g}"
+        return f"{self.unit} {'above' if self.above else 'from'} {self.least:g} to {self.most}"
 
 
 #: A timeout.

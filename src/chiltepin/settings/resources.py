@@ -52,9 +52,9 @@ def one_of(*names: str) -> BeforeValidator:
 def _text(value: Any) -> str:
     """Return text; a whole number becomes the text that was typed."""
     if isinstance(value, bool):
-        raise misfit(f'write a name, in quotes if this is the name: "{str(value).lower()}"')
+        raise misfit(f'write a name, and quote it if it is "{str(value).lower()}"')
     if isinstance(value, float):
-        raise misfit('quote it, spelled as you need it: "1.10" and 1.1 are one number but two names')
+        raise misfit("quote it, spelled as you need it, because YAML reads 1.10 and 1.1 as the same number")
     if not isinstance(value, str | int):
         raise misfit("write one piece of text")
     # A line break in an account would start a new line in the job script.
@@ -99,7 +99,7 @@ def _walltime(value: Any) -> str:
         minutes, seconds = divmod(round(value), 60)
         # YAML 1.1, which many tools use, reads 1:00:00 without quotes as a number of seconds.
         written = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
-        raise misfit(f'a number has no unit here, write "{written}" for that many seconds')
+        raise misfit(f'write "{written}" for that many seconds')
     text = str(value).strip()
     if short := _SHORT_TIME.fullmatch(text):
         first, second = int(short[1]), short[2]
@@ -230,7 +230,7 @@ class Resource(Strict):
         if value > most:
             raise misfit(f"max_blocks is {most}, so write a number up to that, or raise max_blocks")
         if value < least:
-            raise misfit(f"min_blocks is {least}, so write a number from that up, or lower min_blocks")
+            raise misfit(f"min_blocks is {least}, so write at least {least}, or lower min_blocks")
         return value
 
     @field_validator("endpoint")

@@ -30,7 +30,7 @@ def _folder(value: Any) -> Any:
 
 def _count(value: Any) -> Any:
     if value != KEEP_ALL and not (COUNT.holds(value) and value == int(value)):
-        raise misfit(f"write a whole number from 1 up, or {KEEP_ALL!r} to keep every run folder")
+        raise misfit(f"write a whole number of at least 1, or {KEEP_ALL!r} to keep every run folder")
     return value if value == KEEP_ALL else int(value)
 
 

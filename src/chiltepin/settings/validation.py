@@ -168,7 +168,7 @@ def _warn(source: Source, label: str, resource: Resource, body: Mapping[str, Any
     )
     if UPSTREAMS_LAUNCHER in body:
         idle[UPSTREAMS_LAUNCHER] = (
-            "has no effect; write mpi: true for MPI programs, and mpi_launcher: for what starts them"
+            "has no effect; write mpi: true for MPI programs, and mpi_launcher: for the program that starts them"
         )
     for key, sentence in idle.items():
         source.warn(Problem(path=(label, key), sentence=sentence), ConfigWarning)

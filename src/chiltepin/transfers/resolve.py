@@ -110,7 +110,7 @@ def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:
     if name in settings.endpoints:
         raise EndpointMismatchError(
             f"Endpoint {name!r} is not configured for backend {settings.backend!r}; "
-            f"add '{settings.backend}:' below it in {where}, with where it is there.",
+            f"add '{settings.backend}:' with its location below it in {where}.",
             endpoint=name,
         )
     if registry.load(settings.backend).capabilities.finds_endpoints:

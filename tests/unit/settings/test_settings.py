@@ -337,16 +337,16 @@ STUMBLES = [
     ("mpi: 2", "mpi", "is 2; write true or false."),
     ("mpi: maybe", "mpi", "is 'maybe'; write true or false."),
     ("mpi_launcher: mpirun", "mpi_launcher", "did you mean 'aprun'? Known: aprun, mpiexec, srun."),
-    ("max_blocks: -1", "max_blocks", "is -1; write a whole number from 1 up."),
-    ("max_blocks: 0", "max_blocks", "is 0; write a whole number from 1 up."),
+    ("max_blocks: -1", "max_blocks", "is -1; write a whole number of at least 1."),
+    ("max_blocks: 0", "max_blocks", "is 0; write a whole number of at least 1."),
     ("max_blocks: 1.5", "max_blocks", "is 1.5; write a whole number."),
     ("max_blocks: many", "max_blocks", "is 'many'; write a whole number."),
     ("max_blocks: true", "max_blocks", "is True; write a number."),
     ("max_blocks: [1]", "max_blocks", "is [1]; write a whole number."),
     ("min_blocks: 3\n  max_blocks: 2", "min_blocks", "is 3; max_blocks is 2, so write a number up to that"),
     ("init_blocks: 2", "init_blocks", "is 2; max_blocks is 1, so write a number up to that"),
-    ("init_blocks: 0\n  min_blocks: 1", "init_blocks", "is 0; min_blocks is 1, so write a number from that up"),
-    ("cores_per_worker: 0", "cores_per_worker", "is 0; write a number from 0.01 up"),
+    ("init_blocks: 0\n  min_blocks: 1", "init_blocks", "is 0; min_blocks is 1, so write at least 1"),
+    ("cores_per_worker: 0", "cores_per_worker", "is 0; write a number of at least 0.01"),
     ("cores_per_worker: half", "cores_per_worker", "is 'half'; write a number."),
     ("walltime: 3600", "walltime", 'write "01:00:00" for that many seconds'),
     ("walltime: 90", "walltime", 'write "00:01:30" for that many seconds'),
@@ -354,7 +354,7 @@ STUMBLES = [
     ("walltime: 1h", "walltime", "is '1h'; write hours, minutes and seconds, such as \"01:00:00\"."),
     ("walltime: 00:00:00", "walltime", "write hours, minutes and seconds"),
     ("walltime: true", "walltime", "write hours, minutes and seconds"),
-    ("account: true", "account", 'in quotes if this is the name: "true"'),
+    ("account: true", "account", 'write a name, and quote it if it is "true"'),
     ("account: 1.10", "account", "quote it, spelled as you need it"),
     ("account: [a]", "account", "is ['a']; write one piece of text."),
     ('account: "a\\nb"', "account", "write it on one line"),
@@ -387,9 +387,9 @@ def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, k
         ("provider: slurm", "provider", "belongs to a resource; indent it below the name of one"),
         ("run_dir: 5", "run_dir", "is 5; write a folder of this machine, such as /scratch/me/runinfo"),
         ("run_dir: s3://b/runs", "run_dir", "is 's3://b/runs'; write a folder of this machine"),
-        ("keep_runs: 0", "keep_runs", "is 0; write a whole number from 1 up, or 'all' to keep every run folder"),
-        ("keep_runs: 2.5", "keep_runs", "is 2.5; write a whole number from 1 up"),
-        ("keep_runs: true", "keep_runs", "is True; write a whole number from 1 up"),
+        ("keep_runs: 0", "keep_runs", "is 0; write a whole number of at least 1, or 'all' to keep every run folder"),
+        ("keep_runs: 2.5", "keep_runs", "is 2.5; write a whole number of at least 1"),
+        ("keep_runs: true", "keep_runs", "is True; write a whole number of at least 1"),
         ("endpoints: {}", "endpoints", "belongs to the data section; indent it below 'data:'"),
         ("dta: {backend: local, endpoints: {}}", "dta", "holds keys of the data section, which is called 'data'"),
         (
@@ -423,7 +423,7 @@ def test_all_problems_are_reported_at_once(write):
 def test_a_dict_is_checked_like_a_file():
     """A dict raises the same errors as a file, without a file name and line."""
     error = refusal({"compute": {"max_blocks": 0}})
-    assert str(error) == "compute.max_blocks is 0; write a whole number from 1 up."
+    assert str(error) == "compute.max_blocks is 0; write a whole number of at least 1."
     assert (error.file, error.key, error.line) == ("", "compute.max_blocks", 0)
     assert "is not text" in str(refusal({5: {}}))
 
@@ -818,7 +818,7 @@ def test_a_folder_is_not_shared_by_accident(folder):
     """A default folder that another endpoint already uses is an error; two endpoints may share a folder explicitly."""
     error = refusal({"data": {"endpoints": {"b": {"local": folder}, "a": {}}}})
     assert "has the folder 'a' on the backend 'local', and endpoint 'b' has" in str(error)
-    assert "'local: a' if that is meant" in str(error)
+    assert "'local: a' if that is intended" in str(error)
     assert check({"data": {"endpoints": {"b": {"local": folder}, "a": {"local": "a"}}}})
 
 
