@@ -352,7 +352,7 @@ def delete(
     label: str = "",
     **options: Unpack[DeleteOptions],
 ) -> bool:
-    """Delete a file or a folder now and without Parsl; as `delete_task`, without ``executor`` and ``inputs``."""
+    """Delete a file or a folder now and without Parsl; like `delete_task`, but without ``executor`` and ``inputs``."""
     request = arguments.delete_request(
         src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label, **options
     )

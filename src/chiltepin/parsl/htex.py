@@ -77,7 +77,7 @@ class _CommandClient:
         self.port, self.close = line.port, line.close
 
     def run(self, message: Any, max_retries: int = 3, timeout_s: float | None = None) -> Any:
-        """Send a command and return the reply; as ``CommandClient.run``."""
+        """Send a command and return the reply; like ``CommandClient.run``."""
         del max_retries  # Parsl ignores it, too.
         polls = float("inf") if timeout_s is None else timeout_s * 1000 / _POLL_MS
         with self._lock:
@@ -113,7 +113,7 @@ class _TaskQueue:
         self._lock = threading.Lock()
 
     def put(self, message: dict[str, Any]) -> None:
-        """Send a task; as ``TasksOutgoing.put``."""
+        """Send a task; like ``TasksOutgoing.put``."""
         while True:
             try:
                 with self._lock:
@@ -303,7 +303,7 @@ class GuardedMPIExecutor(GuardedHTEX, MPIExecutor):  # type: ignore[misc] # pars
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Submit a task; as ``HighThroughputExecutor.submit``."""
+        """Submit a task; like ``HighThroughputExecutor.submit``."""
         if not resource_specification and func.__module__ == worker.__name__:
             resource_specification = {"num_nodes": 1, "ranks_per_node": 1}
         return super().submit(func, resource_specification, *args, **kwargs)

@@ -39,14 +39,14 @@ class ReadFuture(CallbackFuture[T]):
     on_read: Callable[[], object] = int
 
     def result(self, timeout: float | None = None) -> T:
-        """Return the result, or raise the error; as ``concurrent.futures.Future.result``."""
+        """Return the result, or raise the error; like ``concurrent.futures.Future.result``."""
         try:
             return super().result(timeout)
         finally:
             self._note(sys._getframe(1).f_globals)  # noqa: SLF001 - as `warnings` finds the code that called it
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error, if there is one; as ``concurrent.futures.Future.exception``."""
+        """Return the error, if there is one; like ``concurrent.futures.Future.exception``."""
         try:
             return super().exception(timeout)
         finally:

@@ -50,7 +50,7 @@ class GuardedSlurmProvider(SlurmProvider):  # type: ignore[misc] # parsl has no 
         return _NEW_INTERVAL if time.monotonic() - self._submitted < _NEW else _INTERVAL
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.slurm") -> str:
-        """Submit a job; as ``SlurmProvider.submit``."""
+        """Submit a job; like ``SlurmProvider.submit``."""
         self._submitted = time.monotonic()
         job: str = super().submit(command, tasks_per_node, job_name)
         return job

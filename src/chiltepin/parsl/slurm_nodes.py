@@ -34,7 +34,7 @@ class SlurmNodes:
         return not self._confirmed.isdisjoint(silent) or not self._asked.issuperset(hosts)
 
     def lost(self, hosts: set[str], silent: set[str]) -> set[str]:
-        """Return the silent hosts on which no job of this user runs any more, with one query for all."""
+        """Return the silent hosts on which this user has no running job, with one query for all."""
         asked = (hosts - self._asked) | (silent & self._confirmed)
         running = _with_job(asked)
         self._asked |= hosts

@@ -46,7 +46,7 @@ __all__ = ["follow_launches", "install_guards"]
 
 logger = logging.getLogger(__name__)
 
-#: Methods that take the record of a task, and are all that a Parsl thread does with the task at that moment.
+#: Methods called with a task's record; each is one complete step of a Parsl thread.
 _STEPS = ("_launch_if_ready_async", "handle_exec_update", "handle_join_update")
 #: Methods that Parsl calls before a future ends, but that need not succeed for it.
 _TIDYING = ("_send_task_info", "_log_std_streams")

@@ -90,7 +90,7 @@ class SafeQueue:
         self._reset()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - Python's own
-        """Return the next message; as ``multiprocessing.Queue.get``.
+        """Return the next message; like ``multiprocessing.Queue.get``.
 
         A task, which is a `dict`, is removed from the queue when an item of it is read, or with the next message. If
         its reader dies before that, another reader receives it.

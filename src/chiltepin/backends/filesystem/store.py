@@ -1,4 +1,4 @@
-"""What the mover needs from a place that holds files: the only seam between copying and any kind of store.
+"""What the mover needs from a place that holds files: the only interface between copying and any kind of store.
 
 A `Store` is the tree below an endpoint's root; a `Folder` is one folder of it, held open. All names are single path
 components, so that a folder gives access only to its own entries.

@@ -27,7 +27,7 @@ def are_real() -> bool:
 
 
 def pread(descriptor: int, count: int, offset: int) -> bytes:
-    """As ``os.pread``."""
+    """Like ``os.pread``."""
     if are_real():
         return os.pread(descriptor, count, offset)
     with _POSITION:
@@ -39,7 +39,7 @@ def pread(descriptor: int, count: int, offset: int) -> bytes:
 
 
 def preadv(descriptor: int, blocks: Sequence[memoryview], offset: int) -> int:
-    """As ``os.preadv``; for a fake file, into the first block only."""
+    """Like ``os.preadv``; for a fake file, into the first block only."""
     if are_real():
         return os.preadv(descriptor, blocks, offset)
     return _filled(blocks[0], pread(descriptor, len(blocks[0]), offset))
@@ -56,7 +56,7 @@ def read_at(descriptor: int, block: memoryview, offset: int, count: int = 0) -> 
 
 
 def readv(descriptor: int, blocks: Sequence[memoryview]) -> int:
-    """As ``os.readv``; for a fake file, into the first block only."""
+    """Like ``os.readv``; for a fake file, into the first block only."""
     if are_real():
         return os.readv(descriptor, blocks)
     with _POSITION:
@@ -64,7 +64,7 @@ def readv(descriptor: int, blocks: Sequence[memoryview]) -> int:
 
 
 def pwrite(descriptor: int, block: bytes | memoryview, offset: int) -> int:
-    """As ``os.pwrite``."""
+    """Like ``os.pwrite``."""
     if are_real():
         return os.pwrite(descriptor, block, offset)
     with _POSITION:
@@ -92,7 +92,7 @@ def read_ahead(descriptor: int, count: int) -> None:
 
 
 def fchown(descriptor: int, user: int, group: int) -> None:
-    """As ``os.fchown``."""
+    """Like ``os.fchown``."""
     if are_real():
         os.fchown(descriptor, user, group)
     else:
