@@ -241,7 +241,7 @@ def _program() -> str:
     found = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=sysconfig.get_path("scripts"))
     if found is None:
         raise ComputeEndpointError(
-            f"{_PROGRAM} is not installed, on Linux only; run: pip install globus-compute-endpoint"
+            f"{_PROGRAM}, which needs Linux, is not installed; run: pip install globus-compute-endpoint"
         )
     return found
 

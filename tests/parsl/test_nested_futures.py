@@ -218,7 +218,7 @@ def very_deep(future):
         (lambda future: Counter([future]), "A future is inside a Counter"),
         (holds_itself, "contains itself"),
         (very_deep, "nested too deeply"),
-        (lambda _: [asyncio.Future(loop=LOOP)], r"of asyncio is in .*run_coroutine_threadsafe"),
+        (lambda _: [asyncio.Future(loop=LOOP)], r"contains an asyncio .*run_coroutine_threadsafe"),
     ],
 )
 def test_what_cannot_be_waited_for_is_refused(running, make, text):
@@ -235,9 +235,9 @@ def test_a_stream_in_inputs_is_refused(running, make):
         lambda value: after(inputs=value),
         lambda value: transfer_task("a", "b", "/x", "/x", executor="local", inputs=value),
     ):
-        with pytest.raises(TypeError, match=r"in which Parsl sees no futures; pass list\(...\) instead"):
+        with pytest.raises(TypeError, match=r"and Parsl finds no futures in it; pass list\(...\) instead"):
             call([make(Future())])
-        with pytest.raises(TypeError, match=r"in which Parsl sees no futures; pass list\(...\) instead"):
+        with pytest.raises(TypeError, match=r"and Parsl finds no futures in it; pass list\(...\) instead"):
             call([[make(Future())]])
 
 

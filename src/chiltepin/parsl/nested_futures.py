@@ -122,11 +122,11 @@ def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
         return one
     if hasattr(kind, "_asyncio_future_blocking") or kind is CoroutineType:
         raise TypeError(
-            f"A {kind.__name__} of asyncio is in {what}, for which Parsl cannot wait; await it first, "
-            "or give the future of asyncio.run_coroutine_threadsafe()."
+            f"{what} contains an asyncio {kind.__name__}, which Parsl cannot wait for; await it first, "
+            "or pass the future of asyncio.run_coroutine_threadsafe()."
         )
     if only_waited_for and isinstance(one, _STREAMS):
-        raise TypeError(f"A {kind.__name__} is in {what}, in which Parsl sees no futures; pass list(...) instead.")
+        raise TypeError(f"{what} contains a {kind.__name__}, and Parsl finds no futures in it; pass list(...) instead.")
     if dataclasses.is_dataclass(kind):
         return [getattr(one, field.name, None) for field in dataclasses.fields(kind)]
     return ()

@@ -107,7 +107,7 @@ def _patterns(argument: str, value: Any) -> tuple[str, ...]:
     for pattern in patterns:
         if not _is_pattern(pattern):
             raise ValueError(
-                f"{argument}={shown(value)} holds {shown(pattern)}; a pattern is for the name of a file, as '*.nc'."
+                f"{argument}={shown(value)} holds {shown(pattern)}; a pattern must match file names, such as '*.nc'."
             )
     return patterns
 

@@ -53,8 +53,9 @@ def open_own(path: str) -> BinaryIO | None:
     if folder not in _told:
         _told.add(folder)
         logger.warning(
-            "Skipped %s: it belongs to user %d with mode %o and %d names. Chiltepin reads only regular files that you "
-            "own and that no one else can write to. Other such files in %s are skipped without a warning.",
+            "Skipped %s: its owner is user %d, its mode is %o, and its hard link count is %d. Chiltepin reads only "
+            "regular files with one hard link that you own and that no one else can write to. Other such files in %s "
+            "are skipped without a warning.",
             *(path, facts.st_uid, stat.S_IMODE(facts.st_mode), facts.st_nlink, folder),
         )
     return None

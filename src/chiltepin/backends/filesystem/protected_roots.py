@@ -97,7 +97,6 @@ class Roots:
 
 def _stays(location: Location) -> Fault:
     reason = (
-        f"{location} is, contains or links to the root of an endpoint or to the source of the transfer; these are "
-        "never deleted."
+        f"{location} is, contains or links to an endpoint's root or the transfer's source, which are never deleted."
     )
     return Fault("PERMISSION_DENIED", reason)

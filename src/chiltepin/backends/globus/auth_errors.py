@@ -57,7 +57,8 @@ def auth_error(err: Exception) -> ChiltepinError | OSError:
         with contextlib.suppress(Exception):
             return login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
     return ServiceUnavailableError(
-        f"Could not parse the response of Globus Auth ({type(err).__name__}); check for a proxy in between.",
+        f"Could not parse the response of Globus Auth ({type(err).__name__}); check for a proxy between this machine "
+        "and Globus Auth.",
         backend="globus",
         transient=True,
     )

@@ -105,7 +105,8 @@ def _is_callers(err: Exception, client: globus_sdk.TransferClient) -> bool:
 def malformed_response(err: Exception, what: str) -> ServiceUnavailableError:
     """Return the error for a response that could not be parsed, such as a proxy's."""
     return ServiceUnavailableError(
-        f"{what}: could not parse the response ({type(err).__name__}); check for a proxy before Globus.",
+        f"{what}: could not parse the response ({type(err).__name__}); check for a proxy between this machine and "
+        "Globus.",
         backend=BACKEND,
         transient=True,
     )

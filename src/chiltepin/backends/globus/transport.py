@@ -74,7 +74,7 @@ def _content(answer: requests.Response) -> bytes:
     if answer.is_redirect:
         raise _out_of_bounds("is a redirect to another address")
     content, until = bytearray(), time.monotonic() + MAX_RESPONSE_SECONDS
-    # As `Response.iter_content`, but without waiting for a full block.
+    # Like `Response.iter_content`, but without waiting for a full block.
     while block := answer.raw.read1(_BLOCK, decode_content=True):
         content += block
         if len(content) > MAX_RESPONSE_BYTES:
@@ -87,7 +87,7 @@ def _content(answer: requests.Response) -> bytes:
 
 def _out_of_bounds(how: str) -> ServiceUnavailableError:
     return ServiceUnavailableError(
-        f"The response instead of one from Globus {how}; check for a proxy in between.",
+        f"The response is not from Globus: it {how}; check for a proxy between this machine and Globus.",
         backend="globus",
         transient=True,
     )

@@ -41,7 +41,5 @@ def _new_path(context: Context, endpoint: str, new: str) -> str:
         return new
     other, path = required_path(context, new)
     if other != endpoint:
-        raise click.UsageError(
-            f"{new!r} is on another endpoint than {endpoint!r}; transfer it and delete the old path."
-        )
+        raise click.UsageError(f"{new!r} is not on endpoint {endpoint!r}; transfer it and delete the old path.")
     return path

@@ -66,7 +66,8 @@ def _in_flight(batcher: Batcher, request: Request) -> TaskHandle | None:
         if batch.handle is None:
             if not _was_given_up(batcher, batch):
                 raise PathsInUseError(
-                    f"A task with paths of {describe(request)} is just being submitted; try again after its end.",
+                    f"{describe(request)} was not submitted, because another task with some of the same paths is being "
+                    "submitted; try again when it has ended.",
                     backend=batcher.backend.name,
                 )
         elif (
@@ -77,7 +78,8 @@ def _in_flight(batcher: Batcher, request: Request) -> TaskHandle | None:
             return batch.handle
         else:
             raise PathsInUseError(
-                f"Task {batch.handle.task_id} has paths of {describe(request)}; wait for its end, or cancel it.",
+                f"{describe(request)} was not submitted, because task {batch.handle.task_id} has some of the same "
+                "paths; wait for its end, or cancel it.",
                 status=TaskStatus(handle=batch.handle, state=TaskState.ACTIVE),
                 backend=batcher.backend.name,
             )

@@ -122,7 +122,7 @@ def _plain(name: str) -> str:
 
 
 def compare_twins(run: TaskRun, pair: FolderPair, source: Location, found: ListingStats) -> None:
-    """After the files of a folder, fail those that another one has replaced, because their names are one.
+    """After a folder's files are copied, fail each file that another file with an equivalent name has replaced.
 
     A server does not tell which names its disk distinguishes. So its folder is listed, with the ``found`` folders.
     """
@@ -157,5 +157,5 @@ def _is_copied(pair: FolderPair, name: str) -> bool:
 
 def clashing_name(location: Location) -> Fault:
     """Return the fault of a file or folder whose name is already used at the destination."""
-    reason = "its name and that of another file are one at the destination, which ignores case or similar differences"
+    reason = "the destination treats its name and that of another file as the same name"
     return Fault("AMBIGUOUS_PATH", f"{location} was not copied because {reason}; rename one of the two.")
