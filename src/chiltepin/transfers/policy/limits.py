@@ -1,4 +1,6 @@
-"""Every limit on running requests: counts, sizes and retries.
+"""Limits on running requests: counts, sizes and retries.
+
+Those of one backend are in its modules, such as `backends/globus/backend.py`; those of Parsl tasks in `parsl`.
 
 `chiltepin.settings.limits` has the ranges of settings.
 """

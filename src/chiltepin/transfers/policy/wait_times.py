@@ -1,4 +1,6 @@
-"""Every wait, interval, timeout and grace of running requests, in seconds.
+"""Waits, intervals, timeouts and graces of running requests, in seconds.
+
+Those of one backend are in its modules, such as `backends/filesystem/mover/retry.py`; those of Parsl tasks in `parsl`.
 
 `chiltepin.model.FAULT_GRACE` is the default time for which a fault is tolerated.
 """
