@@ -11,12 +11,15 @@ import tarfile
 import threading
 import warnings
 import zipfile
+from functools import partial
 
 import pytest
 from test_web_indexes import seeds
 from webservers import files_of, odd_name, odd_tree
+from worlds import world_of
 
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveReader
 from chiltepin.errors import BackendError, UnsupportedOptionError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
@@ -326,3 +329,54 @@ def test_all_members_of_generated_archives_arrive(tmp_path, kind):
         assert moved(f"{kind}://::{tmp_path}/x", tmp_path, dst_path=f"/got/{seed}").state is TaskState.SUCCEEDED, seed
         found = {os.fsdecode(name) for name in files_of(tmp_path / "got" / str(seed))}
         assert found == set(wanted), seed
+
+
+def ends(folder):
+    """Make the folder of the destination; the source is an archive."""
+    (folder / "got").mkdir()
+    return {"laptop": "", "scratch": str(folder / "got")}
+
+
+def replaced(make, path, *members):
+    """Write an archive beside another one, and rename it to that name."""
+    make(path.with_name("new"), *members)
+    path.with_name("new").replace(path)
+
+
+def rewritten(make, path, *members):
+    """Write another archive into the same file."""
+    make(path, *members)
+
+
+@pytest.mark.parametrize("again", [replaced, rewritten])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_each_task_reads_the_archive_that_is_there(tmp_path, kind, again):
+    """An archive that is replaced or rewritten between two tasks is read again, also if its names stay."""
+    archive = tmp_path / "x"
+    world = world_of(ends(tmp_path), laptop={"url": f"{kind}://::{archive}"})
+    for number, text in enumerate(("one", "two", "three" * 50_000)):
+        (MAKERS[kind] if not number else partial(again, MAKERS[kind]))(archive, ("pad", text * 3), ("f", text))
+        for _ in range(2):
+            assert world.move("/f", f"/{number}").state is TaskState.SUCCEEDED
+        assert (tmp_path / "got" / str(number)).read_text() == text
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_an_archive_that_is_rewritten_during_a_copy(tmp_path, kind, monkeypatch):
+    """If an archive is rewritten while a member is copied, the transfer fails, and the old copy stays."""
+    archive, got = tmp_path / "x", tmp_path / "got"
+    world = world_of(ends(tmp_path), laptop={"url": f"{kind}://::{archive}"})
+    MAKERS[kind](archive, ("f", "1" * 3_000_000))
+    (got / "f").write_text("old")
+    read, changes = ArchiveReader.readinto, [lambda: MAKERS[kind](archive, ("pad", "2" * 999), ("f", "2" * 3_000_000))]
+
+    def then_changed(self, block):
+        count = read(self, block)
+        if changes:
+            changes.pop()()
+        return count
+
+    monkeypatch.setattr(ArchiveReader, "readinto", then_changed)
+    assert world.move("/f", "/f").state is TaskState.FAILED
+    assert (got / "f").read_text() == "old"
+    assert os.listdir(got) == ["f"]

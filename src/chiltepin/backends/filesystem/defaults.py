@@ -87,7 +87,7 @@ class ReadOnlyFolder(PlainFolder):
 class LinkFreeStore(Generic[F]):
     """A `Store` whose folders have only one name, and whose paths have no visible links."""
 
-    def renewed(self) -> Self:
+    def renewed(self) -> Self | None:
         """Return itself: the path of the root has no visible link."""
         return self
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, ReadOnlyFolder, read_only
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import BLOCK, Entry, is_valid_name
+from chiltepin.backends.filesystem.stores.fsspec.archive_file import ArchiveFile
 from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
@@ -178,8 +179,8 @@ class ArchiveReader:
 
     parts, pinned, checksum, content_id = False, False, "", ""
 
-    def __init__(self, member: Member, lock: threading.Lock) -> None:
-        self.size, self.mtime, self._lock = member.size, member.mtime, lock
+    def __init__(self, member: Member, lock: threading.Lock, is_changed: Callable[[], bool]) -> None:
+        self.size, self.mtime, self._lock, self._is_changed = member.size, member.mtime, lock, is_changed
         with lock:
             self._file = member.open()
 
@@ -202,9 +203,12 @@ class ArchiveReader:
         return len(data)
 
     def changed(self) -> bool:
-        """Whether the member is longer than stated; at the end of a zip member its checksum is verified."""
+        """Whether the archive has changed, or the member is longer than stated.
+
+        At the end of a zip member its checksum is verified.
+        """
         with self._lock:
-            return bool(self._file.read(1))
+            return bool(self._file.read(1)) or self._is_changed()
 
 
 class ArchiveFolder(ReadOnlyFolder):
@@ -212,8 +216,10 @@ class ArchiveFolder(ReadOnlyFolder):
 
     place = _PLACE
 
-    def __init__(self, content: dict[str, Member | Fault], lock: threading.Lock) -> None:
-        self._content, self._lock = content, lock
+    def __init__(
+        self, content: dict[str, Member | Fault], lock: threading.Lock, is_changed: Callable[[], bool]
+    ) -> None:
+        self._content, self._lock, self._is_changed = content, lock, is_changed
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
@@ -237,7 +243,7 @@ class ArchiveFolder(ReadOnlyFolder):
             raise member
         if member is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        return ArchiveReader(member, self._lock)
+        return ArchiveReader(member, self._lock, self._is_changed)
 
 
 class ArchiveStore(LinkFreeStore[ArchiveFolder]):
@@ -254,7 +260,12 @@ class ArchiveStore(LinkFreeStore[ArchiveFolder]):
         self._root = tuple(part for part in root.split("/") if part)
         # All members are read through one open file.
         self._lock = threading.Lock()
+        self._file = ArchiveFile(filesystem)
         self._tree = _tree(_members(filesystem))
+
+    def renewed(self) -> Self | None:
+        """Return itself; None if the archive may have changed since its table was read."""
+        return self if self._file.is_current() else None
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`; the archive may be on a server."""
@@ -273,7 +284,7 @@ class ArchiveStore(LinkFreeStore[ArchiveFolder]):
             raise read_only(joined(parts), _PLACE)
         place = self._root + parts
         if place in self._tree:
-            return ArchiveFolder(self._tree[place], self._lock)
+            return ArchiveFolder(self._tree[place], self._lock, self._file.changed)
         kind = NotADirectoryError if place[-1] in self._tree.get(place[:-1], {}) else FileNotFoundError
         number = errno.ENOTDIR if kind is NotADirectoryError else errno.ENOENT
         raise kind(number, os.strerror(number), joined(parts))
