@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import select
 import subprocess
+import tty
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -221,6 +225,63 @@ def test_a_page_that_cannot_be_written_is_a_sentence(local):
     ended = local.run("activity", "--html", "nowhere/page.html")
     assert ended.code == 1
     assert re.fullmatch(r"chiltepin: Could not write the page to 'nowhere/page.html': No such .*\n", ended.err)
+
+
+def test_a_page_behind_a_link_replaces_the_target(local):
+    """--html follows a link, even one to a missing file: the link stays, and its target is the page."""
+    (local.folder / "www").mkdir()
+    (local.folder / "www" / "old.html").write_text("old")
+    for name in ("old.html", "new.html"):
+        link = local.folder / name
+        link.symlink_to(f"www/{name}")
+        assert local.run("activity", "--html", name).code == 0
+        assert link.is_symlink()
+        assert "<html" in (local.folder / "www" / name).read_text()
+    assert sorted(os.listdir(local.folder / "www")) == ["new.html", "old.html"]
+
+
+def test_a_page_is_written_into_a_device_or_pipe(local):
+    """--html writes the page into a terminal, a pipe and a link to a pipe, and replaces none of them."""
+    reading, writing = os.pipe()
+    leader, follower = pty.openpty()
+    tty.setraw(follower)
+    os.mkfifo(local.folder / "pipe")
+    fifo = os.open(local.folder / "pipe", os.O_RDWR)
+    (local.folder / "link").symlink_to("pipe")
+    places = {
+        f"/dev/fd/{writing}": reading,
+        os.ttyname(follower): leader,
+        str(local.folder / "pipe"): fifo,
+        str(local.folder / "link"): fifo,
+    }
+    for place, output in places.items():
+        before = os.stat(place)
+        with ThreadPoolExecutor(1) as pool:
+            page = pool.submit(read_page, output)
+            assert local.run("activity", "--html", place).code == 0
+            assert page.result(timeout=60).lstrip().startswith(b"<!DOCTYPE html>")
+        assert os.path.samestat(before, os.stat(place))
+    assert (local.folder / "link").is_symlink()
+    for descriptor in (reading, writing, leader, follower, fifo):
+        os.close(descriptor)
+
+
+def read_page(descriptor):
+    """Read from a descriptor until the page ends, or nothing arrives."""
+    page = b""
+    while b"</html>" not in page and select.select([descriptor], [], [], 30)[0]:
+        page += os.read(descriptor, 65536)
+    return page
+
+
+def test_a_page_cannot_replace_a_folder(local):
+    """--html with a folder, or a link to one, is a usage error that says so."""
+    (local.folder / "folder").mkdir()
+    (local.folder / "link").symlink_to("folder")
+    for name in ("folder", "link"):
+        ended = local.run("activity", "--html", name)
+        assert ended.code == 2
+        assert f"'{name}' is a directory" in ended.err
 
 
 @pytest.mark.parametrize("other", [("--follow",), ("-F", "json")])

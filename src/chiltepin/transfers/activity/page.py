@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,27 @@ __all__ = ["page", "write"]
 def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> int:
     """Write the page and return its size in bytes; a reader sees either the old page or the complete new one.
 
-    If the page cannot be written, an OSError is raised and the old page is kept.
+    If ``path`` is a link, its target is replaced. A device or a pipe is not replaced; the page is written into it. If
+    the page cannot be written, an OSError is raised and the old page is kept.
     """
     text = page(records, since=since, now=now).encode("ascii")
+    if _is_regular(path):
+        _replace(os.path.realpath(path), text)
+    else:
+        with open(path, "wb") as file:
+            file.write(text)
+    return len(text)
+
+
+def _is_regular(path: str) -> bool:
+    """Return whether a path names a regular file or no file yet; links are followed."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _replace(path: str, text: bytes) -> None:
     temp_file = f"{path}.{secrets.token_hex(4)}.tmp"
     descriptor = os.open(temp_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -40,7 +59,6 @@ def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now:
         with contextlib.suppress(OSError):
             os.unlink(temp_file)
         raise
-    return len(text)
 
 
 def page(records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> str:
