@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import random
 import re
@@ -280,6 +281,14 @@ def test_what_is_not_all_of_an_index_is_an_error(site, tmp_path, answer):
     (tmp_path / "got" / "extra").write_text("stays")
     assert fetch(site.transfers, delete_destination_extra=True).state is TaskState.FAILED
     assert files_of(tmp_path / "got") == {b"extra": b"stays"}
+
+
+@pytest.mark.parametrize("year", ["10000", "9" * 30])
+def test_a_time_that_no_calendar_has_is_unknown(site, year):
+    """In an index in JSON, a time that cannot be converted is unknown, and the file is listed."""
+    index = json.dumps([{"name": "a.nc", "type": "file", "size": 1, "mtime": f"Mon, 01 Jan {year} 00:00:00 -0000"}])
+    site.pages["/d/"] = document(index.encode(), Content_Type="application/json")
+    assert [(entry.name, entry.modified) for entry in site.transfers.ls("web", "/")] == [("a.nc", None)]
 
 
 def test_names_are_kept_as_bytes_in_any_encoding_of_the_page(site):

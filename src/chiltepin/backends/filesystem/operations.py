@@ -122,8 +122,8 @@ def dir_entry(entry: Entry) -> DirEntry:
     """Return an entry of a store as `TransferBackend.ls` returns it."""
     modified = None
     if entry.mtime is not None:
-        # A store may keep a time after the year 9999, which no datetime can hold.
-        with suppress(ValueError, OverflowError):
+        # A store may keep a time that no datetime can hold, or the C library cannot convert (OSError).
+        with suppress(ValueError, OverflowError, OSError):
             modified = datetime.fromtimestamp(entry.mtime, timezone.utc)
     return DirEntry(
         name=entry.name,

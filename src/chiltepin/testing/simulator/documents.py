@@ -175,7 +175,7 @@ def file_document(folder: int, name: str, *, called: str | None = None) -> dict[
 
 def _modified(facts: os.stat_result) -> str | None:
     # A disk may keep a time after the year 9999, which no datetime can hold.
-    with suppress(ValueError, OverflowError):
+    with suppress(ValueError, OverflowError, OSError):
         return utc(facts.st_mtime).isoformat(sep=" ", timespec="seconds")
     return None
 

@@ -151,7 +151,7 @@ def _of_line(entry: Mapping[str, Any]) -> Listed:
     size = entry.get("size")
     try:
         mtime = parsedate_to_datetime(entry["mtime"]).timestamp()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         mtime = None
     return Listed(name, kind, size if type(size) is int and size >= 0 else None, mtime, known=type(size) is int)
 
