@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, exit_code
-from chiltepin.cli.output import print_error
+from chiltepin.cli.output import discard, print_error, stderr_may_fail
 from chiltepin.errors import ChiltepinError, ConfigError, suggest
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
@@ -35,6 +37,9 @@ COMMANDS = {
     "transfer": "Transfer a file or the contents of a folder.",
     "whoami": "Show who is logged in to Globus.",
 }
+
+#: Errors of a write to stdout; click handles a closed pipe (EPIPE).
+OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 class _Commands(click.Group):
@@ -71,14 +76,15 @@ def chiltepin() -> None:
 def main() -> None:
     """Run the command line, and exit with its code."""
     try:
-        sys.exit(chiltepin.main(prog_name="chiltepin", standalone_mode=False))
+        sys.exit(_run())
     except ChiltepinError as err:
         # A ConfigError has one line for each problem; any other message may quote a service and stays on one line.
         for line in str(err).split("\n") if isinstance(err, ConfigError) else [str(err)]:
             print_error(line)
         sys.exit(exit_code(err))
     except click.ClickException as err:
-        err.show()
+        with stderr_may_fail():
+            err.show()
         sys.exit(err.exit_code)
     except click.Abort as err:
         # click raises this on Ctrl-C, or when a prompt was answered with no or not at all.
@@ -88,3 +94,15 @@ def main() -> None:
         interpreter_exit.note(type(err).__name__)
         print_error("Interrupted." if interrupted else "Nothing was done.")
         sys.exit(INTERRUPTED if interrupted else FAILURE)
+
+
+def _run() -> Any:
+    """Run the command and return its exit code; a failed output becomes a ``ChiltepinError``."""
+    try:
+        return chiltepin.main(prog_name="chiltepin", standalone_mode=False)
+    except OSError as err:
+        if err.errno not in OUTPUT_ERRORS or err.filename is not None:
+            raise
+        reason = err.strerror
+    discard(sys.stdout)
+    raise ChiltepinError(f"Could not write the output: {reason}; make room there, or write it to another place.")

@@ -5,7 +5,9 @@ This module escapes text from other sources (`chiltepin.errors.printable`), and 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -17,16 +19,20 @@ import click
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import TextIO
 
 __all__ = [
+    "discard",
     "format_duration",
     "format_size",
+    "is_terminal",
     "pluralize",
     "print_error",
     "print_json",
     "print_line",
     "print_table",
+    "stderr_may_fail",
     "with_option_names",
 ]
 
@@ -54,6 +60,33 @@ _STYLES = {
 }
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a standard stream is a terminal; Python has None for one that was closed before the start."""
+    return stream is not None and stream.isatty()
+
+
+@contextlib.contextmanager
+def stderr_may_fail() -> Iterator[None]:
+    """Write to stderr inside a ``with`` block; if stderr is full or closed, the command continues."""
+    try:
+        yield
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send what a failed stream still holds to the null device.
+
+    Otherwise, Python writes it again when it exits, and prints a second error (docs.python.org, ``signal``, "Note on
+    SIGPIPE").
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    # A replacement of the stream, such as that of a test, may have no descriptor.
+    with contextlib.suppress(OSError):
+        os.dup2(null, stream.fileno())
+    os.close(null)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document, exact and in ASCII."""
     click.echo(json.dumps(value, indent=2))
@@ -62,7 +95,7 @@ def print_json(value: Any) -> None:
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout: wrapped on a terminal, otherwise with one line for each row."""
     rows = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         _framed(head, rows)
         return
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -108,13 +141,14 @@ def _fitted(widths: Sequence[int], room: int) -> list[int]:
 
 def print_error(message: str) -> None:
     """Print one sentence on stderr, on one line; see `print_line`."""
-    print_line(f"chiltepin: {printable(with_option_names(message))}", err=True)
+    with stderr_may_fail():
+        print_line(f"chiltepin: {printable(with_option_names(message))}", err=True)
 
 
 def print_line(sentence: str, *, name: str = "", err: bool = False) -> None:
     """Print a sentence, after a name if given; on a terminal wrapped between words, in a pipe on one line."""
     text = f"{name}: {sentence}" if name else sentence
-    if (sys.stderr if err else sys.stdout).isatty():
+    if is_terminal(sys.stderr if err else sys.stdout):
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
     if name and text.startswith(name):

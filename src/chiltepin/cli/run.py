@@ -10,6 +10,7 @@ import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.cli.output import is_terminal
 from chiltepin.cli.reporting import Reporter, print_outcome, task_error
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
 @contextlib.contextmanager
 def _reporter(context: Context, requests: Sequence[Request]) -> Iterator[Reporter]:
     grace = context.settings.fault_grace if context.transfers.backend.capabilities.runs_on == "service" else 0
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield Reporter(grace=grace)
         return
     from chiltepin.cli.progress_bar import progress_bar  # noqa: PLC0415 - a pipe needs no bars

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin.cli.context import config_option, format_option
-from chiltepin.cli.output import format_duration, format_size, pluralize, print_line, print_table
+from chiltepin.cli.output import format_duration, format_size, is_terminal, pluralize, print_line, print_table
 from chiltepin.cli.params import SINCE
 from chiltepin.errors import ChiltepinError, ConfigError, printable
 from chiltepin.model import TaskState
@@ -155,7 +155,7 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
 
 def _has_room() -> bool:
     """Return whether all columns fit; in a pipe they always do."""
-    return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= WIDE
+    return not is_terminal(sys.stdout) or shutil.get_terminal_size().columns >= WIDE
 
 
 def _cells(record: TransferRecord) -> list[str]:

@@ -10,7 +10,7 @@ import click
 
 from chiltepin.cli.context import data_options
 from chiltepin.cli.exit_codes import FAILURE, LOGIN_REQUIRED
-from chiltepin.cli.output import print_json, print_line, print_table
+from chiltepin.cli.output import is_terminal, print_json, print_line, print_table
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
@@ -68,7 +68,7 @@ def _findings(context: Context, chosen: list[str], *, write: bool) -> list[Findi
 
 @contextlib.contextmanager
 def _waiting(names: list[str]) -> Iterator[None]:
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield
         return
     from rich.console import Console  # noqa: PLC0415 - a pipe needs no spinner

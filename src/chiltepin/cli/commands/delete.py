@@ -16,6 +16,7 @@ from chiltepin.cli.options import (
     timeout_option,
     workers_option,
 )
+from chiltepin.cli.output import is_terminal
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
@@ -83,7 +84,7 @@ def delete(
 
 
 def _confirm(endpoint: str, path: str, *, recursive: bool, globs: bool) -> None:
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise click.UsageError("Cannot ask for confirmation without a terminal; add --yes.")
     what = " and everything in it" if recursive else ""
     match = "all that matches " if globs else ""
