@@ -12,7 +12,7 @@ from parsl.data_provider.data_manager import default_staging
 from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.parsl import executors as parsl_executors
-from chiltepin.settings import LOCAL, Document, Settings, check, read
+from chiltepin.settings import LOCAL, Document, Settings, check, read, working_folder
 from chiltepin.settings.runs import KEEP_ALL
 from chiltepin.staging import ChiltepinStaging
 from chiltepin.transfers.resolve import BACKEND_VARIABLE, default_data, with_backend
@@ -110,10 +110,13 @@ def load(
     Raises
     ------
     ConfigError
-        If the settings are invalid, ``include`` names an unknown resource, or the backend is not installed.
+        If the settings are invalid, ``include`` names an unknown resource, the backend is not installed, or the working
+        directory was deleted.
     TypeError
         If ``config`` is neither a mapping nor a path.
     """
+    # Parsl needs the working directory, even where all paths are absolute.
+    working_folder()
     document = _document(config)
     settings = check(document, backends=registry.names())
     data = with_backend(settings.data, document, backend)

@@ -1,4 +1,4 @@
-"""The command with outputs that are full or closed."""
+"""The command in a deleted working directory, and with outputs that are full or closed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ import sys
 
 import pytest
 from warm import warm_command
+
+#: Commands in a deleted working directory without settings, and their exit codes.
+LOST = {
+    "ls a:/": 2,
+    "ls a:/ --config c.yaml": 2,
+    "transfer a:/x b:/y": 2,
+    "activity": 2,
+    "activity --html page.html": 2,
+    "demo": 2,
+    "simulate --collection a=b -- true": 2,
+    "logout": 0,
+}
+
+
+@pytest.mark.parametrize("words", LOST)
+def test_a_deleted_working_directory_is_a_sentence(local, user, monkeypatch, words):
+    """In a deleted working directory, a command explains what is missing, or needs nothing from there."""
+    (user / "gone").mkdir()
+    monkeypatch.chdir(user / "gone")
+    (user / "gone").rmdir()
+    ended = local.run(*words.split())
+    assert ended.code == LOST[words], ended.err
+    if ended.code:
+        assert ended.err.startswith("chiltepin: ")
+        assert ended.err.count("\n") == 1
+        assert "working directory was deleted" in ended.err or "No settings file found" in ended.err
+
 
 #: Commands that print a text, a table, JSON, help and an outcome, and their exit codes.
 PRINTING = {

@@ -57,6 +57,17 @@ def run(script, folder, **environment):
 # --- parse_file and load ---------------------------------------------------------------------------------------------
 
 
+def test_a_deleted_working_directory_is_an_error(tmp_path, monkeypatch):
+    """In a deleted working directory, where Parsl cannot start, absolute paths do not help: it is a ConfigError."""
+    (tmp_path / "c.yaml").write_text("data:\n  endpoints: {a: }\n")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for config in ({}, tmp_path / "c.yaml"):
+        with pytest.raises(ConfigError, match="The working directory was deleted; change to another folder"):
+            configure.load(config, run_dir=tmp_path / "runinfo")
+
+
 def test_a_file_is_read_and_checked(tmp_path):
     """`parse_file` returns the settings as a dict, or raises an error that lists every problem."""
     (tmp_path / "c.yaml").write_text("a:\n  mpi: no\nb:\n  partion: x\n  mpi: 3\n")

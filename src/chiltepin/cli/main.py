@@ -97,9 +97,15 @@ def main() -> None:
 
 
 def _run() -> Any:
-    """Run the command and return its exit code; a failed output becomes a ``ChiltepinError``."""
+    """Run the command and return its exit code; a failed output or working directory becomes a ``ChiltepinError``."""
     try:
         return chiltepin.main(prog_name="chiltepin", standalone_mode=False)
+    except FileNotFoundError:
+        from chiltepin.settings import working_folder  # noqa: PLC0415 - for this error only
+
+        # A relative path in a deleted folder is such an error.
+        working_folder()
+        raise
     except OSError as err:
         if err.errno not in OUTPUT_ERRORS or err.filename is not None:
             raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chiltepin.settings.data import DataSettings, Endpoint
     from chiltepin.settings.document import Document, read
-    from chiltepin.settings.file import FILE_NAME, FILE_VARIABLE, default_file, user_folder
+    from chiltepin.settings.file import FILE_NAME, FILE_VARIABLE, default_file, user_folder, working_folder
     from chiltepin.settings.resources import LOCAL, Resource
     from chiltepin.settings.validation import ConfigWarning, Settings, check
 
@@ -31,12 +31,13 @@ __all__ = [
     "default_file",
     "read",
     "user_folder",
+    "working_folder",
 ]
 
 _HOMES = {
     "data": ("DataSettings", "Endpoint"),
     "document": ("Document", "read"),
-    "file": ("FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder"),
+    "file": ("FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder", "working_folder"),
     "resources": ("LOCAL", "Resource"),
     "validation": ("ConfigWarning", "Settings", "check"),
 }

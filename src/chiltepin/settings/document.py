@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
 from chiltepin.errors import ConfigError
+from chiltepin.settings.file import working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -124,7 +124,8 @@ def _text(file: str) -> str:
         with open(file, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        message = f"No settings file {str(Path(file).absolute())!r} found; check the name."
+        whole = file if os.path.isabs(file) else os.path.join(working_folder(), file)
+        message = f"No settings file {whole!r} found; check the name."
     except IsADirectoryError:
         message = (
             f"{file!r} is a folder; name the settings file in it, for example {os.path.join(file, 'chiltepin.yaml')!r}."

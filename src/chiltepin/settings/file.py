@@ -1,7 +1,8 @@
-"""Find the default settings file."""
+"""Find the default settings file and the working directory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import platformdirs
 
 from chiltepin.errors import ConfigError
 
-__all__ = ["FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder"]
+__all__ = ["FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder", "working_folder"]
 
 #: The environment variable that names the settings file.
 FILE_VARIABLE = "CHILTEPIN_CONFIG"
@@ -33,10 +34,18 @@ def default_file() -> Path | None:
                 file=named,
             )
         return path
-    for folder in (Path.cwd(), user_folder()):
-        if _is_file(folder / FILE_NAME):
-            return folder / FILE_NAME
-    return None
+    folders = [user_folder()]
+    with contextlib.suppress(ConfigError):
+        # A deleted working directory contains no file.
+        folders.insert(0, Path(working_folder()))
+    return next((folder / FILE_NAME for folder in folders if _is_file(folder / FILE_NAME)), None)
+
+
+def working_folder() -> str:
+    """Return the path of the working directory; if it was deleted, a ConfigError."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.getcwd()
+    raise ConfigError("The working directory was deleted; change to another folder, then run it again.")
 
 
 def _is_file(path: Path) -> bool:

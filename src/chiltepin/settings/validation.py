@@ -11,6 +11,7 @@ from chiltepin.errors import ConfigError, shown, suggest
 from chiltepin.protocol.paths import VARIABLE
 from chiltepin.settings.document import DATA
 from chiltepin.settings.endpoints import read_data
+from chiltepin.settings.file import working_folder
 from chiltepin.settings.messages import Problem, Source, validate
 from chiltepin.settings.resources import LOCAL, Resource, label_problem
 from chiltepin.settings.runs import RunSettings, is_run_key, read_runs
@@ -67,7 +68,7 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
     if not isinstance(config, Mapping):
         raise ConfigError(f"Settings are a mapping of names to resources, but this is {shown(config)}; give a dict.")
     source = Source(file=getattr(config, "file", ""), lines=getattr(config, "lines", {}))
-    folder = str(Path(source.file).absolute().parent if source.file else Path.cwd())
+    folder = str(Path(source.file).absolute().parent if source.file else working_folder())
     written = config.get(DATA)
     data, problems = read_data(written, backends=backends, folder=folder, file=source.file)
     runs, found = read_runs(config, folder)

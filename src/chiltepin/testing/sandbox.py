@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends import registry
 from chiltepin.data import local_path
-from chiltepin.settings import ConfigWarning, check, read
+from chiltepin.settings import ConfigWarning, check, read, working_folder
 from chiltepin.transfers.runner import open_transfers
 from chiltepin.workflow import Workflow
 
@@ -55,7 +55,7 @@ class Sandbox:
     def __init__(
         self, folder: str | os.PathLike[str], settings: str | os.PathLike[str] | Mapping[str, Any] | None = None
     ) -> None:
-        self._folder = Path(folder).absolute()
+        self._folder = Path(working_folder(), folder)
         document = _document(settings)
         with warnings.catch_warnings():
             # The run in production reports keys without effect.

@@ -852,6 +852,24 @@ def test_the_default_file_is_looked_for_in_order(tmp_path, monkeypatch):
         assert settings.default_file() == path
 
 
+def test_a_deleted_working_directory_has_no_file(tmp_path, monkeypatch):
+    """In a deleted working directory, the file of the user is found, and settings without a file are an error."""
+    gone, user = tmp_path / "gone", tmp_path / "config" / "chiltepin"
+    for folder in (gone, user):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv(settings.FILE_VARIABLE, raising=False)
+    assert settings.default_file() is None
+    (user / "chiltepin.yaml").write_text("data:\n  endpoints: {a: }\n")
+    assert settings.default_file() == user / "chiltepin.yaml"
+    assert set(settings.check(settings.read(user / "chiltepin.yaml"), backends=()).data.endpoints) == {"a"}
+    for call in (lambda: settings.check({}, backends=()), lambda: settings.read("chiltepin.yaml")):
+        with pytest.raises(ConfigError, match="The working directory was deleted; change to another folder"):
+            call()
+
+
 def test_a_default_file_that_is_named_must_be_there(tmp_path, monkeypatch):
     """A CHILTEPIN_CONFIG that names a missing file is an error; no other location is tried."""
     monkeypatch.setenv(settings.FILE_VARIABLE, str(tmp_path / "no.yaml"))
