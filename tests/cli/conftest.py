@@ -47,9 +47,11 @@ class World:
         (self.folder / "chiltepin.yaml").write_text(yaml.safe_dump({"data": self.data}))
 
     def run(self, *words, stdin=""):
-        """Run the command in this process; return its exit code and output."""
+        """Run the command in this process; return its exit code and output. Without ``stdin``, it is closed."""
         self._monkeypatch.setattr(sys, "argv", ["chiltepin", *map(str, words)])
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        given = None if stdin is None else stdin if isinstance(stdin, bytes) else stdin.encode()
+        opened = None if given is None else io.TextIOWrapper(io.BytesIO(given))
+        self._monkeypatch.setattr(sys, "stdin", opened)
         self._capsys.readouterr()
         code = None
         try:

@@ -279,6 +279,36 @@ def test_a_line_that_is_no_pair_is_named(local, line, said):
     assert (ended.code, said in ended.err, "Line 2" in ended.err) == (2, True, line != "#")
 
 
+@pytest.mark.parametrize("origin", ["file", "-"])
+def test_a_batch_keeps_the_bytes_of_names(local, origin):
+    """A batch may begin with a byte order mark, and its names may have any encoding."""
+    names = [b"plain", "\u00e9".encode(), b"latin-\xe9", b"\xff\xfe", b"with space"]
+    for name in names:
+        (local.a / os.fsdecode(name)).write_bytes(name)
+    lines = b"\xef\xbb\xbf" + b"".join(b"'%s' 'to-%s'\r\n" % (name, name) for name in names)
+    (local.folder / "file").write_bytes(lines)
+    ended = local.run("transfer", "a:/", "b:/", "--batch", origin, stdin=lines)
+    assert (ended.code, ended.err) == (0, "")
+    assert sorted(os.listdir(os.fsencode(local.b))) == sorted(b"to-" + name for name in names)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_batch_in_another_encoding_is_a_sentence(local, encoding):
+    """A batch in UTF-16 or UTF-32 is a usage error that names the encoding to use."""
+    ended = local.run("transfer", "a:/", "b:/", "--batch", "-", stdin="x y\n".encode(encoding))
+    assert (ended.code, "probably UTF-16; save it as UTF-8" in ended.err) == (2, True), ended.err
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [("-", "Standard input is closed"), ("/proc/self/mem", "Could not read the batch: Input/output error")],
+)
+def test_a_batch_that_cannot_be_read_is_a_sentence(local, origin, said):
+    """A closed standard input and a file with read errors are usage errors."""
+    ended = local.run("transfer", "a:/", "b:/", "--batch", origin, stdin=None)
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+
+
 def test_an_unknown_endpoint_is_exit_code_1(local):
     """An unknown endpoint exits with 1, and the message lists the known ones."""
     ended = local.run("transfer", "c:/x", "b:/x")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from chiltepin.cli.batch_file import BatchLine, read_batch
+from chiltepin.cli.batch_file import BATCH_FILE, BatchLine, read_batch
 from chiltepin.cli.context import data_options
 from chiltepin.cli.filter_options import FilterCommand, filter_options
 from chiltepin.cli.options import (
@@ -47,7 +47,7 @@ __all__ = ["transfer"]
 @filter_options
 @click.option(
     "--batch",
-    type=click.File(encoding="utf-8"),
+    type=BATCH_FILE,
     metavar="FILE",
     help="Transfer the pairs of paths in this file, one per line; - reads standard input.",
 )
@@ -77,7 +77,7 @@ def transfer(
     context: Context,
     source: str,
     destination: str,
-    batch: TextIO | None,
+    batch: BinaryIO | None,
     dry_run: bool,
     detach: bool,
     timeout: float,
@@ -107,7 +107,7 @@ def transfer(
 
 
 def _requests(
-    context: Context, source: Location, destination: Location, batch: TextIO | None, options: dict[str, Any]
+    context: Context, source: Location, destination: Location, batch: BinaryIO | None, options: dict[str, Any]
 ) -> list[TransferRequest]:
     """Return the requests: files and folders separately, each with at most as many items as the backend accepts."""
     pairs = read_batch(batch) if batch else [_single_line(source, destination, options)]
