@@ -68,6 +68,26 @@ def test_rename_replaces_nothing(filled):
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rename", "a:/data/x.csv", "/none/x.csv"), "There is no /none on endpoint 'a'."),
+        (("rename", "a:/data/x.csv", "/none/deep/x.csv"), "There is no /none/deep on endpoint 'a'."),
+        (("rename", "a:/data/x.csv", "/data/y.nc/x.csv"), "/data/y.nc on endpoint 'a' is not a folder"),
+        (("rename", "a:/data/none", "/none/x"), "There is no /data/none on endpoint 'a'."),
+        (("mkdir", "a:/none/x"), "There is no /none on endpoint 'a'."),
+    ],
+)
+def test_what_is_missing_is_named(local, words, said):
+    """If one of two paths, or the folder above one, is missing or is a file, the message names that one."""
+    (local.a / "data").mkdir()
+    for name in ("x.csv", "y.nc"):
+        (local.a / "data" / name).write_text(name)
+    ended = local.run(*words)
+    assert (ended.code, said in ended.err) == (1, True), ended.err
+    assert (local.a / "data" / "x.csv").read_text() == "x.csv"
+
+
+@pytest.mark.parametrize(
     ("pattern", "names"),
     [
         ("~*.nc", ["Z.NC", "y.nc"]),

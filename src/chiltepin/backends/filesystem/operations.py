@@ -45,7 +45,7 @@ def at_once(operation: Callable[[Location], T], location: Location, what: str, b
     except FileNotFoundError:
         fault = is_missing(location)
     except NotADirectoryError:
-        fault = Fault("NOT_A_DIRECTORY", f"{location} is not a folder, or is not below a folder; name a folder.")
+        fault = _no_folder(location)
     except Exception as err:  # noqa: BLE001 - any exception of a store is translated
         fault = fault_of(err, f"{what} {location}")
     raise _ERRORS.get(fault.code, BackendError)(fault.reason, backend=backend, code=fault.code)
@@ -88,6 +88,19 @@ def rename(location: Location, new: Location, roots: Roots) -> None:
         raise _exists(new)
     if old.contains(new):
         raise Fault("INVALID_PATH_NAME", f"{old} cannot be moved into itself; choose a path outside of it.")
+    try:
+        _rename(entry, old, new, roots)
+    except (FileNotFoundError, NotADirectoryError):
+        above = new.above()
+        found = above.entry()
+        if old.entry() is None or (found and found.kind == "dir"):
+            raise
+    else:
+        return
+    raise _no_folder(above) if found else is_missing(above)
+
+
+def _rename(entry: Entry, old: Location, new: Location, roots: Roots) -> None:
     with old.parent() as source, new.parent() as goal:
         if not isinstance(source, Renaming):
             raise UnsupportedOptionError(
@@ -135,3 +148,7 @@ def dir_entry(entry: Entry) -> DirEntry:
 
 def _exists(location: Location) -> Fault:
     return Fault("FILE_EXISTS", f"{location} already exists; choose another path, or delete it first.")
+
+
+def _no_folder(location: Location) -> Fault:
+    return Fault("NOT_A_DIRECTORY", f"{location} is not a folder, or is not below a folder; name a folder.")
