@@ -19,7 +19,7 @@ from worlds import world_of
 
 from chiltepin.backends.filesystem.local.claims import OPEN, open_locked
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
-from chiltepin.errors import PermissionDeniedError
+from chiltepin.errors import BackendError, PermissionDeniedError
 from chiltepin.transfers.arguments import transfer_request
 
 KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}
@@ -121,6 +121,31 @@ def test_a_full_disk(done, kind, large):
     assert freed == [("SUCCEEDED", "", 1)] * 2
     assert again == ("SUCCEEDED", 40 - len(half))
     assert left == {f"d/{number}": (240_000, b"new") for number in range(40)}
+
+
+def over_a_mount():
+    """Rename a file onto a disk that is mounted below the endpoint, and rename and delete the mount point."""
+    with mounted("tmpfs", 4) as disk:
+        world = world_of(dict.fromkeys(("laptop", "scratch"), os.path.dirname(disk)))
+        put(os.path.dirname(disk), "f", b"data")
+        said = []
+        for path, new in (("/f", "/disk/f"), ("/disk", "/other")):
+            with pytest.raises(BackendError) as caught:
+                world.transfers.backend.rename("laptop", path, new)
+            said.append(str(caught.value))
+        return *said, outcome(world.remove("/disk", recursive=True)), contents(os.path.dirname(disk))
+
+
+def test_a_disk_below_an_endpoint(done):
+    """A rename across disks, and the rename and deletion of a mount point, fail with an instruction."""
+    across, renamed, deleted, left = done(over_a_mount)
+    assert across.endswith(
+        "Invalid cross-device link; the paths are on different disks; use a transfer, then delete the old path."
+    )
+    busy = "Device or resource busy; it is a mount point or in use; unmount it, or choose another path."
+    assert renamed.endswith(busy)
+    assert (deleted[0], deleted[4].endswith(busy)) == ("FAILED", True)
+    assert left == {"f": (4, b"dat")}
 
 
 def without_inodes(kind, *options):

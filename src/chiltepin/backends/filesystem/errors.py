@@ -56,6 +56,8 @@ _HINTS = {
     errno.ELOOP: "the links form a circle; name the file itself",
     errno.ENOTDIR: "a part of one of the paths is a file; name a path whose parents are folders",
     errno.EIO: "the disk is damaged or was removed; ask its operators",
+    errno.EXDEV: "the paths are on different disks; use a transfer, then delete the old path",
+    errno.EBUSY: "it is a mount point or in use; unmount it, or choose another path",
     errno.ESTALE: "the network disk changed or was unmounted; run the transfer again",
 }
 
