@@ -142,10 +142,14 @@ def _checksum(argument: str, value: Any) -> str:
     if not value:
         return value
     algorithm, colon, digits = value.lower().partition(":")
-    if not colon or algorithm not in CHECKSUMS:
+    if not colon or not algorithm:
         raise ValueError(
             f"{argument}={shown(value)} has no algorithm before a colon; give 'sha256:' and the digits, for example; "
             f"{suggest(algorithm, CHECKSUMS)}"
+        )
+    if algorithm not in CHECKSUMS:
+        raise ValueError(
+            f"{argument}={shown(value)} has the unknown algorithm {shown(algorithm)}; {suggest(algorithm, CHECKSUMS)}"
         )
     if not is_checksum(f"{algorithm}:{digits}"):
         raise ValueError(
