@@ -26,6 +26,9 @@ Parts = tuple[str, ...]
 #: A shell variable in a path, such as ``$HOME``; Chiltepin does not expand it.
 VARIABLE = re.compile(r"\$\{?\w+\}?")
 
+#: A NUL byte, or a surrogate that stands for no byte; the others stand for bytes that are not UTF-8 (PEP 383).
+_IMPOSSIBLE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
 _URL = re.compile(rf"({_SCHEME})://([^/]*)(.*)", re.DOTALL)
 _CHAIN = re.compile(rf"{_SCHEME}::.*://", re.DOTALL)
@@ -86,10 +89,13 @@ def named(path: str) -> str:
     Raises
     ------
     ValueError
-        If it is empty or contains a NUL byte, which no filesystem can store.
+        If it is empty, or contains a NUL byte or a lone surrogate, which no filesystem can store.
     """
-    if not path or "\0" in path:
+    if not path:
         raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
+    if found := _IMPOSSIBLE.search(path):
+        what = "a NUL byte" if found[0] == "\0" else repr(found[0])
+        raise ValueError(f"The path {path!r} has {what}, which no name can have; remove it.")
     return path
 
 

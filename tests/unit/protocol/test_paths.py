@@ -41,11 +41,24 @@ def test_a_path_that_leaves_the_root_is_refused(path):
     assert path in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["", "a\0b"])
-def test_a_path_that_names_nothing_is_refused(path):
-    """An empty path, or a path with a NUL byte, is an error."""
-    with pytest.raises(ValueError, match="names nothing"):
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "'' names nothing"),
+        ("a\0b", r"'a\\x00b' has a NUL byte, which no name can have; remove it"),
+        *((f"/d/{odd}/x", r" has '\\u\w{4}', which no name can have; remove it") for odd in "\ud800\udbff\udc00\udc7f"),
+        *((f"/d/{odd}/x", r" has '\\u\w{4}', which no name can have; remove it") for odd in "\udd00\udfff"),
+    ],
+)
+def test_a_path_that_names_nothing_is_refused(path, said):
+    """An empty path, and a path with a character that no file name has, is an error that shows the character."""
+    with pytest.raises(ValueError, match=said):
         parts(path, endpoint="hpc")
+
+
+def test_a_path_may_have_bytes_that_are_not_utf_8():
+    """A path may have the characters with which Python writes bytes that are not UTF-8."""
+    assert parts("/\udc80/\udcff/\U0010ffff", endpoint="hpc") == ("\udc80", "\udcff", "\U0010ffff")
 
 
 @given(st.text(st.sampled_from("ab./~ "), min_size=1))
