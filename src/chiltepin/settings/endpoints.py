@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -37,6 +38,10 @@ JOURNAL_VARIABLE = "CHILTEPIN_JOURNAL"
 _SHORTHAND = {"filesystem": "url", "globus": "collection", "local": "folder"}
 
 
+#: The name of a user at the start of a path.
+_USER = re.compile(r"~([A-Za-z_][\w.-]*)(?=/|$)")
+
+
 def _path_text(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -46,6 +51,36 @@ def _path_text(value: Any) -> Any:
     if machine_path(value) is None and not value.isprintable():
         raise misfit("write a path or a URL")
     return value
+
+
+def machine_folder(value: Any, *, example: str) -> str:
+    """Return a folder of this machine as written; a URL of another machine or store is refused, with an example."""
+    text = str(_path_text(value))
+    if not _is_of_this_machine(text):
+        raise misfit(f"write a folder of this machine, such as {example}")
+    return _known_home(text)
+
+
+def _is_of_this_machine(path: str) -> bool:
+    here = machine_path(path)
+    whole = path.lower().startswith(("file://", "local://"))
+    return here is not None and "\0" not in here and (not whole or here.startswith("/"))
+
+
+def _known_home(path: str) -> str:
+    # os.path.expanduser leaves the name of an unknown user as it is, which would be a relative path.
+    user = _USER.match(path)
+    if user and os.path.expanduser(path) == path:
+        raise misfit(f"write an absolute path, because this machine has no user {user[1]!r}")
+    return path
+
+
+def _location(value: Any) -> Any:
+    return _known_home(str(_path_text(value)))
+
+
+def _root(value: Any) -> str:
+    return machine_folder(value, example="/scratch/me/sandbox")
 
 
 def _absolute(value: Any) -> Any:
@@ -66,7 +101,7 @@ def _journal(value: Any) -> str:
         return ""
     if value is True:
         raise misfit("write the folder of the journal, or false for none")
-    return str(_path_text(value))
+    return machine_folder(value, example="/scratch/me/journal")
 
 
 def _inner_folder(value: Any) -> str:
@@ -77,7 +112,6 @@ def _inner_folder(value: Any) -> str:
     return "/".join(parts)
 
 
-_Path = Annotated[str, BeforeValidator(_path_text)]
 _Mount = Annotated[str, BeforeValidator(_absolute)]
 
 
@@ -122,7 +156,7 @@ class _General(Strict):
     workers: Count = 1
     batch: bool = True
     journal: Annotated[str, BeforeValidator(_journal)] | None = None
-    root: _Path = "sandbox"
+    root: Annotated[str, BeforeValidator(_root)] = "sandbox"
 
 
 class _Home(Strict):
@@ -138,7 +172,7 @@ class _GlobusPlace(Strict):
 
 
 class _FilesystemPlace(Strict):
-    url: _Path
+    url: Annotated[str, BeforeValidator(_location)]
     mount: _Mount | None = None
     options: dict[str, Any] | None = None
 
@@ -311,9 +345,7 @@ class _Reader:
         # In the short form, the file has no such key.
         self.problems += [replace(problem, path=where) for problem in problems] if short else problems
         if backend == "filesystem" and "url" in place:
-            here = machine_path(place["url"])
-            whole = place["url"].lower().startswith(("file://", "local://"))
-            if here is not None and ("\0" in here or (whole and not here.startswith("/"))):
+            if machine_path(place["url"]) is not None and not _is_of_this_machine(place["url"]):
                 self._say(
                     where, f"is {shown(place['url'])}, which is not a folder of this machine; write 'file:///...'"
                 )

@@ -26,7 +26,8 @@ def default_file() -> Path | None:
     directory, else in the user's config folder. A variable that names a missing file is a ConfigError.
     """
     if named := os.environ.get(FILE_VARIABLE):
-        path = Path(named).expanduser().absolute()
+        path = Path(os.path.expanduser(named))
+        path = path if path.is_absolute() else Path(working_folder(), path)
         if not _is_file(path):
             raise ConfigError(
                 f"The environment variable {FILE_VARIABLE} names {named!r}, and there is no such file; "

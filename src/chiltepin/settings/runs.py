@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
-from chiltepin.protocol.paths import machine_path
 from chiltepin.settings.document import RUN_KEYS
-from chiltepin.settings.endpoints import located
+from chiltepin.settings.endpoints import located, machine_folder
 from chiltepin.settings.limits import COUNT
 from chiltepin.settings.messages import Problem, Strict, misfit, validate
 
@@ -22,10 +21,13 @@ __all__ = ["KEEP_ALL", "RunSettings", "is_run_key", "read_runs"]
 KEEP_ALL = "all"
 
 
+_EXAMPLE = "/scratch/me/runinfo"
+
+
 def _folder(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or machine_path(value) is None:
-        raise misfit("write a folder of this machine, such as /scratch/me/runinfo")
-    return value
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise misfit(f"write a folder of this machine, such as {_EXAMPLE}")
+    return machine_folder(value, example=_EXAMPLE)
 
 
 def _count(value: Any) -> Any:

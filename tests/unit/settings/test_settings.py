@@ -387,6 +387,8 @@ def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, k
         ("provider: slurm", "provider", "belongs to a resource; indent it below the name of one"),
         ("run_dir: 5", "run_dir", "is 5; write a folder of this machine, such as /scratch/me/runinfo"),
         ("run_dir: s3://b/runs", "run_dir", "is 's3://b/runs'; write a folder of this machine"),
+        ("run_dir: file://host/runs", "run_dir", "is 'file://host/runs'; write a folder of this machine"),
+        ("run_dir: ~no-user/x", "run_dir", "because this machine has no user 'no-user'"),
         ("keep_runs: 0", "keep_runs", "is 0; write a whole number of at least 1, or 'all' to keep every run folder"),
         ("keep_runs: 2.5", "keep_runs", "is 2.5; write a whole number of at least 1"),
         ("keep_runs: true", "keep_runs", "is True; write a whole number of at least 1"),
@@ -699,6 +701,11 @@ def test_a_backend_of_a_third_party_has_its_own_words():
     assert found.options("irods") == {"zone": 1}
 
 
+#: URLs of other machines and stores, for a folder of this machine, and the advice for the home of an unknown user.
+ELSEWHERE = ("s3://bucket/x", "simplecache::s3://b/x", "file://otherhost/x", "file://x")
+NO_USER = "write an absolute path, because this machine has no user 'no-user'."
+
+
 @pytest.mark.parametrize(
     ("body", "key", "said"),
     [
@@ -706,6 +713,9 @@ def test_a_backend_of_a_third_party_has_its_own_words():
         ("backend: globs", "backend", "did you mean 'globus'? Known: filesystem, globus, local."),
         ("check: perhaps", "check", "write true or false"),
         ("root: 5", "root", "is 5; write a path"),
+        *((f"root: {url}", "root", f"is '{url}'; write a folder of this machine") for url in ELSEWHERE),
+        *((f"journal: {url}", "journal", f"is '{url}'; write a folder of this machine") for url in ELSEWHERE),
+        *((f"{key}: ~no-user/x", key, f"'~no-user/x'; {NO_USER}") for key in ("root", "journal")),
         ("endpoints: [a]", "endpoints", "is ['a']; write the names of endpoints below it"),
         ("filesystem: 5", "filesystem", "is 5; write options of this backend below it"),
         ("local: {root: x}", "local.root", "write 'root:' directly below 'data:'"),
@@ -739,6 +749,8 @@ def test_a_wrong_data_section_is_explained(write, body, key, said):
         ("a: {local: {folder: x, mount: /y}}", "a.local.mount", "is not a valid key of a location on the backend"),
         ("..:", "..", "cannot be the name of a folder for the backend 'local'; add 'local: some-folder'"),
         ("a/b:", "a/b", "cannot be the name of a folder"),
+        ("a: {filesystem: ~no-user/x}", "a.filesystem", f"'~no-user/x'; {NO_USER}"),
+        ("a: {filesystem: {url: ~no-user}}", "a.filesystem.url", f"'~no-user'; {NO_USER}"),
         ("a: {filesystem: [x]}", "a.filesystem", "is ['x']; write where the endpoint is"),
         (
             "a: {filesystem: {url: s3://b, options: {secret: abc123}}}",
@@ -865,7 +877,12 @@ def test_a_deleted_working_directory_has_no_file(tmp_path, monkeypatch):
     (user / "chiltepin.yaml").write_text("data:\n  endpoints: {a: }\n")
     assert settings.default_file() == user / "chiltepin.yaml"
     assert set(settings.check(settings.read(user / "chiltepin.yaml"), backends=()).data.endpoints) == {"a"}
-    for call in (lambda: settings.check({}, backends=()), lambda: settings.read("chiltepin.yaml")):
+    monkeypatch.setenv(settings.FILE_VARIABLE, "chiltepin.yaml")
+    for call in (
+        lambda: settings.check({}, backends=()),
+        lambda: settings.read("chiltepin.yaml"),
+        settings.default_file,
+    ):
         with pytest.raises(ConfigError, match="The working directory was deleted; change to another folder"):
             call()
 
@@ -874,6 +891,13 @@ def test_a_default_file_that_is_named_must_be_there(tmp_path, monkeypatch):
     """A CHILTEPIN_CONFIG that names a missing file is an error; no other location is tried."""
     monkeypatch.setenv(settings.FILE_VARIABLE, str(tmp_path / "no.yaml"))
     with pytest.raises(ConfigError, match=r"CHILTEPIN_CONFIG names '.*no.yaml', and there is no such file"):
+        settings.default_file()
+
+
+def test_a_default_file_of_an_unknown_user_is_an_error(monkeypatch):
+    """A CHILTEPIN_CONFIG in the home folder of an unknown user is an error like any missing file."""
+    monkeypatch.setenv(settings.FILE_VARIABLE, "~no-user/c.yaml")
+    with pytest.raises(ConfigError, match=r"CHILTEPIN_CONFIG names '~no-user/c.yaml', and there is no such file"):
         settings.default_file()
 
 
