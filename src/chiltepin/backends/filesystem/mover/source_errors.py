@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.store import SharedNames
 from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.model import TransferRequest
 
-__all__ = ["OTHER_KIND", "fail_copy", "failed_copy", "is_skipped", "or_skip", "skips"]
+__all__ = ["OTHER_KIND", "fail_copy", "failed_copy", "is_skipped", "or_skip", "saying_replaced", "skips"]
 
 #: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
+
+#: Codes of faults if a source file has become a link, a folder, a pipe or a socket since it was listed.
+_REPLACED = frozenset({"INVALID_SYMLINK", "IS_A_DIRECTORY", "NOT_A_FILE", "ENDPOINT_ERROR"})
 
 #: Codes of faults if the name belongs to an entry of the other kind.
 OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
@@ -61,8 +65,9 @@ def failed_copy(source: Location, goal: Location, error: Exception, *, folder: b
 
 
 def fail_copy(run: TaskRun, source: Location, goal: Location, error: Exception, *, folder: bool = False) -> None:
-    """Record a file or folder that could not be copied."""
-    run.fail(_other_kind(goal, error, folder=folder) or error, failed_copy(source, goal, error, folder=folder))
+    """Record a file or folder that could not be copied, or whose source or destination is of another kind."""
+    told = _other_kind(goal, error, folder=folder) or (None if folder else _replaced_source(source, error))
+    run.fail(told or error, failed_copy(source, goal, error, folder=folder))
 
 
 def _other_kind(goal: Location, error: Exception, *, folder: bool) -> Fault | None:
@@ -77,6 +82,31 @@ def _other_kind(goal: Location, error: Exception, *, folder: bool) -> Fault | No
             old, new = ("file", "folder") if folder else ("folder", "file")
             code = "NOT_A_DIRECTORY" if folder else "IS_A_DIRECTORY"
             return Fault(code, f"{goal} is a {old}, and the source has a {new} there; remove it.")
+    return None
+
+
+@contextmanager
+def saying_replaced(source: Location) -> Iterator[None]:
+    """Raise the fault of a source file that has become something else in place of the error in the block."""
+    try:
+        yield
+    except Exception as err:
+        if told := _replaced_source(source, err):
+            raise told from None
+        raise
+
+
+def _replaced_source(source: Location, error: Exception) -> Fault | None:
+    """Return the fault of a source file that has become something else since it was listed; None for other errors."""
+    # In an object store, a name may be a file and a folder.
+    if fault_of(error, "").code not in _REPLACED or isinstance(source.store, SharedNames):
+        return None
+    with suppress(Exception):
+        entry = source.entry()
+        if entry is not None and entry.kind != "file":
+            now = {"dir": "a folder", "link": "a link"}.get(entry.kind, "neither a file nor a folder")
+            reason = f"{source} changed during the copy, and is now {now}; run the transfer again."
+            return Fault("FILE_SIZE_CHANGED", reason)
     return None
 
 
