@@ -67,12 +67,14 @@ def _is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | Non
     telling = next((name for name in names if name.swapcase() != name), None)
     if telling is None:
         return None
-    if there.entry(telling) is not None:
-        if there.entry(telling.swapcase()) is None:
-            return False
-        if _same(there, telling, telling.swapcase()):
-            return True
-        # Two files, or one file with an inode number for each name, as over FUSE (exfat-fuse).
+    # The disk may not accept the name; then only this file must fail.
+    with suppress(OSError):
+        if there.entry(telling) is not None:
+            if there.entry(telling.swapcase()) is None:
+                return False
+            if _same(there, telling, telling.swapcase()):
+                return True
+            # Two files, or one file with an inode number for each name, as over FUSE (exfat-fuse).
     temp_files = there.open_temp_files()
     try:
         name, descriptor = temp_files.new()
