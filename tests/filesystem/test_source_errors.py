@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from fileservers import ftp_server
+from worlds import local_world
 
 #: Without these capabilities, root cannot read every file.
 UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
@@ -89,3 +90,20 @@ def test_a_destination_that_may_not_be_written_fails(closed):
 def test_without_it_the_transfer_fails(closed):
     """An unreadable file fails the transfer without ``skip_source_errors``."""
     assert moved(closed, ("/t", "/t"), recursive=True)[:3] == ["failed", "PERMISSION_DENIED", 1]
+
+
+@pytest.mark.parametrize(("path", "recursive"), [("/t/ok", False), ("/t", True), ("/", True)])
+def test_a_missing_root_fails(closed, path, recursive):
+    """If the root of the source is missing, as on an unmounted disk, nothing is skipped."""
+    (closed / "a").rename(closed / "unmounted")
+    outcome = moved(closed, (path, "/t"), recursive=recursive, skip_source_errors=True)
+    (closed / "unmounted").rename(closed / "a")
+    assert outcome == ["failed", "FILE_NOT_FOUND", 0, []]
+
+
+def test_a_folder_of_the_local_backend_that_was_not_used_yet_is_empty(tmp_path):
+    """The missing folder of an endpoint of the backend ``local`` does not fail a transfer that skips."""
+    world = local_world(tmp_path)
+    os.rmdir(world.roots["laptop"])
+    status = world.move("/f", "/f", skip_source_errors=True)
+    assert (status.state.value, status.skipped_paths) == ("succeeded", ("/f",))

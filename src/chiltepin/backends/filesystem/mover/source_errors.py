@@ -54,7 +54,8 @@ def is_skipped(request: TransferRequest, source: Location, error: Exception, *, 
 
     The same error may come from the destination, so the source is read once more.
     """
-    return request.skip_source_errors and _is_skippable(error) and _is_unreadable(source, folder=folder)
+    may_skip = request.skip_source_errors and _is_skippable(error) and _has_root(source)
+    return may_skip and _is_unreadable(source, folder=folder)
 
 
 def failed_copy(source: Location, goal: Location, error: Exception, *, folder: bool = False) -> str:
@@ -112,6 +113,18 @@ def _replaced_source(source: Location, error: Exception) -> Fault | None:
 
 def _is_skippable(error: Exception) -> bool:
     return fault_of(error, "").code in SKIPPABLE
+
+
+def _has_root(source: Location) -> bool:
+    """Whether the root of an endpoint can be opened; if not, its disk may not be mounted."""
+    try:
+        with source.store.folder(()):
+            return True
+    except FileNotFoundError:
+        # The backend `local` creates the root when it is first written to.
+        return True
+    except Exception:  # noqa: BLE001 - any exception of a store is an answer
+        return False
 
 
 def _is_unreadable(source: Location, *, folder: bool) -> bool:
