@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import TaskStatus
 
-__all__ = ["faults_of"]
+__all__ = ["faults_of", "rename_faults_of"]
 
 KINDS = ("file", "tree", "sync", "mirror", "delete", "ls")
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ESTALE, 0)
@@ -213,4 +213,21 @@ def faults_of(program: str, seed: int, most: int) -> Counter[str]:
                 seen[trial.at(number)] += 1
             except AssertionError as err:  # noqa: PERF203 - to name the operation
                 raise AssertionError(f"{plan.kind} {plan.modes} errno {plan.error} at {number}: {err}") from err
+    return seen
+
+
+def rename_faults_of(program: str, error: int) -> list[tuple[str, set[str]]]:
+    """Make each operation of a rename fail in turn; return its kind and the paths that the file has afterwards."""
+    seen = []
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", "direct") as faulty:
+        world = file_world(Path(faulty.disk))
+        while not seen or seen[-1][0] != "none":
+            fill(world.roots["scratch"], {"d/old/f": b"data", "d/new/other": b"other"})
+            faulty.plan(len(seen) + 1, 1, error)
+            with suppress(BackendError):
+                world.transfers.backend.rename("scratch", "/d/old/f", "/d/new/f")
+            kind = faulty.count()[2]
+            faulty.plan()
+            files = tree_of(world.roots["scratch"])[0]
+            seen.append((kind, {path for path, content in files.items() if content == b"data"}))
     return seen

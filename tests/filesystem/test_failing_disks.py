@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import Counter
 
 import pytest
-from faultrun import faults_of
+from faultrun import faults_of, rename_faults_of
 
 from chiltepin.model import TaskState
 
@@ -35,6 +36,15 @@ def test_a_disk_that_fails_at_any_operation(machine, faulty, seen, seed):
     """After any failure, the task reports it, counts what arrived and leaves no partial file; a second run succeeds."""
     most = MANY if "CHILTEPIN_DISK_FAULTS" in os.environ else FEW
     seen.update(machine(faults_of, faulty, seed, most))
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_a_rename_that_fails_leaves_one_name(machine, faulty, error):
+    """If any operation of a rename fails, the file has its old or its new path afterwards, and not both."""
+    outcomes = machine(rename_faults_of, faulty, error)
+    assert {"link", "unlink"} <= {kind for kind, _ in outcomes}
+    assert [(kind, paths) for kind, paths in outcomes if len(paths) != 1] == []
+    assert outcomes[-1] == ("none", {"d/new/f"})
 
 
 @pytest.mark.parametrize("size", [50_000, 400_000])

@@ -307,17 +307,37 @@ class LocalFolder:
         """Rename an entry; a file gets its new name only if that is free."""
         there = cast("LocalFolder", goal).descriptor
         facts = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-        if stat.S_ISREG(facts.st_mode):
-            # rename(2) would replace a file that was created in the meantime; link(2) does not.
-            try:
-                os.link(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=there, follow_symlinks=False)
-            except OSError as err:
-                if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
-                    raise
-            else:
-                os.unlink(name, dir_fd=self.descriptor)
-                return
+        if stat.S_ISREG(facts.st_mode) and self._rename_by_link(name, there, new_name):
+            return
         with suppress(FileNotFoundError):
             os.stat(new_name, dir_fd=there, follow_symlinks=False)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
         os.rename(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=there)
+
+    def _rename_by_link(self, name: str, there: int, new_name: str) -> bool:
+        """Rename a file, unless the disk has no hard links.
+
+        rename(2) would replace a file that was created in the meantime; link(2) does not.
+        """
+        try:
+            os.link(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=there, follow_symlinks=False)
+        except OSError as err:
+            if err.errno in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+                return False
+            # A network disk may report an error although the file has the new name.
+            if err.errno != errno.EEXIST:
+                self._remove_second(name, there, new_name)
+            raise
+        try:
+            os.unlink(name, dir_fd=self.descriptor)
+        except OSError:
+            self._remove_second(name, there, new_name)
+            raise
+        return True
+
+    def _remove_second(self, name: str, there: int, new_name: str) -> None:
+        """Remove the new name of a file that a failed rename has left with two names."""
+        with suppress(OSError):
+            old = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            if os.path.samestat(old, os.stat(new_name, dir_fd=there, follow_symlinks=False)):
+                os.unlink(new_name, dir_fd=there)
