@@ -421,6 +421,34 @@ def test_what_another_user_may_not_do(as_another_user):
     assert not [name for name in left if TEMP_PREFIX in name]
 
 
+def with_a_umask(umask):
+    """Copy a tree of small, large and sparse files to another disk, as a user whose new files are read-only."""
+    with mounted("tmpfs", 100) as disk, ends(disk) as world:
+        for name, size in (("small", 5), ("middle", 300_000), ("large", 20_000_000)):
+            put(world.roots["laptop"], f"d/{name}", b"x" * size)
+        with open(f"{world.roots['laptop']}/d/sparse", "wb") as file:
+            file.truncate(20_000_000)
+            file.seek(9_000_000)
+            file.write(b"data")
+        with other_user():
+            os.mkdir(f"{disk}/d")
+            before = os.umask(umask)
+            try:
+                status = outcome(world.move("/d", "/d", recursive=True))
+            finally:
+                os.umask(before)
+        top = world.roots["laptop"]
+        return status, {name: filecmp.cmp(f"{top}/{name}", f"{disk}/{name}") for name in contents(disk)}
+
+
+@pytest.mark.parametrize("umask", [0o222, 0o333, 0o777])
+def test_a_umask_without_write_permission(as_another_user, umask):
+    """Files of all sizes, also sparse ones, arrive on another disk if the umask makes new files read-only."""
+    status, same = as_another_user(with_a_umask, umask)
+    assert status[:4] == ("SUCCEEDED", "", 4, 0)
+    assert same == dict.fromkeys(("d/small", "d/middle", "d/large", "d/sparse"), True)
+
+
 def through_closed_folders():
     """Copy, list, mirror and delete through folders that can be entered but not listed."""
     with tempfile.TemporaryDirectory() as top:

@@ -66,9 +66,11 @@ def move(reader: LocalReader, target: int, reopen: Callable[[], int], offset: in
         try:
             done += _WAYS[way](reader.descriptor, target, reopen, offset + done, count - done)
         except OSError as err:
-            if err.errno not in _CANNOT or way == len(_WAYS) - 1:
+            if err.errno not in (*_CANNOT, errno.EACCES) or way == len(_WAYS) - 1:
                 raise
-            _way[devices] = way + 1
+            # EACCES concerns only this file: the umask does not let its owner open it again.
+            if err.errno != errno.EACCES:
+                _way[devices] = way + 1
         # A method that ends early may not see the whole file (some FUSE and kernel filesystems); the last one decides.
         if done == count:
             break
