@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import shutil
 import subprocess
 import tarfile
@@ -205,6 +206,14 @@ def encrypt(path):
     path.write_bytes(data)
 
 
+def compress_otherwise(path):
+    """Mark the first member of a zip as compressed by Deflate64, as Windows does with large files."""
+    data = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(mark) + at] = 9
+    path.write_bytes(data)
+
+
 def damage(path):
     """Change a byte of the content of the first member."""
     data = bytearray(path.read_bytes())
@@ -212,13 +221,85 @@ def damage(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("spoil", [encrypt, damage])
-def test_a_member_that_cannot_be_read_fails_alone(tmp_path, spoil):
-    """An encrypted or damaged member of a zip fails; the rest arrives."""
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (encrypt, "a is encrypted in the archive; decrypt the archive first."),
+        (compress_otherwise, "a is compressed by a method that Python lacks; create the archive again with deflate."),
+        (damage, "a is damaged in the archive; download the archive again."),
+    ],
+)
+def test_a_member_that_cannot_be_read_fails_alone(tmp_path, spoil, reason):
+    """An encrypted, damaged or otherwise compressed member of a zip fails with a sentence; the rest arrives."""
     zip_of(tmp_path / "x", "a", "b", "c")
     spoil(tmp_path / "x")
-    assert moved(f"zip://::{tmp_path}/x", tmp_path).state is TaskState.FAILED
+    status = moved(f"zip://::{tmp_path}/x", tmp_path)
+    assert (status.state, status.faults, status.reason) == (TaskState.FAILED, 1, reason)
     assert arrived(tmp_path) == {"b": "in b", "c": "in c"}
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "reason"),
+    [
+        ([("pipe", tarfile.FIFOTYPE, ""), ("hard", tarfile.LNKTYPE, "pipe")], "NOT_A_FILE", "is not a file"),
+        ([("d", tarfile.DIRTYPE, ""), ("hard", tarfile.LNKTYPE, "d")], "NOT_A_FILE", "is not a file"),
+        (
+            [("a", tarfile.SYMTYPE, "b"), ("b", tarfile.SYMTYPE, "a"), ("hard", tarfile.LNKTYPE, "b")],
+            "INVALID_SYMLINK",
+            "form a circle",
+        ),
+    ],
+    ids=["pipe", "folder", "circle"],
+)
+def test_a_hard_link_to_no_file_is_explained(tmp_path, members, code, reason):
+    """A hard link in a tar to a pipe, a folder or a circle of links fails with a sentence; the rest arrives."""
+    tar_of(tmp_path / "x", "top", *members)
+    status = moved(f"tar://::{tmp_path}/x", tmp_path)
+    assert (status.state, status.code, status.faults) == (TaskState.FAILED, code, 1)
+    assert status.reason.startswith("hard is a hard link in the archive")
+    assert reason in status.reason
+    assert arrived(tmp_path) == {"top": "in top"}
+
+
+def write_any(path, kind):
+    """Write an archive with three members: a zip, or a tar with a compression."""
+    content = "".join(map(str, range(3000)))
+    if kind in ("zip", "deflated"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if kind == "zip" else zipfile.ZIP_DEFLATED) as archive:
+            for name in NAMES:
+                archive.writestr(name, content)
+    else:
+        tar_of(path, *((name, content) for name in NAMES), mode=f"w:{kind}" if kind != "tar" else "w")
+    return content
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["zip", "deflated", "tar", "gz", "bz2", "xz"])
+def test_a_damaged_archive_is_explained(tmp_path, kind):
+    """After any damage or truncation, a failure is a sentence that does not name a class of Python."""
+    told = []
+    for seed in seeds(25):
+        chance, path = random.Random(f"{kind} {seed}"), tmp_path / f"x.tar.{kind}"  # noqa: S311 - not secret
+        content = write_any(path, kind)
+        data = bytearray(path.read_bytes())
+        if chance.random() < 0.5:
+            del data[chance.randrange(len(data)) :]
+        else:
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        path.write_bytes(data)
+        try:
+            status = moved(f"{'zip' if kind in ('zip', 'deflated') else 'tar'}://::{path}", tmp_path)
+        except BackendError as err:
+            told.append((seed, "", str(err)))
+            continue
+        if status.state is TaskState.FAILED:
+            told.append((seed, status.code, status.reason))
+        elif kind != "tar":
+            # A tar has checksums of headers only.
+            assert set(arrived(tmp_path).values()) == {content}, seed
+        shutil.rmtree(tmp_path / "got", ignore_errors=True)
+    assert told
+    assert [(seed, why) for seed, code, why in told if code == "INTERNAL_ERROR" or re.search(r": \w*\.", why)] == []
 
 
 @pytest.mark.parametrize("kept", [512, 1024, 1100, 1536, 2048 + 300, 3072])

@@ -9,10 +9,14 @@ member that these programs refuse is reported as a fault.
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import stat
 import tarfile
 import threading
+import zipfile
+import zlib
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
@@ -24,14 +28,13 @@ from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from zipfile import ZipInfo
 
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Store
     from chiltepin.protocol.paths import Parts
 
-__all__ = ["ArchiveStore"]
+__all__ = ["ArchiveStore", "explain_damage"]
 
 #: Where the files are, in messages.
 _PLACE = "in an archive"
@@ -41,6 +44,28 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800
 
 #: Systems that made a zip member; on Unix, names may have any encoding and attributes a mode (APPNOTE.TXT, 4.4.2).
 _FAT, _UNIX = 0, 3
+
+
+#: Errors of the modules that read archives.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+
+
+def _is_damage(error: Exception) -> bool:
+    # A Python may lack the modules lzma and bz2; bz2 raises an OSError with this text.
+    return isinstance(error, _DAMAGE) or type(error).__name__ == "LZMAError" or str(error) == "Invalid data stream"
+
+
+@contextmanager
+def explain_damage(reason: str) -> Iterator[None]:
+    """Raise a ``Fault`` with this reason if a ``with`` block finds that an archive is damaged."""
+    try:
+        yield
+    except Exception as err:
+        if not _is_damage(err):
+            raise
+    else:
+        return
+    raise Fault("ENDPOINT_ERROR", reason)
 
 
 class Member(NamedTuple):
@@ -54,7 +79,7 @@ class Member(NamedTuple):
     open: Callable[[], Any]
 
 
-def _zip_name(info: ZipInfo) -> str:
+def _zip_name(info: zipfile.ZipInfo) -> str:
     """Return the name of a member, which zipfile decodes as code page 437 unless it is flagged as UTF-8."""
     if "\0" in info.orig_filename:
         # zipfile truncates it at the NUL, which may give the name of another member.
@@ -70,7 +95,7 @@ def _zip_name(info: ZipInfo) -> str:
         return info.filename
 
 
-def _zip_kind(info: ZipInfo) -> Literal["file", "dir", "link", "other"]:
+def _zip_kind(info: zipfile.ZipInfo) -> Literal["file", "dir", "link", "other"]:
     if info.is_dir():
         return "dir"
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
@@ -79,10 +104,14 @@ def _zip_kind(info: ZipInfo) -> Literal["file", "dir", "link", "other"]:
     return "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) else "other"
 
 
-def _open_zip(archive: Any, info: ZipInfo) -> Any:
+def _open_zip(archive: Any, info: zipfile.ZipInfo) -> Any:
     if info.flag_bits & _ENCRYPTED:
         raise Fault("PERMISSION_DENIED", f"{info.filename} is encrypted in the archive; decrypt the archive first.")
-    return archive.open(info)
+    try:
+        return archive.open(info)
+    except NotImplementedError:
+        reason = f"{info.filename} is compressed by a method that Python lacks; create the archive again with deflate."
+    raise Fault("ENDPOINT_ERROR", reason)
 
 
 def _of_zip(archive: Any) -> Iterator[Member]:
@@ -91,11 +120,17 @@ def _of_zip(archive: Any) -> Iterator[Member]:
 
 
 def _open_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Any:
+    link = f"{info.name} is a hard link in the archive to {info.linkname}"
+    cure = "create the archive again without it."
     try:
-        return archive.extractfile(info)
+        file = archive.extractfile(info)
     except KeyError:
-        reason = f"{info.name} is a hard link in the archive to {info.linkname}, which the archive does not hold."
-        raise Fault("FILE_NOT_FOUND", reason) from None
+        raise Fault("FILE_NOT_FOUND", f"{link}, which the archive does not hold; {cure}") from None
+    except RecursionError:
+        raise Fault("INVALID_SYMLINK", f"{link}, whose links form a circle; {cure}") from None
+    if file is None:
+        raise Fault("NOT_A_FILE", f"{link}, which is not a file; {cure}")
+    return file
 
 
 def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
@@ -174,6 +209,22 @@ def _nothing() -> NoReturn:
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
+class _MemberFile:
+    """The content of a member; damage is a ``Fault``."""
+
+    def __init__(self, member: Member) -> None:
+        self._damaged = f"{member.name} is damaged in the archive; download the archive again."
+        with explain_damage(self._damaged):
+            self._file = member.open()
+
+    def read(self, count: int) -> Any:
+        with explain_damage(self._damaged):
+            return self._file.read(count)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class ArchiveReader:
     """A member that is open for reading."""
 
@@ -182,7 +233,7 @@ class ArchiveReader:
     def __init__(self, member: Member, lock: threading.Lock, is_changed: Callable[[], bool]) -> None:
         self.size, self.mtime, self._lock, self._is_changed = member.size, member.mtime, lock, is_changed
         with lock:
-            self._file = member.open()
+            self._file = _MemberFile(member)
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -25,7 +25,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.fsspec.address import OURS, address_of
-from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
+from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore, explain_damage
 from chiltepin.backends.filesystem.stores.fsspec.files import FsspecReader, FsspecTempFile, mtime_of, renamed, shape_of
 from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
 from chiltepin.backends.filesystem.temp_names import is_temp_name
@@ -178,9 +178,11 @@ class FsspecFolder(PlainFolder):
 def opened(url: str, options: Mapping[str, Any]) -> Store:
     """Open a URL that fsspec supports, with its storage options; archives are read from their tables."""
     store = FsspecStore(url, options)
-    if isinstance(store.filesystem, AbstractArchiveFileSystem):
-        return ArchiveStore(store.filesystem, store.root)
-    return store
+    is_archive = issubclass(store.address.kind, AbstractArchiveFileSystem)
+    damaged = "The archive is damaged, truncated or of another kind; download it again."
+    with explain_damage(damaged) if is_archive else nullcontext():
+        filesystem = store.filesystem
+        return ArchiveStore(filesystem, store.root) if is_archive else store
 
 
 class FsspecStore(LinkFreeStore[FsspecFolder]):
