@@ -198,6 +198,18 @@ def test_a_backslash_is_read_as_unzip_reads_it(tmp_path, system, wanted):
         assert files_of(tmp_path / "by-unzip") == files_of(tmp_path / "got")
 
 
+@pytest.mark.parametrize("time", [-5, 10**12, 10**18, -(10**18)])
+def test_a_time_that_no_calendar_holds_is_listed_as_unknown(tmp_path, time):
+    """A folder can be listed whatever the modification times of its files."""
+    with tarfile.open(tmp_path / "x", "w") as archive:
+        info = tarfile.TarInfo("a")
+        info.mtime = time
+        archive.addfile(info)
+    backend = FilesystemBackend.from_config({"archive": {"url": f"tar://::{tmp_path}/x"}}, {})
+    [entry] = backend.ls("archive", "/")
+    assert (entry.name, entry.modified is None) == ("a", abs(time) > 5)
+
+
 def encrypt(path):
     """Mark the first member of a zip as encrypted."""
     data = bytearray(path.read_bytes())
