@@ -91,6 +91,30 @@ def test_links_are_not_followed(filled):
     assert "1 link or special file by name and kind" in shown.out
 
 
+def test_a_named_link_is_followed(filled):
+    """A link that is one of the two paths is followed, as in a transfer; on Globus, only a link to a folder."""
+    for folder in (filled.a / "x", filled.b / "y"):
+        for name, target in {"link": "same.csv", "to_deep": "deep", "dangling": "none"}.items():
+            (folder / name).symlink_to(target)
+    assert filled.run("compare", "a:/x/to_deep", "b:/y/deep").out.startswith("Compared 1 file and 0 folders")
+    assert filled.run("compare", "a:/x/link", "b:/y/link").code == 0
+    if filled.simulator:
+        return
+    assert filled.run("transfer", "a:/x/link", "b:/copy").code == 0
+    assert filled.run("compare", "a:/x/link", "b:/copy", "-s", "checksum").out.startswith("Compared 1 file and")
+    assert "a:/x/dangling does not exist" in filled.run("compare", "a:/x/dangling", "b:/copy").err
+
+
+def test_special_files_and_dots(filled):
+    """Pipes are compared by their kind, and dots in a path are resolved."""
+    for folder in (filled.a / "x", filled.b / "y"):
+        os.mkfifo(folder / "pipe")
+    assert filled.run("compare", "a:/x/pipe", "b:/y/pipe").code == 0
+    assert filled.run("compare", "a:/x/pipe", "b:/y/same.csv").out.splitlines()[0] == ".: kind differs: other, file"
+    assert filled.run("compare", "a:/x/same.csv/.", "b:/y/deep/../same.csv").out.startswith("Compared 1 file and")
+    assert filled.run("compare", "a:/x/.", "b:/y/deep/..").code == 0
+
+
 def test_a_transfer_makes_them_equal(filled):
     """After a transfer with --delete-destination-extra, compare finds no difference."""
     (filled.a / "x" / "new.csv").write_bytes(b"new")

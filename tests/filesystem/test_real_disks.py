@@ -21,6 +21,9 @@ from chiltepin.backends.filesystem.local.claims import OPEN, open_locked
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import BackendError, PermissionDeniedError
 from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.comparison import compare
+from chiltepin.transfers.preview import preview
+from chiltepin.transfers.two_trees import Place
 
 KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}
 ROOM = 1_500_000
@@ -51,6 +54,20 @@ def ends(disk, end="scratch"):
 def outcome(status):
     """Return the fields of a status to compare."""
     return status.state.name, status.code, status.files_done, status.faults, status.reason
+
+
+def foreseen_moves(world, source, goal, **options):
+    """Return the problems of a preview, the files that would be moved, and how many would be skipped."""
+    given = {"sync_level": "mtime", "preserve_timestamp": True, **options}
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=source, dst_path=goal, **given)
+    seen = preview(world.transfers, request)
+    return seen.problems, [move.destination for move in seen.moves], seen.skipped
+
+
+def comparison(world, source, goal):
+    """Return the differences between two paths, with their times, and what could not be compared."""
+    found = compare(world.transfers, Place("laptop", source), Place("scratch", goal), "mtime")
+    return [(one.path, one.what) for one in found.differences], found.problems
 
 
 def contents(folder):
@@ -472,6 +489,8 @@ def through_closed_folders():
                 outcome(world.move("/home/f", "/drop/old", sync_level="checksum"))[:2],
                 outcome(world.remove("/drop/f"))[:2],
             ]
+            foreseen = [foreseen_moves(world, *paths) for paths in (("/home/f", "/drop/new"), ("/home/f", "/drop/old"))]
+            compared = comparison(world, "/home/f", "/drop/old")
             mirrored = outcome(world.move("/d", "/e", recursive=True, delete_destination_extra=True))[:4]
             try:
                 world.transfers.ls("laptop", "/home")
@@ -480,13 +499,15 @@ def through_closed_folders():
             deleted = outcome(world.remove("/drop", recursive=True))[:2]
             for path, _ in reversed(closed):
                 os.chmod(path, 0o777)  # noqa: S103 - for the cleanup
-        return named, mirrored, refused, deleted, contents(roots["scratch"])
+        return named, foreseen, compared, mirrored, refused, deleted, contents(roots["scratch"])
 
 
 def test_folders_that_may_be_entered_and_not_listed(as_another_user):
-    """A named file in such a folder is copied, as by cp; a listing fails only for that folder and removes nothing."""
-    named, mirrored, refused, deleted, left = as_another_user(through_closed_folders)
+    """A named file in such a folder is copied, as by cp, and can be compared; a listing fails and removes nothing."""
+    named, foreseen, compared, mirrored, refused, deleted, left = as_another_user(through_closed_folders)
     assert named == [("SUCCEEDED", "")] * 5
+    assert foreseen == [([], ["/drop/new"], 0), ([], [], 1)]
+    assert compared == ([], [])
     assert mirrored == ("FAILED", "PERMISSION_DENIED", 1, 1)
     assert refused.startswith("Listing /home on endpoint 'laptop': Permission denied")
     assert deleted == ("FAILED", "PERMISSION_DENIED")

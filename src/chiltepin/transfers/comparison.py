@@ -110,7 +110,7 @@ def compare(transfers: Transfers, source: Place, destination: Place, level: Sync
 
 def _pairs(transfers: Transfers, source: Place, destination: Place, found: Comparison) -> Iterator[Pair]:
     here, there = _top(transfers, source), _top(transfers, destination)
-    if here.kind == "file" or there.kind == "file":
+    if not here.kind == there.kind == "dir":
         return iter([Pair("", here, there)])
     # Raises here instead of calling `failed`: a path that cannot be listed at all cannot be compared.
     for place in (source, destination):
@@ -123,7 +123,8 @@ def _both_have_it(pair: Pair) -> bool:
 
 
 def _top(transfers: Transfers, place: Place) -> DirEntry:
-    entry = entry_at(transfers, place, {})
+    # A link that is named is followed, as in a transfer.
+    entry = entry_at(transfers, place, {}, follow=True)
     if entry is None:
         raise PathNotFoundError(
             f"{place.endpoint}:{place.path} does not exist; check the path.",

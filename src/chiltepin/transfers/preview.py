@@ -97,7 +97,7 @@ class _Deletion:
         return [above.below(name) for name in names or [pattern]]
 
     def _item(self, place: Place) -> None:
-        entry = entry_at(self._transfers, place, self._known)
+        entry = entry_at(self._transfers, place, self._known, follow=False)
         if entry is None:
             if not self._request.ignore_missing:
                 self.preview.problems.append(_missing(place))
@@ -132,14 +132,15 @@ class _Transfer:
             self.preview.deletes.clear()
 
     def _file(self, source: Place, destination: Place) -> None:
-        entry = entry_at(self._transfers, source, self._known)
+        entry = entry_at(self._transfers, source, self._known, follow=True)
         if entry is None:
             self._is_missing(source)
         elif entry.kind == "dir":
             self.preview.problems.append(f"{_shown(source)} is a folder; set recursive=True to transfer it.")
         else:
             # A link that the request names is followed.
-            existing = entry_at(self._transfers, destination, self._known) if self._request.sync_level else None
+            known, goal = self._known, destination
+            existing = entry_at(self._transfers, goal, known, follow=False) if self._request.sync_level else None
             self._decide(entry, existing, source.path, destination.path)
 
     def _is_missing(self, source: Place) -> None:
@@ -149,7 +150,7 @@ class _Transfer:
             self.preview.problems.append(_missing(source))
 
     def _folder(self, source: Place, destination: Place) -> None:
-        if self._request.accept_skipped and entry_at(self._transfers, source, self._known) is None:
+        if self._request.accept_skipped and entry_at(self._transfers, source, self._known, follow=True) is None:
             self._is_missing(source)
             return
         pairs = both_trees(

@@ -6,8 +6,10 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
+from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError, PermissionDeniedError
 from chiltepin.model import DirEntry
+from chiltepin.protocol import FilesBackend
+from chiltepin.transfers.runner import runs_at_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,18 +116,52 @@ def _listing(
         return {}
 
 
-def entry_at(transfers: Transfers, place: Place, known: dict[Place, Mapping[str, DirEntry]]) -> DirEntry | None:
-    """Return the entry of a path, or None if it is missing; the root of an endpoint is a folder.
+def _plain(path: str) -> str:
+    """Return a path without ``.``, ``..`` and repeated slashes, from the root or from the home folder ``~``."""
+    return posixpath.normpath(path if path == "~" or path.startswith(("/", "~/")) else f"~/{path}")
 
-    ``known`` caches the listings of folders between calls.
+
+def entry_at(
+    transfers: Transfers, place: Place, known: dict[Place, Mapping[str, DirEntry]], *, follow: bool
+) -> DirEntry | None:
+    """Return the entry of a path, or None if it is missing; the root of an endpoint is a folder called ``/``.
+
+    With ``follow``, a link is followed if the backend can do so. ``known`` caches the listings of folders between
+    calls: a service limits requests, and only a listing tells whether a path is a link.
     """
-    folder, name = posixpath.split(place.path.rstrip("/"))
-    if name in ("", "~", ".", ".."):
-        return _FOLDER
-    above = Place(place.endpoint, folder or ("/" if place.path.startswith("/") else "~"))
-    if above not in known:
-        known[above] = _listing(transfers, above, _FOLDER, may_be_missing=True)
-    return known[above].get(name)
+    backend = transfers.backend
+    folder, name = posixpath.split(_plain(place.path))
+    is_top = name in ("", "~", ".", "..")
+    if isinstance(backend, FilesBackend) and not runs_at_service(backend) and (follow or is_top):
+        return _stat(backend, place)
+    if is_top:
+        return DirEntry(name="/", kind="dir")
+    above = Place(place.endpoint, folder)
+    try:
+        if above not in known:
+            known[above] = _listing(transfers, above, _FOLDER, may_be_missing=True)
+    except PermissionDeniedError:
+        if not isinstance(backend, FilesBackend):
+            raise
+        # The folder may be one that can be entered but not listed.
+        return _stat(backend, place)
+    entry = known[above].get(name)
+    return _FOLDER if follow and entry is not None and entry.kind == "link" and _is_listed(transfers, place) else entry
+
+
+def _stat(backend: FilesBackend, place: Place) -> DirEntry | None:
+    try:
+        return backend.stat(*place)
+    except PathNotFoundError:
+        return None
+
+
+def _is_listed(transfers: Transfers, place: Place) -> bool:
+    try:
+        transfers.ls(*place)
+    except BackendError:
+        return False
+    return True
 
 
 def is_up_to_date(level: SyncLevel | None, source: DirEntry, existing: DirEntry | None) -> bool | None:

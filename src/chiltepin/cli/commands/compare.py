@@ -42,7 +42,7 @@ def compare(*, context: Context, source: str, destination: str, level: SyncLevel
     """Compare two files or folders.
 
     Folders are compared recursively. The exit code is 0 if they are equal, else 1. The last line says what was
-    compared. Links are not followed.
+    compared. Links in folders are not followed.
     """
     from chiltepin.transfers.comparison import compare as compared  # noqa: PLC0415 - help needs no backend
 
