@@ -519,6 +519,38 @@ def test_folders_that_may_be_entered_and_not_listed(as_another_user):
     }
 
 
+def with_coarse_times(kind, size, options):
+    """Copy files with odd times to a disk; return what a preview, a comparison and a second run do, twice."""
+    with mounted(kind, size, *options) as disk, ends(disk) as world:
+        for number in range(12):
+            put(world.roots["laptop"], f"d/{number}", b"new")
+            time = 1_700_000_000_123_456_789 + number * 333_333_333
+            os.utime(f"{world.roots['laptop']}/d/{number}", ns=(time, time))
+        world.move("/d", "/d", recursive=True, preserve_timestamp=True)
+        rounds = []
+        for _ in range(2):
+            foreseen = foreseen_moves(world, "/d", "/d", recursive=True)
+            differences = comparison(world, "/d", "/d")
+            status = world.move("/d", "/d", recursive=True, sync_level="mtime", preserve_timestamp=True)
+            rounds.append((foreseen, differences, status.files_done, status.files_skipped))
+            for number in range(3):
+                time = 1_800_000_000_123_456_789
+                os.utime(f"{world.roots['laptop']}/d/{number}", ns=(time, time))
+        return rounds
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "options"),
+    [("ext4", 16, ("-I", "128")), ("vfat", 4, ()), ("exfat", 4, ()), ("tmpfs", 4, ())],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_copies_with_coarser_times_are_foreseen_as_equal(done, kind, size, options):
+    """A preview and a comparison see copies whose times the disk has cut as the transfer does; newer files differ."""
+    first, second = done(with_coarse_times, kind, size, options)
+    assert first == (([], [], 12), ([], []), 0, 12)
+    assert second == (([], ["/d/0", "/d/1", "/d/2"], 9), ([(name, "time") for name in "012"], []), 3, 9)
+
+
 #: What FUSE disks lack, and the outcome of a copy to them.
 LACKS = {
     ("order", "direct"): "SUCCEEDED",

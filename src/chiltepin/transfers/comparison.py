@@ -160,7 +160,7 @@ def _other_size(here: DirEntry, there: DirEntry, path: str, level: SyncLevel) ->
 
 
 def _older(here: DirEntry, there: DirEntry, path: str) -> Difference | None:
-    if is_up_to_date("mtime", here, there):
+    if is_up_to_date("mtime", here, there, coarse=True):
         return None
     times = [entry.modified.isoformat() if entry.modified else None for entry in (here, there)]
     return Difference(path=path, what="time", source=times[0], destination=times[1])

@@ -199,7 +199,8 @@ class _Transfer:
 
     def _decide(self, here: DirEntry, there: DirEntry | None, source: str, destination: str) -> None:
         move = FileMove(source=source, destination=destination, size=here.size if here.kind == "file" else None)
-        current = is_up_to_date(self._request.sync_level, here, there)
+        coarse = self._is_mover and self._request.preserve_timestamp
+        current = is_up_to_date(self._request.sync_level, here, there, coarse=coarse)
         if current is None:
             self.preview.compares.append(move)
         elif current:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError, PermissionDeniedError
@@ -13,7 +14,6 @@ from chiltepin.transfers.runner import runs_at_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from datetime import datetime
 
     from chiltepin.model import SyncLevel
     from chiltepin.transfers.runner import Transfers
@@ -164,8 +164,13 @@ def _is_listed(transfers: Transfers, place: Place) -> bool:
     return True
 
 
-def is_up_to_date(level: SyncLevel | None, source: DirEntry, existing: DirEntry | None) -> bool | None:
-    """Whether a sync level leaves an existing file alone; None if that depends on its content."""
+def is_up_to_date(
+    level: SyncLevel | None, source: DirEntry, existing: DirEntry | None, *, coarse: bool = False
+) -> bool | None:
+    """Whether a sync level leaves an existing file alone; None if that depends on its content.
+
+    ``coarse``: whether a time that the destination has cut to its precision counts as that of the source.
+    """
     if level is None or existing is None or existing.kind != "file":
         return False
     if level == "exists":
@@ -175,9 +180,23 @@ def is_up_to_date(level: SyncLevel | None, source: DirEntry, existing: DirEntry 
     if source.size != existing.size:
         return False
     if level == "mtime":
-        return _is_as_new(source.modified, existing.modified)
+        return _is_as_new(source.modified, existing.modified, coarse=coarse)
     return None if level == "checksum" else True
 
 
-def _is_as_new(source: datetime | None, existing: datetime | None) -> bool:
-    return source is not None and existing is not None and existing >= source
+#: Precisions of disks, in microseconds: exFAT; ext3, HFS+ and others; VFAT.
+_PRECISIONS = (10_000, 1_000_000, 2_000_000)
+
+
+def _is_as_new(source: datetime | None, existing: datetime | None, *, coarse: bool) -> bool:
+    if source is None or existing is None:
+        return False
+    if existing >= source:
+        return True
+    origin, copy = ((time - _EPOCH) // timedelta(microseconds=1) for time in (source, existing))
+    # A source in whole seconds may really be one second newer than its copy.
+    precisions = _PRECISIONS if origin % 1_000_000 else ()
+    return coarse and any(copy == origin // precision * precision for precision in precisions)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
