@@ -1,9 +1,14 @@
-"""``--dry-run`` lists what the command then does."""
+"""``--dry-run`` lists what the command then does.
+
+CHILTEPIN_TREES sets the number of generated trees, or a range of seeds such as 1000:2000.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import stat
 
 import pytest
 
@@ -113,8 +118,10 @@ def test_the_lists_for_people(filled):
         "    /data/other.csv -> /in/other.csv\n"
         "    /data/same.csv -> /in/same.csv\n"
         "  2 files would be skipped\n"
-        "  3 paths would be deleted\n"
+        "  5 paths would be deleted\n"
         "    /in/extra.csv\n"
+        "    /in/gone/\n"
+        "    /in/gone/deep/\n"
         "    /in/gone/deep/a.csv\n"
         "    /in/skip/b.csv\n"
     )
@@ -167,3 +174,140 @@ def test_a_missing_source_is_foreseen_as_skipped(world, options):
     """With --skip-source-errors a missing source counts as skipped and not as a problem."""
     foreseen = world.json("transfer", "a:/none", "b:/none", *options, "--skip-source-errors", "--dry-run")[0]
     assert (foreseen["would_skip"], foreseen["would_move"], foreseen["problems"]) == (1, [], [])
+
+
+def seeds():
+    """Return the seeds: 40, or the number or range in CHILTEPIN_TREES."""
+    first, _, last = os.environ.get("CHILTEPIN_TREES", "40").rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+def grow(chance, folder, depth=0):
+    """Make a folder with files, folders, links and pipes."""
+    folder.mkdir()
+    for name in ("x", "y.nc", "z.txt", "s", "t"):
+        path, kind = folder / name, chance.choice("ffdd--lpe")
+        if kind == "f":
+            path.write_text("ab"[: chance.randrange(3)])
+            os.utime(path, (1e9 + chance.randrange(3), 1e9))
+        elif kind == "d" and depth < 2:
+            grow(chance, path, depth + 1)
+        elif kind == "e":
+            path.mkdir()
+        elif kind == "l":
+            path.symlink_to(chance.choice(["x", "y.nc", "nowhere", "s"]))
+        elif kind == "p" and chance.random() < 0.3:
+            os.mkfifo(path)
+
+
+def states(folder):
+    """The state of each path below a folder; it changes whenever a file is written."""
+    found = {}
+    for path in folder.rglob("*"):
+        facts = path.lstat()
+        is_folder = stat.S_ISDIR(facts.st_mode)
+        found[f"/D/{path.relative_to(folder)}"] = is_folder, None if is_folder else (facts.st_ino, facts.st_mtime_ns)
+    return found
+
+
+def judge(shown, before, after, code):
+    """Return what a dry run has announced and the transfer has not done, or the other way round."""
+    if code or shown["problems"]:
+        return bool(code) != bool(shown["problems"]) and (code, shown["problems"])
+    moved = {one["destination"] for one in shown["would_move"]} ^ {
+        path for path, (is_folder, state) in after.items() if not is_folder and before.get(path) != (False, state)
+    }
+    deleted = {path.rstrip("/") for path in shown["would_delete"]} ^ {
+        path for path, (is_folder, _) in before.items() if path not in after or after[path][0] is not is_folder
+    }
+    return moved | deleted
+
+
+@pytest.mark.timeout(3600)
+def test_generated_trees_are_foreseen(world):
+    """A dry run lists exactly what a transfer moves and deletes, and has a problem if and only if it then fails."""
+    wrong = {}
+    # A task of the simulated service takes a second.
+    for seed in seeds()[:: 5 if world.simulator else 1]:
+        chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
+        for folder in (world.a / "S", world.b / "D"):
+            shutil.rmtree(folder, ignore_errors=True)
+        grow(chance, world.a / "S")
+        if chance.random() < 0.9:
+            grow(chance, world.b / "D")
+        level = chance.choice([(), ("-s", "exists"), ("-s", "size"), ("-s", "mtime")])
+        filters = chance.choice([(), (), ("--exclude", "*.nc"), ("--include", "*.nc", "--exclude", "*")])
+        extra = chance.random() < 0.5 and not (world.simulator and filters)
+        words = ["transfer", "-r", "a:/S", "b:/D", *level, *filters, *(["--delete-destination-extra"] * extra)]
+        [shown] = world.json(*words, "--dry-run")
+        before = states(world.b / "D")
+        code = world.run(*words).code
+        if differs := judge(shown, before, states(world.b / "D"), code):
+            wrong[seed] = differs
+    assert wrong == {}
+
+
+REFUSED = [
+    ("transfer", "a:/d", "b:/new"),
+    ("transfer", "a:/to_d", "b:/new"),
+    ("transfer", "a:/dangling", "b:/new"),
+    ("transfer", "a:/pipe", "b:/new"),
+    ("transfer", "-r", "a:/f", "b:/new"),
+    ("transfer", "a:/f", "b:/d"),
+    ("transfer", "a:/f", "b:/f/below"),
+    ("transfer", "-r", "a:/d", "b:/f"),
+    ("transfer", "a:/f", "a:/d/../f"),
+    ("transfer", "-r", "a:/", "a:/d/x"),
+    ("transfer", "-r", "a:/d", "a:/d"),
+    ("transfer", "-r", "a:/d", "a:/", "--delete-destination-extra"),
+    ("delete", "-r", "a:/"),
+    ("delete", "-r", "a:/d/.."),
+    ("delete", "a:/d"),
+    ("delete", "a:/none"),
+]
+DONE = [
+    ("transfer", "a:/to_f", "b:/new"),
+    ("transfer", "-r", "a:/to_d", "b:/new"),
+    ("transfer", "a:/f/.", "b:/new"),
+    ("transfer", "a:/f", "b:/to_d"),
+    ("transfer", "a:/f", "b:/pipe"),
+    ("delete", "a:/to_d"),
+    ("delete", "-r", "a:/dangling"),
+    ("delete", "a:/pipe"),
+]
+
+
+@pytest.fixture
+def odd(world):
+    """Two folders with a file, a folder, links to both, a dangling link and a pipe."""
+    if world.simulator:
+        pytest.skip("The documentation of Globus does not define these cases.")
+    for folder in (world.a, world.b):
+        write(folder, {"f": b"f", "d/g": b"g"})
+        for name, target in {"to_f": "f", "to_d": "d", "dangling": "none"}.items():
+            (folder / name).symlink_to(target)
+        os.mkfifo(folder / "pipe")
+    return world
+
+
+def confirmed(words):
+    """The words of a command that asks nothing."""
+    return (*words, "--yes") if words[0] == "delete" else words
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_what_is_refused_is_a_problem(odd, words):
+    """What the command refuses is a problem of its dry run, which then lists nothing."""
+    [shown] = odd.json(*words, "--dry-run")
+    assert len(shown["problems"]) == 1
+    assert shown.get("would_move", []) == shown["would_delete"] == []
+    assert odd.run(*confirmed(words)).code == 1
+
+
+@pytest.mark.parametrize("words", DONE, ids=" ".join)
+def test_what_is_done_is_no_problem(odd, words):
+    """What the command does with links and special files is listed by its dry run without a problem."""
+    [shown] = odd.json(*words, "--dry-run")
+    assert shown["problems"] == []
+    assert len(shown.get("would_move", []) + shown["would_delete"]) == 1
+    assert odd.run(*confirmed(words)).code == 0

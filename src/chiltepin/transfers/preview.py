@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filters import NameFilter
 from chiltepin.errors import BackendError, PathNotFoundError
 from chiltepin.model import DeleteRequest
-from chiltepin.protocol.paths import glob
+from chiltepin.protocol.paths import glob, root_refusal
 from chiltepin.transfers.runner import runs_at_service
 from chiltepin.transfers.two_trees import Pair, Place, Report, both_trees, entry_at, is_up_to_date
 from chiltepin.transfers.walk import walk
@@ -101,6 +101,8 @@ class _Deletion:
         if entry is None:
             if not self._request.ignore_missing:
                 self.preview.problems.append(_missing(place))
+        elif entry.name == "/":
+            self.preview.note(root_refusal(place.path, endpoint=place.endpoint))
         elif entry.kind != "dir":
             self.preview.deletes.append(place.path)
         elif not self._request.recursive:
@@ -132,16 +134,29 @@ class _Transfer:
             self.preview.deletes.clear()
 
     def _file(self, source: Place, destination: Place) -> None:
+        # A link that the request names is followed at the source, and replaced at the destination.
         entry = entry_at(self._transfers, source, self._known, follow=True)
         if entry is None:
             self._is_missing(source)
-        elif entry.kind == "dir":
-            self.preview.problems.append(f"{_shown(source)} is a folder; set recursive=True to transfer it.")
+            return
+        existing = entry_at(self._transfers, destination, self._known, follow=False)
+        if problem := self._refusal(source, entry, destination, existing):
+            self.preview.problems.append(problem)
         else:
-            # A link that the request names is followed.
-            known, goal = self._known, destination
-            existing = entry_at(self._transfers, goal, known, follow=False) if self._request.sync_level else None
             self._decide(entry, existing, source.path, destination.path)
+
+    def _refusal(self, source: Place, entry: DirEntry, destination: Place, existing: DirEntry | None) -> str:
+        """Return why a file cannot be moved; empty if it can."""
+        if entry.kind == "dir":
+            return f"{_shown(source)} is a folder; set recursive=True to transfer it."
+        if entry.kind == "other":
+            return f"{_shown(source)} is neither a file nor a folder."
+        if existing is not None and existing.kind == "dir":
+            whole = posixpath.join(destination.path, posixpath.basename(source.path.rstrip("/")))
+            return f"{_shown(destination)} is a folder; give the full destination path of the file, such as {whole!r}."
+        if self._is_mover and source.contains(destination) and destination.contains(source):
+            return f"{_shown(source)} would be copied onto itself."
+        return ""
 
     def _is_missing(self, source: Place) -> None:
         if self._request.accept_skipped:
@@ -153,49 +168,75 @@ class _Transfer:
         if self._request.accept_skipped and entry_at(self._transfers, source, self._known, follow=True) is None:
             self._is_missing(source)
             return
+        if problem := self._overlap(source, destination):
+            self.preview.problems.append(problem)
+            return
+        # Paths at which something of another kind stays at the destination.
+        clashing: set[str] = set()
+
+        def enters(pair: Pair) -> bool:
+            is_folder = pair.source is not None and pair.source.kind == "dir"
+            return is_folder and pair.path not in clashing and self._filters.selects_folder(pair.name)
+
         pairs = both_trees(
-            self._transfers, source, destination, enters=self._enters, failed=self.preview.note, may_be_new=True
+            self._transfers, source, destination, enters=enters, failed=self.preview.note, may_be_new=True
         )
         for pair in pairs:
             here, there = pair.source, pair.destination
-            if there is not None and self._goes(pair):
-                self.preview.deletes.append(_path(destination.below(pair.path), there))
-            elif self._clashes(pair) and not self._is_extra(pair):
+            if there is not None and not self._makes_way(pair, there, destination.below(pair.path)):
                 self.preview.problems.append(_clash(pair, destination))
-            if here is None or here.kind == "dir":
+                clashing.add(pair.path)
+            elif here is None or here.kind == "dir":
                 continue
-            if here.kind != "file" or not self._filters.selects_file(pair.name):
+            elif here.kind != "file" or not self._filters.selects_file(pair.name):
                 self.preview.skipped += 1
-                continue
-            self._decide(here, there, source.below(pair.path).path, destination.below(pair.path).path)
+            else:
+                self._decide(here, there, source.below(pair.path).path, destination.below(pair.path).path)
 
-    def _enters(self, pair: Pair) -> bool:
-        if not self._filters.selects_folder(pair.name):
-            return False
-        return (pair.source is not None and pair.source.kind == "dir") or self._is_extra(pair)
+    def _overlap(self, source: Place, destination: Place) -> str:
+        """Return why a folder cannot be moved within its endpoint; empty if it can."""
+        if self._is_mover and source.contains(destination):
+            here, there = _shown(source), _shown(destination)
+            return f"{here} would be copied into itself, to {there}; choose a destination outside of it."
+        if self._is_mover and self._request.delete_destination_extra and destination.contains(source):
+            return f"{_shown(source)} lies in {_shown(destination)}, and would be deleted with the extra files there."
+        return ""
 
-    def _is_extra(self, pair: Pair) -> bool:
-        """Whether the entry at the destination is missing at the source, or is of another kind there."""
-        if not self._request.delete_destination_extra or pair.destination is None:
-            return False
+    def _makes_way(self, pair: Pair, there: DirEntry, place: Place) -> bool:
+        """Add what would be deleted at the destination; return False if it stays where another kind must be moved."""
+        clashes = self._clashes(pair)
         # The mover replaces a file with a folder, and vice versa; the tasks of a service fail in this case.
-        return pair.source is None or (self._is_mover and self._clashes(pair))
+        if self._request.delete_destination_extra and (pair.source is None or (self._is_mover and clashes)):
+            return self._removes(place, there) or not clashes
+        return not clashes
 
     def _clashes(self, pair: Pair) -> bool:
         """Whether a file would replace a folder, or vice versa."""
         if pair.source is None or pair.destination is None or pair.source.kind not in ("file", "dir"):
             return False
-        folder = pair.source.kind == "dir"
-        selected = self._filters.selects_folder if folder else self._filters.selects_file
-        return folder != (pair.destination.kind == "dir") and selected(pair.name)
+        return self._selects(pair.source) and (pair.source.kind == "dir") != (pair.destination.kind == "dir")
 
-    def _goes(self, pair: Pair) -> bool:
-        if not self._is_extra(pair):
-            return False
-        if pair.destination is not None and pair.destination.kind == "dir":
-            # A folder is kept as long as the filters keep anything in it.
-            return not self._request.filters
-        return self._filters.selects_file(pair.name)
+    def _selects(self, entry: DirEntry) -> bool:
+        return (self._filters.selects_folder if entry.kind == "dir" else self._filters.selects_file)(entry.name)
+
+    def _removes(self, place: Place, top: DirEntry) -> bool:
+        """Add an entry and its contents to the deletions; return False if the filters keep any of it."""
+        found = [("", top)]
+        if top.kind == "dir" and self._selects(top):
+            try:
+                found += walk(self._transfers, *place, failed=self.preview.note, enters=self._filters.selects_folder)
+            except BackendError as err:
+                self.preview.note(err)
+        kept: set[str] = set()
+        deletes = []
+        # The contents of a folder before the folder.
+        for path, entry in reversed(found):
+            if path in kept or not self._selects(entry):
+                kept.update((path, posixpath.dirname(path)))
+            else:
+                deletes.append(_path(place.below(path), entry))
+        self.preview.deletes += reversed(deletes)
+        return "" not in kept
 
     def _decide(self, here: DirEntry, there: DirEntry | None, source: str, destination: str) -> None:
         move = FileMove(source=source, destination=destination, size=here.size if here.kind == "file" else None)

@@ -44,6 +44,11 @@ class Place(NamedTuple):
         """Return the place of a path below this folder."""
         return Place(self.endpoint, posixpath.join(self.path, path) if path else self.path)
 
+    def contains(self, other: Place) -> bool:
+        """Whether the other path is this one or is below it; links and other names of the endpoint are not known."""
+        mine, theirs = (tuple(filter(None, _plain(place.path).split("/"))) for place in (self, other))
+        return self.endpoint == other.endpoint and theirs[: len(mine)] == mine
+
 
 class Pair(NamedTuple):
     """One name below two folders; None where it is missing. ``path`` is relative to the folders."""
