@@ -139,7 +139,7 @@ def test_bad_files_are_told_and_the_others_are_in_place(world):
     status = world.move("/d", "/d", recursive=True)
     assert (status.state, status.code, status.files_done) == (TaskState.FAILED, "IS_A_DIRECTORY", 3)
     assert status.faults == 5
-    assert status.reason.count("Copying /d/") == 3
+    assert status.reason.count("is a folder, and the source has a file there") == 3
     assert "2 more failed." in status.reason
 
 
