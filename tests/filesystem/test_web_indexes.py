@@ -258,6 +258,13 @@ def cut(body, **headers):
 
 INDEX = page("a.nc", "b.nc")[2][0]
 TORN = INDEX[: INDEX.index(b'<a href="b')]
+FILE = '{"name": "a.nc", "type": "file", "size": 4}'
+NO_INDEX_OF_NGINX = [
+    *('{"error": "no"}', "{}", '""', "null", "0", "[]", " [ ] ", "[{}]", "[[]]", "[null]", f"[{FILE}", FILE),
+    *(f"[{FILE}, {more}]" for more in ("{}", "null", '"b.nc"', FILE)),
+    *('[{"name": "a.nc"}]', '[{"name": "a.nc", "type": "blob"}]', '[{"name": null, "type": "file"}]'),
+    '[{"name": "a.nc", "type": ["file"]}]',
+]
 NOT_AN_INDEX = {
     "short of its length": cut(TORN, **{"Content-Length": str(len(INDEX)), "Connection": "close"}),
     "torn off": cut(TORN),
@@ -267,10 +274,20 @@ NOT_AN_INDEX = {
     "an attachment": document(INDEX, Content_Type="text/html", Content_Disposition="attachment; filename=index.html"),
     "an error page": page("a.nc", title="Not found"),
     "a text": document(INDEX, Content_Type="text/plain"),
-    "an object of JSON": document(b'{"error": "no"}', Content_Type="application/json"),
-    "broken JSON": document(b'[{"name": "a.nc", "type": "file"}', Content_Type="application/json"),
+    **{f"JSON {body}": document(body.encode(), Content_Type="application/json") for body in NO_INDEX_OF_NGINX},
     "accepted": (202, page("a.nc")[1], page("a.nc")[2]),
 }
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_an_empty_folder_of_a_real_server_empties_its_copy(kind, tmp_path):
+    """The index page of an empty folder is a complete listing, so that a mirror removes all files."""
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "extra").write_text("goes")
+    with web_server(kind) as (url, _):
+        status = fetch(opened(url, tmp_path), delete_destination_extra=True)
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert files_of(tmp_path / "got") == {}
 
 
 @pytest.mark.parametrize("answer", NOT_AN_INDEX.values(), ids=NOT_AN_INDEX)

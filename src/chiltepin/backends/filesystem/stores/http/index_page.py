@@ -36,6 +36,12 @@ _NEXT = re.compile(
 #: How Apache and nginx end a name that they truncate to fit its column.
 _CUT = re.compile(r"(\.\.>|\.\.\.|\.\.|\N{HORIZONTAL ELLIPSIS})$")
 
+#: The index of an empty folder by nginx (``ngx_http_autoindex_json``). Any other empty list may come from an API.
+_EMPTY = b"[\r\n]"
+
+#: The kinds of entries by their types in an index of nginx.
+_KINDS = {"directory": "dir", "file": "file", "other": "other"}
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -135,17 +141,27 @@ def _text(page: bytes, kind: str) -> str:
 
 
 def _of_json(page: bytes, where: str) -> Iterator[Listed]:
-    """Yield the entries of nginx's ``autoindex_format json``."""
+    """Yield the entries of nginx's ``autoindex_format json``; any other JSON is not an index."""
     try:
         entries = json.loads(page.decode("utf-8", "surrogateescape"))
-        found = {entry["name"]: _of_line(entry) for entry in entries}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise _no_index(where) from None
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list) or not (entries or page == _EMPTY) or not all(map(_is_line, entries)):
+        raise _no_index(where)
+    found = {entry["name"]: _of_line(entry) for entry in entries}
+    if len(found) < len(entries):
+        raise _no_index(where)
     return iter(found.values())
 
 
+def _is_line(entry: object) -> bool:
+    """Whether a JSON value is an entry of an index of nginx."""
+    # A list, since the type may be a value that cannot be hashed.
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry.get("type") in list(_KINDS)
+
+
 def _of_line(entry: Mapping[str, Any]) -> Listed:
-    name, kind = str(entry["name"]), {"directory": "dir", "file": "file"}.get(entry["type"], "other")
+    name, kind = entry["name"], _KINDS[entry["type"]]
     if not is_valid_name(name):
         return Listed(ascii(name).replace("/", "%2F"), "other", why="is not a name")
     size = entry.get("size")
