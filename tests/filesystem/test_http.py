@@ -68,10 +68,16 @@ class Web:
         return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
 
 
+class Old(Quiet):
+    """A handler of HTTP/1.0, where the end of the connection is the end of a body without a length."""
+
+    protocol_version = "HTTP/1.0"
+
+
 @contextmanager
-def serving(application, host="127.0.0.1"):
+def serving(application, host="127.0.0.1", handler=Quiet):
     """Serve on a loopback port; yield the URL."""
-    server = make_server(host, 0, application, threaded=True, request_handler=Quiet)
+    server = make_server(host, 0, application, threaded=True, request_handler=handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -166,6 +172,67 @@ def test_a_truncated_answer_is_a_fault(transfers, web, tmp_path):
     with opened.folder(()).read("f.dat") as reader, pytest.raises(ConnectionResetError) as caught:
         reader.readinto(whole)
     assert opened.transient(caught.value)
+
+
+@pytest.fixture
+def old(web, tmp_path):
+    """A web server of HTTP/1.0, with transfers from it."""
+    application = Web()
+    with serving(application, handler=Old) as url:
+        places = {"web": place_of("web", {"url": f"{url}/data"}), "disk": place_of("disk", {"url": str(tmp_path)})}
+        application.transfers = Transfers(FilesystemBackend(places, pause=lambda *_: None))
+        yield application
+
+
+def endless(content, told=None, head=(), **headers):
+    """Return an answer whose body has no length; HEAD reports ``told`` bytes."""
+
+    def answer(request):
+        if request.method == "HEAD":
+            length = {} if told is None else {"Content-Length": str(told)}
+            return Response(iter([]), headers={**headers, **dict(head), **length})
+        return Response(iter([content]), headers=headers, direct_passthrough=True)
+
+    return answer
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1000], b""])
+def test_a_body_without_a_length_that_ends_early_is_a_lost_connection(old, tmp_path, content):
+    """A body that ends with the connection must have the length that HEAD reports; a retry may get all of it."""
+    old.answers["/data/f.dat"] = cut = endless(content, len(CONTENT))
+    status = fetch(old.transfers, "/f.dat")
+    assert (status.state.name, status.code) == ("FAILED", "CONNECTION_RESET")
+    assert os.listdir(tmp_path) == []
+    times = iter([cut] * 2)
+    whole = endless(CONTENT, len(CONTENT))
+    old.answers["/data/f.dat"] = lambda request: (next(times, whole) if request.method == "GET" else whole)(request)
+    status = fetch(old.transfers, "/f.dat")
+    assert (status.state.name, status.faults) == ("SUCCEEDED", 2)
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+GZIP = {"Content-Encoding": "gzip"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(CONTENT, len(CONTENT)),
+        endless(CONTENT),
+        # A program that answers HEAD without making the page.
+        endless(CONTENT, 0),
+        # The length of the page before, or after, its compression.
+        endless(CONTENT, len(CONTENT) + 1, **GZIP),
+        endless(CONTENT, len(CONTENT) + 1, GZIP.items()),
+    ],
+    ids=["right", "none", "zero", "compressed", "compressed for HEAD"],
+)
+def test_a_body_without_a_length_arrives(old, tmp_path, answer):
+    """A body that ends with the connection arrives if HEAD reports no length of the same bytes, or a smaller one."""
+    old.answers["/data/f.dat"] = answer
+    status = fetch(old.transfers, "/f.dat")
+    assert status.state.name == "SUCCEEDED", status.reason
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

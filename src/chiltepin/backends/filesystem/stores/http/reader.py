@@ -27,6 +27,9 @@ _FIRST = 1 << 20
 #: Apache compares the time in ``If-Range`` only after these (``ap_condition_if_range``).
 _STRONG_AFTER = 60
 
+#: Headers of a body whose end is marked, or whose length HEAD may not report.
+_NOT_COUNTED = ("Transfer-Encoding", "Content-Encoding")
+
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -150,8 +153,18 @@ class HttpReader:
             data = self._client.body(self._stream, len(block))
             count = len(data)
             block[:count] = data
+            if block and not count and self._ends_early(self._stream):
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         self._position += count
         return count
+
+    def _ends_early(self, answer: urllib3.BaseHTTPResponse) -> bool:
+        """Whether a body that ends with its connection (RFC 9112, 6.3) has fewer bytes than HEAD reports."""
+        if self.size is not None or any(name in answer.headers for name in _NOT_COUNTED):
+            return False
+        told = self._client.head(self._page).answer
+        # The length that HEAD reports may be that before or after compression, or 0 where a program makes the file.
+        return "Content-Encoding" not in told.headers and (total_of(told) or 0) > self._position
 
     def changed(self) -> bool:
         """Return False: every part was requested of the same content, or all came in one response."""
