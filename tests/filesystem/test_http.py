@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 
 import pytest
@@ -475,6 +476,117 @@ def test_a_server_that_serves_no_range_under_a_condition_is_read_in_order(transf
     web.asked.clear()
     assert fetch(transfers, "/g.dat").faults == 0
     assert not [headers for _, _, headers in web.asked if "If-Range" in headers]
+
+
+def tagged(tag, content=CONTENT, *, conditions=True):
+    """Return an answer with ranges and an ETag; without ``conditions``, If-Range gets the whole file."""
+
+    def answer(request):
+        if "If-Range" in request.headers and not conditions:
+            request.environ.pop("HTTP_RANGE")
+            request = Request(request.environ)
+        response = Response(content, headers={"ETag": tag})
+        return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
+
+    return answer
+
+
+def moved(url):
+    """Return a redirect."""
+    return Response("", 302, headers={"Location": url})
+
+
+@contextmanager
+def mirrors(web, path, *tags):
+    """Redirect each request of a path to the next mirror; yield the mirrors, each with its ETag."""
+    with ExitStack() as stack:
+        found = []
+        for tag in tags:
+            mirror = Web()
+            mirror.url = stack.enter_context(serving(mirror))
+            mirror.answers[path] = tagged(tag)
+            found.append(mirror)
+        turns = itertools.cycle(found)
+        web.answers[path] = lambda _: moved(next(turns).url + path)
+        yield found
+
+
+def test_all_ranges_of_a_file_come_from_one_mirror(transfers, web, tmp_path):
+    """If each request is redirected to another mirror, all ranges are requested from the first one."""
+    with mirrors(web, "/data/f.dat", '"a"', '"b"') as (one, other):
+        status = fetch(transfers, "/f.dat")
+        assert (status.state.name, status.faults) == ("SUCCEEDED", 0), status.reason
+        ranges = [["If-Range" in headers for _, _, headers in mirror.asked] for mirror in (one, other)]
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+    assert sorted(any(asked) for asked in ranges) == [False, True]
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 503])
+@pytest.mark.parametrize("tag", ['"a"', '"b"'])
+def test_a_redirect_that_has_expired_is_followed_anew(transfers, web, tmp_path, status, tag):
+    """If the target of a redirect serves no more ranges, the first URL is requested again, and its target has them."""
+    with mirrors(web, "/data/f.dat", '"a"', '"a"', tag) as (_, one, other):
+        one.answers["/data/f.dat"] = lambda request: (
+            Response("no", status) if "If-Range" in request.headers else tagged('"a"')(request)
+        )
+        found = fetch(transfers, "/f.dat")
+        assert (found.state.name, found.faults) == ("SUCCEEDED", 0), found.reason
+        assert other.asked
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+@pytest.mark.parametrize("dates", [("2010", "2010"), ("2010", "2011")], ids=["one time", "two times"])
+def test_a_file_of_servers_that_disagree_is_read_in_order(transfers, web, tmp_path, before, dates):
+    """A file of which two servers behind one name have different ETags or times arrives in one response."""
+    tags = itertools.chain(['"a"'] * before, itertools.cycle(['"b"', '"a"']))
+
+    def serve(request):
+        tag = next(tags)
+        response = tagged(tag)(request)
+        response.headers["Last-Modified"] = f"Fri, 01 Jan {dates['a' in tag]} 00:00:00 GMT"
+        return response
+
+    web.answers["/data/f.dat"] = serve
+    status = fetch(transfers, "/f.dat")
+    assert status.state.name == "SUCCEEDED", status.reason
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+    web.asked.clear()
+    assert fetch(transfers, "/f.dat").faults == 0
+
+
+@pytest.mark.parametrize("first", ["static", "app"])
+def test_what_one_folder_serves_is_not_expected_of_another(transfers, web, tmp_path, first):
+    """Each folder of a server may serve ranges under a condition or not, in whatever order the files are read."""
+    web.answers["/data/static/f"], web.answers["/data/app/f"] = tagged('"1"'), tagged('"1"', conditions=False)
+    for name in (first, "static", "app"):
+        status = fetch(transfers, f"/{name}/f")
+        assert (status.state.name, status.faults) == ("SUCCEEDED", 0), status.reason
+        assert (tmp_path / name / "f").read_bytes() == CONTENT
+    with store(web).folder(("static",)).read("f") as reader:
+        assert reader.parts
+
+
+def test_two_files_of_one_folder_may_differ(transfers, web, tmp_path):
+    """A file without ranges under a condition arrives after one with them from the same folder."""
+    web.answers["/data/f"], web.answers["/data/g"] = tagged('"1"'), tagged('"1"', conditions=False)
+    for name in ("f", "g"):
+        assert fetch(transfers, f"/{name}").state.name == "SUCCEEDED"
+        assert (tmp_path / name).read_bytes() == CONTENT
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(transfers, web, tmp_path):
+    """If a file changes between two of its ranges, all of the new content arrives."""
+    new, times = os.urandom(len(CONTENT) + 1), itertools.count()
+
+    def serve(request):
+        # The first request is HEAD, the second is the first range, and the third tries a condition.
+        return tagged('"1"')(request) if next(times) < 3 else tagged('"2"', new)(request)
+
+    web.answers["/data/f.dat"] = serve
+    status = fetch(transfers, "/f.dat")
+    assert (status.state.name, status.faults) == ("SUCCEEDED", 1), status.reason
+    assert (tmp_path / "f.dat").read_bytes() == new
 
 
 @pytest.mark.parametrize("names", ["time", "tag"])

@@ -106,8 +106,10 @@ class HttpClient:
             raise ConfigError(
                 "A URL must not contain a password here; write headers: {Authorization: {env: NAME}} as an option."
             )
-        #: Whether each server, after redirects, serves a range on condition that the content is the same.
+        #: Whether ranges are served on condition that the content is the same, by the folder's URL after redirects.
         self.serves_conditions: dict[str, bool] = {}
+        #: The URLs of files to read in order, since their ranges were of several contents.
+        self.in_order: set[str] = set()
         #: The query of the root's URL, such as a signature; every request has it.
         self.query = self._root.query
         #: Connection pools by proxy.

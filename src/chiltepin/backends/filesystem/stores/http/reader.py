@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin
 
-from chiltepin.backends.filesystem.errors import changed_source
+from chiltepin.backends.filesystem.errors import Fault, changed_source
 from chiltepin.backends.filesystem.stores.http.client import mtime_of, time_of, total_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.stores.http.client import Answer, HttpClient, Page
 
-__all__ = ["HttpReader"]
+__all__ = ["HttpReader", "MixedContentsError"]
 
 #: Bytes of the first request: a smaller file needs no second one.
 _FIRST = 1 << 20
@@ -45,13 +46,23 @@ def _validator(answer: urllib3.BaseHTTPResponse) -> str:
     return answer.headers["Last-Modified"]
 
 
+class MixedContentsError(Fault):
+    """A range is not of the same content as the first one; the next attempt reads the file in order."""
+
+    def __init__(self, name: str) -> None:
+        fault = changed_source(name)
+        super().__init__(fault.code, fault.reason)
+
+
 class HttpReader:
     """A file of a web server, open for reading."""
 
     def __init__(self, client: HttpClient, page: Page) -> None:
         self._client, self._page, self._head, self._position = client, page, b"", 0
         self.checksum = ""
-        got = client.ask("GET", page, {"Range": f"bytes=0-{_FIRST - 1}"})
+        got = client.ask("GET", page, None if page.url in client.in_order else {"Range": f"bytes=0-{_FIRST - 1}"})
+        #: Where the ranges are requested: each redirect may lead to another mirror, with other validators.
+        self._url = got.url
         answer = got.answer
         if got.is_folder:
             answer.close()
@@ -81,13 +92,13 @@ class HttpReader:
         self.size = total
         count = len(self._head)
         right = not first and last + 1 == count <= total
-        if not right or (count < total and not (self._validator and self._serves_conditions(got.url))):
+        if not right or (count < total and not (self._validator and self._serves_conditions())):
             got.answer.close()
             self._head, self.size = b"", None
             self._whole(self._client.ask("GET", self._page).answer)
 
     def _whole(self, answer: urllib3.BaseHTTPResponse) -> None:
-        self.size = total_of(answer)
+        self.size, self.mtime = total_of(answer), mtime_of(answer)
         self._stream = answer
 
     def __enter__(self) -> Self:
@@ -110,7 +121,8 @@ class HttpReader:
         answer = self._range(offset, len(block))
         if not self._is_range(answer, offset, len(block)):
             answer.close()
-            raise changed_source(self._page.where)
+            self._client.in_order.add(self._page.url)
+            raise MixedContentsError(self._page.where)
         data = self._client.body(answer, len(block))
         if len(data) != len(block):
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
@@ -120,7 +132,13 @@ class HttpReader:
     def _range(self, offset: int, count: int) -> urllib3.BaseHTTPResponse:
         """Request a range of the same content."""
         headers = {"Range": f"bytes={offset}-{offset + count - 1}", "If-Range": self._validator}
-        return self._client.ask("GET", self._page, headers).answer
+        if self._url != self._page.url:
+            # The target of a redirect may be valid for some minutes only.
+            with suppress(Fault, FileNotFoundError):
+                return self._client.ask("GET", self._page._replace(url=self._url), headers).answer
+        got = self._client.ask("GET", self._page, headers)
+        self._url = got.url
+        return got.answer
 
     def _is_range(self, answer: urllib3.BaseHTTPResponse, offset: int, count: int) -> bool:
         """Whether a response is a range of the same content; it may have no validator."""
@@ -135,15 +153,19 @@ class HttpReader:
         """Return the validator of a response, of the kind of the first one: a weak ETag may have become strong."""
         return _validator(answer) if self.pinned else answer.headers.get("Last-Modified", "")
 
-    def _serves_conditions(self, url: str) -> bool:
-        """Whether the server serves a range on condition that the content is the same; one request for each server."""
-        known, server = self._client.serves_conditions, urlsplit(url).netloc
-        if server not in known:
-            answer = self._range(0, 1)
-            answer.close()
-            # Another response means that the file has changed; `read_at` finds that out.
-            known[server] = answer.status != HTTPStatus.OK or self._told(answer) != self._validator
-        return known[server]
+    def _serves_conditions(self) -> bool:
+        """Whether the server serves a range on condition that the content is the same; one request for each folder."""
+        # Not one for each server: it may run several programs.
+        known, folder = self._client.serves_conditions, urljoin(self._url, ".")
+        if folder in known:
+            return known[folder]
+        answer = self._range(0, 1)
+        answer.close()
+        served = self._is_range(answer, 0, 1)
+        if served or (answer.status == HTTPStatus.OK and self._told(answer) == self._validator):
+            known[folder] = served
+        # Otherwise the file has just changed, or another server with other validators has answered.
+        return served
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""

@@ -23,7 +23,7 @@ from chiltepin.backends.filesystem.stores.http.client import (
     total_of,
 )
 from chiltepin.backends.filesystem.stores.http.index_page import Listed, listed
-from chiltepin.backends.filesystem.stores.http.reader import HttpReader
+from chiltepin.backends.filesystem.stores.http.reader import HttpReader, MixedContentsError
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.protocol.paths import joined
@@ -133,7 +133,7 @@ class HttpStore(LinkFreeStore[HttpFolder]):
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
-        return isinstance(error, ConnectionError | TimeoutError | UnavailableError)
+        return isinstance(error, ConnectionError | TimeoutError | UnavailableError | MixedContentsError)
 
     def folder(self, parts: Parts, *, create: bool = False) -> HttpFolder:
         """Return the folder at a URL, whether or not it exists."""
