@@ -25,6 +25,13 @@ def document(content: Any, status: int = 200) -> Answer:
     return status, {"Content-Type": "application/json", "Content-Length": str(len(body))}, [body]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Ignore clients that closed the connection."""
+
+
 class Liar:
     """The server, which runs during a ``with`` block.
 
@@ -39,10 +46,14 @@ class Liar:
         self.asked: list[tuple[str, str, Mapping[str, str], bytes]] = []
         asked = self.asked
         self.answer = answer
+        #: Most responses on one connection, which is then closed at the next request, without notice.
+        self.most = 1 << 30
         liar = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            answered = 0
 
             def handle_one_request(self) -> None:
                 """Handle one request of any method."""
@@ -56,6 +67,10 @@ class Liar:
                     return
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 asked.append((self.command, self.path, dict(self.headers), body))
+                if self.answered >= liar.most:
+                    self.close_connection = True
+                    return
+                self.answered += 1
                 status, headers, pieces = liar.answer(self.command, self.path)
                 self.send_response(status)
                 for name, value in headers.items():
@@ -70,13 +85,7 @@ class Liar:
             def log_message(self, *_: object) -> None:
                 """Log nothing."""
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                """Ignore clients that closed the connection."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:

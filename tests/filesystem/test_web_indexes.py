@@ -16,6 +16,7 @@ from webservers import KINDS, files_of, odd_name, odd_tree, web_server
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
@@ -203,6 +204,26 @@ def test_an_entry_that_cannot_be_followed_is_told_and_the_others_come(site, tmp_
     assert status.state is TaskState.FAILED
     assert why in status.reason
     assert files_of(tmp_path / "got") == {b"a.nc": b"data", b"extra": b"stays"}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_connection_that_the_server_has_closed_is_replaced(site, tmp_path, most):
+    """A tree arrives from a server that closes each kept connection after a few responses, without notice."""
+    site.most = most
+    names = [f"f{number}" for number in range(40)]
+    site.pages["/d/"] = page(*names)
+    site.pages |= {f"/d/{name}": document(name.encode()) for name in names}
+    status = fetch(site.transfers)
+    assert (status.state, status.faults) == (TaskState.SUCCEEDED, 0), status.reason
+    assert files_of(tmp_path / "got") == {name.encode(): name.encode() for name in names}
+
+
+def test_a_request_without_a_response_is_repeated_once(site):
+    """A server that closes every connection without a response gets each request twice."""
+    site.most = 0
+    with pytest.raises(ChiltepinError, match="Connection reset"):
+        site.transfers.ls("web", "/")
+    assert len(site.asked) == 2
 
 
 def test_a_number_sign_or_question_mark_that_is_not_escaped_is_part_of_a_name(site, tmp_path):

@@ -1,4 +1,4 @@
-"""Requests to a web server: connections, proxies, redirects, and the errors for responses that are not a file.
+"""Requests to a web server: credentials, redirects, and the errors for responses that are not a file.
 
 Messages contain no URL, because it may contain a key.
 """
@@ -11,26 +11,24 @@ import re
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
-import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProtocolError, SSLError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
 from chiltepin.backends.filesystem.errors import ConnectionLostError, Fault
+from chiltepin.backends.filesystem.stores.http.connections import Connections
 from chiltepin.backends.filesystem.stores.http.index_page import absolute
-from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import urllib3
+
     from chiltepin.protocol.paths import Parts
 
 __all__ = ["Answer", "HttpClient", "Page", "UnavailableError", "mtime_of", "time_of", "total_of"]
-
-#: Most requests in flight at once.
-WIDTH = 16
 
 #: Most redirects in a row; curl's limit is 50, browsers' about 20.
 _REDIRECTS = 10
@@ -112,28 +110,9 @@ class HttpClient:
         self.in_order: set[str] = set()
         #: The query of the root's URL, such as a signature; every request has it.
         self.query = self._root.query
-        #: Connection pools by proxy.
-        self._pools: dict[str | None, urllib3.PoolManager] = {}
+        self._connections = Connections()
         #: Whether the server accepts HEAD; some refuse it, and a signed URL is for one method.
         self._heads = True
-
-    def _pool(self, url: str) -> urllib3.PoolManager:
-        """Return the connection pool for the proxy that the environment sets for the host of a URL."""
-        proxy = proxy_for(url)
-        if proxy not in self._pools:
-            timeout = urllib3.Timeout(connect=30, read=60)
-            if proxy is not None and not proxy.startswith(("http://", "https://")):
-                raise Fault(
-                    "CONNECT_FAILED", "The environment sets a proxy that is not an HTTP proxy; set an HTTP proxy."
-                )
-            if proxy is None:
-                made = urllib3.PoolManager(maxsize=WIDTH, timeout=timeout)
-            else:
-                user, at, _ = urlsplit(proxy).netloc.rpartition("@")
-                headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else None
-                made = urllib3.ProxyManager(proxy, maxsize=WIDTH, timeout=timeout, proxy_headers=headers)
-            self._pools.setdefault(proxy, made)
-        return self._pools[proxy]
 
     def url(self, parts: Parts, *, folder: bool = False) -> str:
         """Return the URL of a place."""
@@ -164,9 +143,8 @@ class HttpClient:
         target = urlsplit(url)
         if (target.scheme, target.netloc) == (self._root.scheme, self._root.netloc):
             given = {**given, **self._headers}
-        pool = self._pool(url)
         try:
-            return pool.request(method, url, headers=given, retries=False, preload_content=False, redirect=False)
+            return self._connections.request(method, url, given)
         except HTTPError as err:
             failure = _failure(err, where)
         # Raised here: urllib3's own errors name the URL.

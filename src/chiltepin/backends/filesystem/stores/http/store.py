@@ -15,13 +15,13 @@ from chiltepin.backends.filesystem.defaults import LinkFreeStore, ReadOnlyFolder
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry
 from chiltepin.backends.filesystem.stores.http.client import (
-    WIDTH,
     HttpClient,
     Page,
     UnavailableError,
     mtime_of,
     total_of,
 )
+from chiltepin.backends.filesystem.stores.http.connections import WIDTH
 from chiltepin.backends.filesystem.stores.http.index_page import Listed, listed
 from chiltepin.backends.filesystem.stores.http.reader import HttpReader, MixedContentsError
 from chiltepin.backends.filesystem.temp_names import is_temp_name
