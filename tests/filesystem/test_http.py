@@ -236,6 +236,53 @@ def test_a_body_without_a_length_arrives(old, tmp_path, answer):
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_response_that_follows_early_hints_is_the_response(transfers, web, tmp_path, ranges, times):
+    """Any number of interim responses before the final one is ignored."""
+
+    def hinted(request):
+        hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+        request.environ["werkzeug.socket"].sendall(hints * times)
+        return web.file(request) if ranges else plain(request)
+
+    web.answers["/data/f.dat"] = hinted
+    status = fetch(transfers, "/f.dat")
+    assert (status.state.name, status.faults) == ("SUCCEEDED", 0), status.reason
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+def test_interim_responses_without_an_end_are_an_error(web):
+    """A server that sends interim responses on and on is refused."""
+
+    def hinted(request):
+        request.environ["werkzeug.socket"].sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+        return web.file(request)
+
+    web.answers["/data/f.dat"] = hinted
+    with pytest.raises(Exception, match="answered with status 103"):
+        store(web).folder(()).read("f.dat")
+
+
+@pytest.mark.parametrize("second", [len(CONTENT), len(CONTENT) - 5])
+def test_a_length_that_is_sent_twice_must_be_the_same(transfers, web, tmp_path, second):
+    """Two equal lengths are one, and two different ones are an error that says so."""
+
+    def twice(request):
+        lengths = [("Content-Length", str(length)) for length in (len(CONTENT), second)]
+        return Response(iter([CONTENT]), headers=lengths, direct_passthrough=True)
+
+    web.answers["/data/f.dat"] = twice
+    status = fetch(transfers, "/f.dat")
+    if second == len(CONTENT):
+        assert status.state.name == "SUCCEEDED", status.reason
+        assert (tmp_path / "f.dat").read_bytes() == CONTENT
+        assert store(web).folder(()).entry("f.dat").size == len(CONTENT)
+    else:
+        assert (status.state.name, status.code, status.faults) == ("FAILED", "ENDPOINT_ERROR", 1)
+        assert "sends contradictory lengths for /f.dat" in status.reason
+
+
 @pytest.mark.parametrize(
     ("status", "code", "transient"),
     [(404, "FILE_NOT_FOUND", False), (403, "PERMISSION_DENIED", False), (503, "ENDPOINT_ERROR", True)],

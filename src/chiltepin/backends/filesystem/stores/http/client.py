@@ -13,7 +13,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProtocolError, SSLError
+from urllib3.exceptions import (
+    HTTPError,
+    InvalidHeader,
+    LocationValueError,
+    NewConnectionError,
+    ProtocolError,
+    SSLError,
+)
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
 from chiltepin.backends.filesystem.errors import ConnectionLostError, Fault
@@ -87,9 +94,10 @@ def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
     if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
         found = _TOTAL.fullmatch(answer.headers.get("Content-Range", "").strip())
         return int(found[1]) if found else None
-    told = answer.headers.get("Content-Length", "")
+    # The same length may be sent several times (RFC 9110, 8.6).
+    told, *more = {length.strip() for length in answer.headers.get("Content-Length", "").split(",")}
     # With both headers, the length must be ignored (RFC 9112, 6.3).
-    return int(told) if told.isdecimal() and "Transfer-Encoding" not in answer.headers else None
+    return int(told) if told.isdecimal() and not more and "Transfer-Encoding" not in answer.headers else None
 
 
 class HttpClient:
@@ -225,6 +233,9 @@ def _failure(error: HTTPError, where: str) -> Exception:
         return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     if isinstance(error, ProtocolError):
         return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    if isinstance(error, InvalidHeader):
+        reason = f"The web server sends contradictory lengths for {where}; ask its operators to correct that."
+        return Fault("ENDPOINT_ERROR", reason)
     if isinstance(error, LocationValueError):
         return Fault("ENDPOINT_ERROR", f"The web server redirects {where} to a URL that is not HTTP.")
     cause = error.__cause__

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
 
 from chiltepin.backends.filesystem.errors import Fault
@@ -18,6 +21,39 @@ __all__ = ["WIDTH", "Connections"]
 
 #: Most requests in flight at once.
 WIDTH = 16
+
+#: Most interim responses before the final one.
+_INTERIM = 100
+
+
+class _FinalResponse(HTTPResponse):
+    """A response after all interim ones, such as Early Hints (RFC 9110, 15.2); Python skips only status 100."""
+
+    def begin(self) -> None:
+        """Read the status and the headers."""
+        super().begin()
+        for _ in range(_INTERIM):
+            if not HTTPStatus.PROCESSING <= self.status < HTTPStatus.OK:
+                break
+            # Without headers, the next response is read.
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+
+
+class _Connection(HTTPConnection):
+    response_class = _FinalResponse
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _FinalResponse
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class Connections:
@@ -49,9 +85,12 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
     """Return a new connection pool for a proxy."""
     timeout = urllib3.Timeout(connect=30, read=60)
     if proxy is None:
-        return urllib3.PoolManager(maxsize=WIDTH, timeout=timeout)
-    if not proxy.startswith(("http://", "https://")):
+        made = urllib3.PoolManager(maxsize=WIDTH, timeout=timeout)
+    elif not proxy.startswith(("http://", "https://")):
         raise Fault("CONNECT_FAILED", "The environment sets a proxy that is not an HTTP proxy; set an HTTP proxy.")
-    user, at, _ = urlsplit(proxy).netloc.rpartition("@")
-    headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else None
-    return urllib3.ProxyManager(proxy, maxsize=WIDTH, timeout=timeout, proxy_headers=headers)
+    else:
+        user, at, _ = urlsplit(proxy).netloc.rpartition("@")
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else None
+        made = urllib3.ProxyManager(proxy, maxsize=WIDTH, timeout=timeout, proxy_headers=headers)
+    made.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return made
