@@ -48,7 +48,7 @@ def ls(request, response, store):
     names = [name for name in names if name > after]
     most = int(request.query.get("maxResults", ["1000"])[0])
     shown, rest = set(names[:most]), names[most:]
-    page = {"items": [item for item in told["items"] if item["name"] in shown],
+    page = {"kind": told["kind"], "items": [item for item in told["items"] if item["name"] in shown],
             "prefixes": [prefix for prefix in told["prefixes"] if prefix in shown]}
     response.json({**page, "nextPageToken": names[most - 1]} if rest else page)
 

@@ -305,6 +305,69 @@ def test_pages_of_a_bucket_without_an_end_end(bucket, here, again):
     assert moved(transfers).state is TaskState.FAILED
 
 
+def mirrored(transfers, here):
+    """Mirror the source into a folder with a copy of one of its files and another file; return the status and names."""
+    (here / "got").mkdir()
+    for name in ("f", "g"):
+        (here / "got" / name).write_bytes(b"inside")
+    request = transfer_request(
+        src_ep="there", dst_ep="here", src_path="/", dst_path="/got", recursive=True, delete_destination_extra=True
+    )
+    status = transfers.run(request, timeout=60.0, polling_interval=1)
+    return status, set(os.listdir(here / "got"))
+
+
+@pytest.mark.parametrize("told", ["true", "True", "TRUE", "1", " true ", "false", "0", None])
+def test_all_pages_of_a_bucket_are_read_before_a_mirror_deletes(bucket, here, told):
+    """A page with a continuation token is followed by another, in whatever words its flag says so."""
+    liar, transfers = bucket
+
+    def answer(_method, path):
+        if "list-type=2" not in path:
+            # The MD5 of the content.
+            return 200, {"Content-Length": "6", "ETag": '"335cf4508dd597be4bfc9caa3e08b901"'}, [b"inside"]
+        if "continuation-token" in path:
+            return listing("root/f")
+        status, headers, (page,) = listing(more=told, token="<NextContinuationToken>2</NextContinuationToken>")  # noqa: S106
+        return (status, headers, [page]) if told else xml(page.decode().replace("<IsTruncated>None</IsTruncated>", ""))
+
+    liar.answer = answer
+    status, names = mirrored(transfers, here)
+    assert (status.state, names) == (TaskState.SUCCEEDED, {"f"})
+
+
+@pytest.mark.parametrize(("told", "token"), [("1", ""), ("True", "<NextMarker>g</NextMarker>"), ("yes", ""), ("", "")])
+def test_a_cut_page_of_a_bucket_deletes_nothing(bucket, here, told, token):
+    """A page that is not the last one and names no next one, or has an unknown flag, fails a mirror."""
+    liar, transfers = bucket
+    liar.answer = lambda *_: listing("root/f", more=told, token=token)
+    status, names = mirrored(transfers, here)
+    assert (status.state, status.code, names) == (TaskState.FAILED, "ENDPOINT_ERROR", {"f", "g"})
+
+
+#: Responses with which a server other than the store's may answer a request for a listing.
+OTHERS = ["", "<a/>", "{}", "[]", "ok", '{"items": [{}]}', "<html xmlns='http://www.w3.org/1999/xhtml'><body/></html>"]
+OTHERS += ["<!doctype html><html><title>Console</title></html>", "<EnumerationResults/>"]
+
+
+@pytest.mark.parametrize("raw", OTHERS)
+@pytest.mark.parametrize("status", [200, 204, 206])
+@pytest.mark.parametrize("kind", ["s3", "gs", "az"])
+def test_what_is_no_listing_is_no_empty_folder(here, kind, raw, status):
+    """A mirror from a server that is not that of the store fails with a hint, and deletes nothing."""
+    with Liar(lambda *_: xml(raw, status)) as liar:
+        text = f"DefaultEndpointsProtocol=http;AccountName=t;AccountKey=a2V5;BlobEndpoint={liar.url()}/t"
+        options = {
+            "s3": {"key": "AKIA", "secret": "s3cr3t", "endpoint_url": liar.url(), "region": "us-east-1"},
+            "gs": {"endpoint_url": liar.url(), "token": "anon"},
+            "az": {"connection_string": text},
+        }
+        found, names = mirrored(transfers_of(here, f"{kind}://b/root", options[kind]), here)
+    assert (found.state, found.code, names) == (TaskState.FAILED, "ENDPOINT_ERROR", {"f", "g"})
+    assert "not a complete response" in found.reason or "not JSON" in found.reason
+    assert "500" not in found.reason
+
+
 @pytest.mark.parametrize("status", [301, 307])
 def test_a_redirect_of_a_bucket_takes_no_signature_along(bucket, here, status):
     """A request that is signed for one server is not sent to another."""

@@ -64,6 +64,9 @@ _MOST_PARTS = 50_000
 #: Metadata that marks an empty blob as a folder: Hadoop's and azcopy's, and adlfs's.
 _FOLDER_MARKS = ("hdi_isfolder", "is_directory")
 
+#: Statuses that are no errors, even if the SDK cannot use the response.
+_SUCCESS = range(200, 300)
+
 T = TypeVar("T")
 
 
@@ -134,35 +137,52 @@ def _client(url: str, credential: Any) -> BlobServiceClient:
     )
 
 
+def _incomplete(what: str) -> CloudFault:
+    reason = f"The response to a request for {what} is not a complete response of Azure; check the host of the account."
+    return CloudFault("ENDPOINT_ERROR", reason)
+
+
+def _cut(what: str) -> CloudFault:
+    return CloudFault("CONNECTION_RESET", f"Azure's response ended early: {what}.", transient=True)
+
+
+def _refused(err: exceptions.HttpResponseError, what: str) -> Exception:
+    if isinstance(err, exceptions.IncompleteReadError):
+        return _cut(what)
+    # The SDK sets a code only for an error that Azure itself sent.
+    code, status = getattr(err, "error_code", ""), err.status_code or 0
+    word = str(getattr(code, "value", code or ""))
+    if status == 404 and word != "ContainerNotFound":  # noqa: PLR2004 - HTTP's
+        return FileNotFoundError(2, f"Azure has no such blob: {what}")
+    if status in _SUCCESS:
+        return _incomplete(what)
+    if word in ("Md5Mismatch", "Crc64Mismatch"):
+        return CloudFault("VERIFY_CHECKSUM", f"{what} was sent, but Azure received something else.")
+    if word == "InvalidBlockList":
+        # Another writer of this blob has committed its own parts, which drops ours.
+        return CloudFault("ENDPOINT_ERROR", f"Another writer replaced {what} during the transfer.", transient=True)
+    return refusal(_NAME, status, word, what)
+
+
 def _asked(request: Callable[[], T], what: str) -> T:
     """Send a request; raise `CloudFault` or FileNotFoundError with no error of the SDK in reach."""
     failure: Exception
     try:
         return request()
     except exceptions.HttpResponseError as err:
-        word = str(getattr(err.error_code, "value", err.error_code or ""))
-        if err.status_code == 404 and word != "ContainerNotFound":  # noqa: PLR2004 - HTTP's
-            failure = FileNotFoundError(2, f"Azure has no such blob: {what}")
-        else:
-            failure = refusal(_NAME, err.status_code or 0, word, what)
-        if word in ("Md5Mismatch", "Crc64Mismatch"):
-            failure = CloudFault("VERIFY_CHECKSUM", f"{what} was sent, but Azure received something else.")
-        elif word == "InvalidBlockList":
-            # Another writer of this blob has committed its own parts, which drops ours.
-            failure = CloudFault(
-                "ENDPOINT_ERROR", f"Another writer replaced {what} during the transfer.", transient=True
-            )
+        failure = _refused(err, what)
     except (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError):
         failure = CloudFault("TIMEOUT", f"Azure timed out on a request for {what}.", transient=True)
     except exceptions.ServiceRequestError:
         failure = CloudFault("CONNECT_FAILED", f"Could not connect to Azure for {what}.", transient=True)
     except exceptions.AzureError as err:
-        failure = CloudFault("CONNECTION_RESET", f"Azure's response ended early: {what}.", transient=True)
+        failure = _cut(what)
         if "MD5" in str(err):
             reason = f"The data received of {what} does not match its MD5 at Azure."
             failure = CloudFault("VERIFY_CHECKSUM", reason, transient=True)
-    except ValueError as err:
-        failure = CloudFault("ENDPOINT_ERROR", f"The request to Azure for {what} failed: {type(err).__name__}.")
+    except (ValueError, AttributeError, LookupError, TypeError):
+        # The SDK does not check whether a response has all that it reads.
+        failure = _incomplete(what)
     raise failure
 
 

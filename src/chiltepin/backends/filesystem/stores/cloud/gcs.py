@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from types import MappingProxyType
@@ -165,7 +166,7 @@ class GcsClient(RangeClient):
 
     def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
         """Return one page of the objects below a prefix."""
-        query = {"prefix": prefix, "maxResults": str(count), "fields": f"nextPageToken,prefixes,items({_FIELDS})"}
+        query = {"prefix": prefix, "maxResults": str(count), "fields": f"kind,nextPageToken,prefixes,items({_FIELDS})"}
         if not deep:
             # Empty folders of a bucket with real folders are not objects.
             query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}
@@ -178,12 +179,15 @@ class GcsClient(RangeClient):
         if answer is None:
             raise CloudFault("FILE_NOT_FOUND", f"{_NAME} has no bucket {self.bucket!r}.")
         page = _json(answer, self.bucket)
-        objects = [_found(item) for item in page.get("items", ())]
-        return Listing(objects, page.get("prefixes", ()), page.get("nextPageToken", ""))
+        # Other JSON, such as that of another service, would be a listing without objects.
+        if page.get("kind") != "storage#objects":
+            raise _incomplete(self.bucket)
+        objects = [_found(item, self.bucket) for item in page.get("items", ())]
+        return Listing(objects, page.get("prefixes", ()), str(page.get("nextPageToken") or ""))
 
     def head(self, key: str) -> ObjectInfo:
         """Return the description of an object."""
-        return _found(_json(self.ask("GET", self._object(key), key, query={"fields": _FIELDS}), key))
+        return _found(_json(self.ask("GET", self._object(key), key, query={"fields": _FIELDS}), key), key)
 
     def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
         """Return a range of exactly that content."""
@@ -263,7 +267,7 @@ class GcsUpload(Upload):
         if answer.status == HTTPStatus.PERMANENT_REDIRECT:
             raise CloudFault("CONNECTION_RESET", f"{_NAME} did not receive all of {self._key}.", transient=True)
         self._done = True
-        found = _found(_json(answer, self._key))
+        found = _found(_json(answer, self._key), self._key)
         if found.size != end or found.crc32c != self._crc.digest():
             self._client.delete(self._key)
             raise CloudFault("VERIFY_CHECKSUM", f"{self._key} was sent, but {_NAME} received something else.")
@@ -324,14 +328,21 @@ def _text(checksum: google_crc32c.Checksum) -> str:
     return b64encode(checksum.digest()).decode()
 
 
-def _found(item: Mapping[str, Any]) -> ObjectInfo:
-    updated = datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
-    return ObjectInfo(
-        key=item["name"],
-        size=int(item["size"]),
-        mtime=updated.timestamp(),
-        version=item.get("generation", ""),
-        md5=b64decode(item.get("md5Hash") or ""),
-        crc32c=b64decode(item.get("crc32c") or ""),
-        encoding=item.get("contentEncoding", ""),
-    )
+def _incomplete(what: str) -> CloudFault:
+    reason = f"The response to a request for {what} is not a complete response of {_NAME}; check endpoint_url."
+    return CloudFault("ENDPOINT_ERROR", reason)
+
+
+def _found(item: Mapping[str, Any], what: str) -> ObjectInfo:
+    with suppress(LookupError, ValueError, TypeError, AttributeError):
+        updated = datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
+        return ObjectInfo(
+            key=item["name"],
+            size=int(item["size"]),
+            mtime=updated.timestamp(),
+            version=item.get("generation", ""),
+            md5=b64decode(item.get("md5Hash") or ""),
+            crc32c=b64decode(item.get("crc32c") or ""),
+            encoding=item.get("contentEncoding", ""),
+        )
+    raise _incomplete(what)

@@ -30,6 +30,7 @@ from chiltepin.backends.filesystem.stores.s3.descriptions import descriptions
 from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
 from chiltepin.backends.filesystem.stores.s3.logs import silence_botocore
+from chiltepin.backends.filesystem.stores.s3.responses import check_response, complete
 from chiltepin.backends.filesystem.stores.same_server import AWS
 from chiltepin.errors import ConfigError
 
@@ -108,9 +109,8 @@ class Bucket:
             given["Key"] = key
         if method not in ("head_bucket", "list_parts", "create_bucket"):
             given |= self._always
-        call = partial(getattr(self.client, method), Bucket=self.name, **given)
-        answer: dict[str, Any] = asked(call, self._what(method, key))
-        return answer
+        send = partial(getattr(self.client, method), Bucket=self.name, **given)
+        return asked(lambda: complete(method, send()), self._what(method, key))
 
     def _what(self, method: str, key: str) -> str:
         return f"{method} of {key!r} in bucket {self.name!r}" if key else f"{method} of bucket {self.name!r}"
@@ -144,7 +144,7 @@ class Bucket:
             return GetResult(memoryview(data)[:most], tag, meta["size"], mtime)
 
         def get_slowly() -> GetResult:
-            answer = self.client.get_object(Bucket=self.name, Key=key, **self._always)
+            answer = complete("get_object", self.client.get_object(Bucket=self.name, Key=key, **self._always))
             with answer["Body"] as body:
                 data = body.read(most)
             tag, mtime = answer["ETag"].strip('"'), answer["LastModified"].timestamp()
@@ -208,6 +208,7 @@ def _session(settings: S3Settings) -> botocore.session.Session:
     session.register_component("data_loader", descriptions(session.get_config_variable("data_path")))
     # The asterisk has it called before botocore's search for an error in the body, which would parse the body too.
     session.register("before-parse.*.ListObjectsV2", read_page)
+    session.register("before-parse.*.*", check_response)
     if settings.keys:
         session.set_credentials(*(settings.keys.get(f"aws_{name}") for name in _KEY_PARTS))
     return session

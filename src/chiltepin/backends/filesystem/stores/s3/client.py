@@ -44,8 +44,9 @@ class S3Client(Client):
         if token:
             query["ContinuationToken"] = token
         page = self.opened.call("list_objects_v2", **query)
-        following = page.get("NextContinuationToken", "") if page.get("IsTruncated") else ""
-        if page.get("IsTruncated") and not following:
+        # A page that names the next one is not the last, whatever its flag says.
+        following = page.get("NextContinuationToken", "")
+        if not following and page.get("IsTruncated", bool(page.get("NextMarker"))):
             raise Fault("ENDPOINT_ERROR", f"S3 sent only a part of the listing of {prefix!r}; try again.")
         objects = [
             ObjectInfo(

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import obstore.exceptions
 from botocore import exceptions as botocore
+from botocore.parsers import ResponseParserError
 
 from chiltepin.backends.filesystem.stores.objects.client import CloudFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NOT_PARTIAL", "S3Fault", "asked"]
+__all__ = ["NOT_PARTIAL", "NOT_S3", "NotS3Error", "S3Fault", "asked", "not_s3"]
 
 #: Our own code: the server answered a range request, but not as HTTP requires.
 NOT_PARTIAL = "NotPartial"
+
+#: Our own code: the response does not come from an S3 server, or lacks a part.
+NOT_S3 = "NotS3"
 
 T = TypeVar("T")
 
@@ -55,6 +59,16 @@ class S3Fault(CloudFault):
         self.word = word
 
 
+class NotS3Error(Exception):
+    """A response that does not come from an S3 server, or lacks a part; `asked` makes it an `S3Fault`."""
+
+
+def not_s3(what: str) -> S3Fault:
+    """Return the fault for such a response."""
+    cure = "check endpoint_url, which must be the address of the S3 API and not of a web page"
+    return S3Fault("ENDPOINT_ERROR", f"The response to {what} is not a complete response of S3; {cure}.", word=NOT_S3)
+
+
 def asked(request: Callable[[], T], what: str) -> T:
     """Send a request with one of the libraries; ``what`` names it in messages.
 
@@ -69,9 +83,14 @@ def asked(request: Callable[[], T], what: str) -> T:
         failure = _refusal(status, err.response.get("Error", {}).get("Code", ""), what)
     except botocore.BotoCoreError as err:
         failure = _unanswered(err, what)
-    except ValueError:
+    except (NotS3Error, ResponseParserError):
+        failure = not_s3(what)
+    except ValueError as err:
+        # botocore raises this for a time or a number in a response too.
+        failure = not_s3(what)
         # Both libraries raise this for a name that is not UTF-8, and obstore for control characters.
-        failure = S3Fault("INVALID_PATH_NAME", f"S3 accepts only names of printable characters in UTF-8: {what}.")
+        if isinstance(err, UnicodeError) or "parse path" in str(err):
+            failure = S3Fault("INVALID_PATH_NAME", f"S3 accepts only names of printable characters in UTF-8: {what}.")
     # Raised here, after the except: the errors of the libraries contain the request.
     raise failure
 
@@ -82,6 +101,8 @@ def _answered(text: str, what: str) -> Exception:
         return _refusal(int(found[1]), found[2] or "", what)
     if "redirect" in text:
         return S3Fault("ENDPOINT_ERROR", f"The bucket is in another region, write region: in its options ({what}).")
+    if "last modified" in text:
+        return not_s3(what)
     if "non-partial" in text:
         return S3Fault("ENDPOINT_ERROR", f"S3 did not send the requested range: {what}.", word=NOT_PARTIAL)
     code = "CONNECT_FAILED" if "kind: Connect" in text else "TIMEOUT" if "kind: Timeout" in text else "CONNECTION_RESET"
