@@ -15,7 +15,7 @@ from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.backends.filesystem.temp_names import temporary
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
-from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
 
@@ -366,6 +366,44 @@ def test_what_is_no_listing_is_no_empty_folder(here, kind, raw, status):
     assert (found.state, found.code, names) == (TaskState.FAILED, "ENDPOINT_ERROR", {"f", "g"})
     assert "not a complete response" in found.reason or "not JSON" in found.reason
     assert "500" not in found.reason
+
+
+#: Web pages, one of which is well-formed XML.
+PAGES = ["<!doctype html><html><title>Console</title></html>", "<html><body>Log in</body></html>", "ok", ""]
+
+
+@pytest.mark.parametrize("raw", PAGES)
+@pytest.mark.parametrize("tag", ["", '"abc"', '"66f2b3c4-264"', 'W/"abc"'])
+def test_a_web_page_is_no_object_and_takes_none(bucket, here, raw, tag):
+    """A server that sends the same page for every request gives no file, and no request counts as done."""
+    liar, transfers = bucket
+    headers = {"Content-Type": "text/html", "Content-Length": str(len(raw))}
+    headers |= {"ETag": tag, "Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT"} if tag else {}
+    liar.answer = lambda *_: (200, headers, [raw.encode()])
+    (here / "f").write_bytes(b"inside")
+    (here / "g").write_bytes(bytes(9 << 20))
+    requests = [
+        transfer_request(src_ep="there", dst_ep="here", src_path="/f", dst_path="/h"),
+        transfer_request(src_ep="here", dst_ep="there", src_path="/f", dst_path="/f"),
+        transfer_request(src_ep="here", dst_ep="there", src_path="/g", dst_path="/g"),
+        delete_request(src_ep="there", src_path="/f"),
+        delete_request(src_ep="there", src_path="/d", recursive=True),
+    ]
+    for request in requests:
+        status = transfers.run(request, timeout=60.0, polling_interval=1)
+        assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR"), request
+        assert "check endpoint_url" in status.reason
+    unharmed(here)
+
+
+@pytest.mark.parametrize("listed", [listing("root/f"), xml("<Error><Code>AccessDenied</Code></Error>", 403)])
+def test_an_unusual_tag_of_a_bucket_is_accepted(bucket, here, listed):
+    """An object whose tag is not made of MD5s arrives if a listing, or its refusal, shows that the server is S3."""
+    liar, transfers = bucket
+    file = 200, {"Content-Length": "6", "ETag": '"abc"'}, [b"inside"]
+    liar.answer = lambda _method, path: listed if "list-type=2" in path else file
+    assert moved(transfers, "/f", recursive=False).state is TaskState.SUCCEEDED
+    assert (here / "f").read_bytes() == b"inside"
 
 
 @pytest.mark.parametrize("status", [301, 307])

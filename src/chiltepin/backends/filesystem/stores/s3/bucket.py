@@ -27,7 +27,8 @@ from chiltepin.backends.filesystem.stores.objects.client import WIDTH
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.backends.filesystem.stores.s3.credentials import Credentials
 from chiltepin.backends.filesystem.stores.s3.descriptions import descriptions
-from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
+from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, NOT_S3, S3Fault, asked, not_s3
+from chiltepin.backends.filesystem.stores.s3.etags import is_s3_tag
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
 from chiltepin.backends.filesystem.stores.s3.logs import silence_botocore
 from chiltepin.backends.filesystem.stores.s3.responses import check_response, complete
@@ -101,6 +102,7 @@ class Bucket:
         self._objects = _objects(session, settings, self.client)
         self._partial = not _Process.forked
         _Process.used = True
+        self._is_s3 = (urlsplit(self.endpoint).hostname or "").endswith(AWS)
         self._always = {"RequestPayer": "requester"} if settings.payer else {}
 
     def call(self, method: str, key: str = "", **given: Any) -> dict[str, Any]:
@@ -129,8 +131,9 @@ class Bucket:
             # obstore has no ACL, and sets the other options only for a whole store.
             answer = self.call("put_object", key, Body=content, **self.settings.object_options)
             return str(answer["ETag"]).strip('"')
-        sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), self._what("put", key))
-        return (sent["e_tag"] or "").strip('"')
+        what = self._what("put", key)
+        sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), what)
+        return self._tag(sent["e_tag"], what)
 
     def first(self, key: str, most: int) -> GetResult:
         """Return an object of at most ``most`` bytes, or the start of a larger one."""
@@ -140,19 +143,20 @@ class Bucket:
             meta = found.meta
             # The rest of a larger object is not read: dropping the stream closes the connection.
             data = found.bytes() if meta["size"] <= most else next(iter(found.stream(min_chunk_size=most)))
-            tag, mtime = (meta["e_tag"] or "").strip('"'), meta["last_modified"].timestamp()
-            return GetResult(memoryview(data)[:most], tag, meta["size"], mtime)
+            return GetResult(
+                memoryview(data)[:most], meta["e_tag"] or "", meta["size"], meta["last_modified"].timestamp()
+            )
 
         def get_slowly() -> GetResult:
             answer = complete("get_object", self.client.get_object(Bucket=self.name, Key=key, **self._always))
             with answer["Body"] as body:
                 data = body.read(most)
-            tag, mtime = answer["ETag"].strip('"'), answer["LastModified"].timestamp()
-            return GetResult(memoryview(data), tag, answer["ContentLength"], mtime)
+            mtime = answer["LastModified"].timestamp()
+            return GetResult(memoryview(data), answer["ETag"], answer["ContentLength"], mtime)
 
-        if self._is_for_boto(key):
-            return asked(get_slowly, self._what("get_object", key))
-        return asked(get, self._what("get", key))
+        what = self._what("get_object", key)
+        got = asked(get_slowly if self._is_for_boto(key) else get, what)
+        return got._replace(etag=self._tag(got.etag, what))
 
     def fill(self, key: str, start: int, block: memoryview, etag: str) -> tuple[int, str]:
         """Read a range of an object whose entity tag is ``etag``.
@@ -191,8 +195,28 @@ class Bucket:
         if self._is_for_boto(key):
             told = self.call("head_object", key)
             return told["ContentLength"], told["LastModified"].timestamp(), told["ETag"].strip('"')
-        meta = asked(partial(obstore.head, self._objects, key), self._what("head", key))
-        return meta["size"], meta["last_modified"].timestamp(), (meta["e_tag"] or "").strip('"')
+        what = self._what("head", key)
+        meta = asked(partial(obstore.head, self._objects, key), what)
+        return meta["size"], meta["last_modified"].timestamp(), self._tag(meta["e_tag"], what)
+
+    def _tag(self, told: str | None, what: str) -> str:
+        """Return an entity tag without quotes; `S3Fault` if the response does not come from S3.
+
+        A web server may send a page for every name, with a tag of its own or none. A listing then shows whether it is
+        S3, where a tag that is not made of MD5s is rare.
+        """
+        tag = (told or "").strip('"')
+        if not tag:
+            raise not_s3(what)
+        if not self._is_s3 and not is_s3_tag(tag):
+            try:
+                self.call("list_objects_v2", MaxKeys=1)
+            except (FileNotFoundError, S3Fault) as err:
+                # A refusal, for example of listings, is one of S3.
+                if isinstance(err, S3Fault) and err.word == NOT_S3:
+                    raise
+            self._is_s3 = True
+        return tag
 
 
 def _filled(body: Any, block: memoryview) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-__all__ = ["digest_of", "is_md5", "tag_is_plain", "tag_of_parts"]
+__all__ = ["digest_of", "is_md5", "is_s3_tag", "tag_is_plain", "tag_of_parts"]
 
 _MD5 = re.compile("[0-9a-f]{32}")
 
@@ -20,6 +20,11 @@ _MD5 = re.compile("[0-9a-f]{32}")
 def is_md5(tag: str) -> bool:
     """Whether an entity tag looks like the MD5 of the content, and not like the tag of a multipart upload."""
     return _MD5.fullmatch(tag) is not None
+
+
+def is_s3_tag(tag: str) -> bool:
+    """Whether an entity tag looks like one of S3, of an object sent in one request or in parts."""
+    return _MD5.fullmatch(tag.partition("-")[0]) is not None
 
 
 def digest_of(block: Buffer) -> hashlib._Hash:
