@@ -275,6 +275,54 @@ def test_a_byte_that_flips_on_the_way_up_is_found(bucket, tmp_path, size):
     assert bucket.uploads() == []
 
 
+@pytest.mark.parametrize("word", ["InvalidRequest", "MissingContentMD5"])
+def test_a_bucket_with_object_lock_takes_objects_of_every_size(bucket, tmp_path, word):
+    """A bucket that demands a checksum in a header of each object gets one, and refuses only the first request."""
+    refused = []
+
+    def demand(handler, body):
+        names = {name.lower() for name in handler.headers}
+        if handler.command != "PUT" or any(name.startswith(("content-md5", "x-amz-checksum-")) for name in names):
+            return body
+        refused.append(handler.path)
+        handler.refuse(400, word)
+        return None
+
+    for name, size in (("a", 0), ("b", 5), ("c", 1000), ("large", PART + 5)):
+        (tmp_path / f"disk/t/{name}").mkdir(parents=True)
+        (tmp_path / f"disk/t/{name}/f").write_bytes(content_of(size))
+    (tmp_path / "disk/t/empty").mkdir()
+    (tmp_path / "disk/one").write_bytes(b"one")
+    with BadWire(bucket.url, demand) as line:
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url)
+        for _ in range(2):
+            assert move(transfers, ("disk", "/one"), ("cloud", "/one")).state is TaskState.SUCCEEDED
+        assert move(transfers, ("disk", "/t"), ("cloud", "/t"), recursive=True).state is TaskState.SUCCEEDED
+    assert len(refused) == 1, refused
+    names = {f"cloud/t/{name}/f" for name in ("a", "b", "c", "large")}
+    assert bucket.keys("cloud/") == {"cloud/one", "cloud/t/empty/", *names}
+    assert bucket.get("cloud/t/large/f") == content_of(PART + 5)
+
+
+@pytest.mark.parametrize("size", [5, PART + 5])
+def test_a_request_that_is_invalid_for_another_reason_is_told(bucket, tmp_path, size):
+    """A refusal that a checksum does not prevent fails with the code of S3."""
+
+    def refuse(handler, body):
+        if handler.command != "PUT":
+            return body
+        handler.refuse(400, "InvalidRequest")
+        return None
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/f").write_bytes(bytes(size))
+    with BadWire(bucket.url, refuse) as line:
+        status = move(bucket.backend(tmp_path, endpoint_url=line.url), ("disk", "/f"), ("cloud", "/f"))
+    assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR")
+    assert "InvalidRequest (400)" in status.reason
+    assert bucket.keys() == set()
+
+
 @pytest.mark.parametrize("size", [1000, PART + 5])
 def test_a_byte_that_flips_on_the_way_down_is_found(bucket, size):
     """A byte that is corrupted during a download fails the ETag check, also of a multipart ETag."""

@@ -8,6 +8,7 @@ finds the keys, the region and the server for both.
 from __future__ import annotations
 
 import weakref
+from base64 import b64encode
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,8 +28,8 @@ from chiltepin.backends.filesystem.stores.objects.client import WIDTH
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.backends.filesystem.stores.s3.credentials import Credentials
 from chiltepin.backends.filesystem.stores.s3.descriptions import descriptions
-from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, NOT_S3, S3Fault, asked, not_s3
-from chiltepin.backends.filesystem.stores.s3.etags import is_s3_tag
+from chiltepin.backends.filesystem.stores.s3.errors import NO_CHECKSUM, NOT_PARTIAL, NOT_S3, S3Fault, asked, not_s3
+from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_s3_tag
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
 from chiltepin.backends.filesystem.stores.s3.logs import silence_botocore
 from chiltepin.backends.filesystem.stores.s3.responses import check_response, complete
@@ -101,6 +102,8 @@ class Bucket:
         self.place = f"{self.endpoint}\n{self.name}"
         self._objects = _objects(session, settings, self.client)
         self._partial = not _Process.forked
+        #: Whether the bucket has an Object Lock with a default retention: then it demands a checksum in a header.
+        self._locked = False
         _Process.used = True
         self._is_s3 = (urlsplit(self.endpoint).hostname or "").endswith(AWS)
         self._always = {"RequestPayer": "requester"} if settings.payer else {}
@@ -125,15 +128,27 @@ class Bucket:
     def put(self, key: str, content: Buffer) -> str:
         """Send an object in one request; return its entity tag.
 
-        S3 compares the content with the SHA-256 in the signature.
+        S3 compares the content with the SHA-256 in the signature, or with its MD5.
         """
-        if self.settings.object_options or self._is_for_boto(key):
-            # obstore has no ACL, and sets the other options only for a whole store.
-            answer = self.call("put_object", key, Body=content, **self.settings.object_options)
-            return str(answer["ETag"]).strip('"')
+        # obstore has no ACL, and sets the other options only for a whole store.
+        if self.settings.object_options or self._locked or self._is_for_boto(key):
+            return self._put_slowly(key, content)
         what = self._what("put", key)
-        sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), what)
-        return self._tag(sent["e_tag"], what)
+        try:
+            sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), what)
+        except S3Fault as err:
+            if err.word not in NO_CHECKSUM:
+                raise
+        else:
+            return self._tag(sent["e_tag"], what)
+        tag = self._put_slowly(key, content)
+        self._locked = True
+        return tag
+
+    def _put_slowly(self, key: str, content: Buffer) -> str:
+        digest = b64encode(digest_of(content).digest()).decode()
+        answer = self.call("put_object", key, Body=content, ContentMD5=digest, **self.settings.object_options)
+        return str(answer["ETag"]).strip('"')
 
     def first(self, key: str, most: int) -> GetResult:
         """Return an object of at most ``most`` bytes, or the start of a larger one."""
@@ -143,9 +158,8 @@ class Bucket:
             meta = found.meta
             # The rest of a larger object is not read: dropping the stream closes the connection.
             data = found.bytes() if meta["size"] <= most else next(iter(found.stream(min_chunk_size=most)))
-            return GetResult(
-                memoryview(data)[:most], meta["e_tag"] or "", meta["size"], meta["last_modified"].timestamp()
-            )
+            tag, mtime = meta["e_tag"] or "", meta["last_modified"].timestamp()
+            return GetResult(memoryview(data)[:most], tag, meta["size"], mtime)
 
         def get_slowly() -> GetResult:
             answer = complete("get_object", self.client.get_object(Bucket=self.name, Key=key, **self._always))

@@ -113,11 +113,6 @@ class S3Client(Client):
         """Delete an object; S3 does not say whether there was one."""
         self.opened.call("delete_object", key)
 
-    def keep_folder(self, prefix: str) -> None:
-        """Make the object that keeps an empty folder; not with obstore, which drops the slash."""
-        if prefix:
-            self.opened.call("put_object", prefix, Body=b"")
-
 
 def _shallow(prefix: str, page: Listing) -> Listing:
     """Convert a page listed without a delimiter to one listed with it."""

@@ -17,13 +17,17 @@ from chiltepin.backends.filesystem.stores.objects.client import CloudFault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NOT_PARTIAL", "NOT_S3", "NotS3Error", "S3Fault", "asked", "not_s3"]
+__all__ = ["NOT_PARTIAL", "NOT_S3", "NO_CHECKSUM", "NotS3Error", "S3Fault", "asked", "not_s3"]
 
 #: Our own code: the server answered a range request, but not as HTTP requires.
 NOT_PARTIAL = "NotPartial"
 
 #: Our own code: the response does not come from an S3 server, or lacks a part.
 NOT_S3 = "NotS3"
+
+#: Codes of S3 for a request without the checksum that a bucket with Object Lock demands (S3 API, "PutObject"): AWS's,
+#: which has other causes too, and MinIO's.
+NO_CHECKSUM = frozenset({"InvalidRequest", "MissingContentMD5"})
 
 T = TypeVar("T")
 
