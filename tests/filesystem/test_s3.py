@@ -720,6 +720,26 @@ def test_parts_are_copied_by_the_server(bucket):
     assert bucket.get("copy") == content
 
 
+@pytest.mark.parametrize("said", [b"", b"<html><body>Log in</body></html>", b"<!doctype html><html>", b"{}"])
+def test_an_empty_answer_is_no_success(bucket, tmp_path, said):
+    """A copy or an upload whose response is not one of S3 fails with a hint, and leaves no upload."""
+
+    def other(handler, body):
+        ends = handler.command == "POST" and "uploadId" in handler.path
+        return said if ends or "x-amz-copy-source" in handler.headers else body
+
+    bucket.put("cloud/small")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/large").write_bytes(content_of(PART + 5))
+    with BadWire(bucket.url, answer=other) as line:
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url)
+        for src, dst in ((("disk", "/large"), ("cloud", "/large")), (("cloud", "/small"), ("other", "/small"))):
+            status = move(transfers, src, dst)
+            assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR")
+            assert "check endpoint_url" in status.reason
+    assert bucket.uploads() == []
+
+
 def test_between_two_servers_nothing_is_copied_by_one(bucket):
     """The server does not copy between endpoints with different credentials."""
     bucket.put("data", bytes(SMALL + 1))

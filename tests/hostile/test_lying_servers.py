@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 
 import pytest
@@ -366,6 +367,35 @@ def test_what_is_no_listing_is_no_empty_folder(here, kind, raw, status):
     assert (found.state, found.code, names) == (TaskState.FAILED, "ENDPOINT_ERROR", {"f", "g"})
     assert "not a complete response" in found.reason or "not JSON" in found.reason
     assert "500" not in found.reason
+
+
+@pytest.mark.parametrize("name", ["LastModified", "Size", "Key"])
+@pytest.mark.parametrize("value", [None, "", "yesterday"])
+def test_a_listing_of_a_bucket_that_lacks_a_value_is_named(bucket, here, name, value):
+    """A missing, empty or odd value in a listing fails a mirror with one message, and deletes nothing."""
+    liar, transfers = bucket
+    told = "" if value is None else f"<{name}>{value}</{name}>"
+    entry = re.sub(f"<{name}>.*</{name}>", told, ENTRY.format("root/f"))
+    liar.answer = lambda *_: xml(LISTING.format(more="false", token="", entries=entry))
+    status, names = mirrored(transfers, here)
+    assert (status.state, names) == (TaskState.FAILED, {"f", "g"})
+    if name != "Key" or value is None:
+        assert (status.code, "check endpoint_url" in status.reason) == ("ENDPOINT_ERROR", True), status.reason
+
+
+@pytest.mark.parametrize("header", [{"Last-Modified": "yesterday"}, {"Last-Modified": ""}, {}])
+def test_headers_of_a_bucket_that_make_no_sense_are_named(bucket, here, header):
+    """An odd time of an object, or a response without a tag, fails with the same message."""
+    liar, transfers = bucket
+    liar.answer = lambda *_: (
+        200,
+        {"Content-Length": "6", **({"ETag": '"x"'} if header else {}), **header},
+        [b"inside"],
+    )
+    status = moved(transfers, "/f", recursive=False)
+    assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR")
+    assert "check endpoint_url" in status.reason
+    unharmed(here)
 
 
 #: Web pages, one of which is well-formed XML.

@@ -105,10 +105,11 @@ def _answered(text: str, what: str) -> Exception:
         return _refusal(int(found[1]), found[2] or "", what)
     if "redirect" in text:
         return S3Fault("ENDPOINT_ERROR", f"The bucket is in another region, write region: in its options ({what}).")
-    if "last modified" in text:
-        return not_s3(what)
     if "non-partial" in text:
         return S3Fault("ENDPOINT_ERROR", f"S3 did not send the requested range: {what}.", word=NOT_PARTIAL)
+    # A header is missing, or has another form.
+    if "source: Header" in text:
+        return not_s3(what)
     code = "CONNECT_FAILED" if "kind: Connect" in text else "TIMEOUT" if "kind: Timeout" in text else "CONNECTION_RESET"
     reason = f"The S3 server sent no response, or an incomplete one, to {what}."
     return S3Fault(code, reason, transient="certificate" not in text)

@@ -64,7 +64,7 @@ class S3Folder(ObjectFolder):
         except FileNotFoundError:
             # s3rver 3.7 does not find a source with one of `?#:&=+$,` in its name. Reading it shows whether it is gone.
             return None
-        copied = answer["CopyObjectResult"]["ETag"].strip('"')
+        copied = answer["CopyObjectResult"].get("ETag", "").strip('"')
         if (
             options.verify
             and is_md5(tag)

@@ -61,7 +61,7 @@ class S3Upload(Upload):
             CopySourceIfMatch=f'"{reader.tag}"',
         )
         # rclone returns no tag, and the upload cannot be completed without it.
-        tag = answer["CopyPartResult"].get("ETag", "").strip('"')
+        tag = answer.get("CopyPartResult", {}).get("ETag", "").strip('"')
         if tag:
             self._tags[number] = tag
         return bool(tag)
@@ -132,7 +132,8 @@ class S3Upload(Upload):
                 if after <= before:
                     # A listing that does not advance would never end; all parts are sent again.
                     return False
-        except FileNotFoundError:
+        except (FileNotFoundError, LookupError):
+            # It is gone, or the list lacks a value.
             return False
         except S3Fault as err:
             if err.transient:
