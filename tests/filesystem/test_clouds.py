@@ -261,6 +261,24 @@ def test_a_name_that_azure_would_change_is_refused(cloud, tmp_path):
     assert cloud.keys() <= {"cloud/t3/", "cloud/t4/"}
 
 
+@only("azure")
+def test_a_leased_blob_is_read_and_not_changed(cloud, tmp_path):
+    """A blob that another program has leased can be read; a transfer to it and a deletion fail and name the lease."""
+    transfers = cloud.backend(tmp_path)
+    cloud.put("cloud/f", b"old")
+    cloud.client.get_blob_client("cloud/f").acquire_lease(-1)
+    for size in (5, PART + 5):
+        (tmp_path / "f").write_bytes(bytes(size))
+        status = move(transfers, "disk", "cloud", "/f")
+        assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+        assert "break the lease, or wait" in status.reason
+    status = remove(transfers, "cloud", "/f")
+    assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert "break the lease, or wait" in status.reason
+    assert move(transfers, "cloud", "disk", "/f").state is TaskState.SUCCEEDED
+    assert (tmp_path / "f").read_bytes() == cloud.get("cloud/f") == b"old"
+
+
 def test_a_name_with_control_characters_is_refused(cloud, tmp_path):
     """A name with a control character, or one that is not UTF-8, is refused and leaves no object."""
     transfers = cloud.backend(tmp_path)

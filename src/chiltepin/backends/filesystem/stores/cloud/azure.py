@@ -64,6 +64,9 @@ _MOST_PARTS = 50_000
 #: Metadata that marks an empty blob as a folder: Hadoop's and azcopy's, and adlfs's.
 _FOLDER_MARKS = ("hdi_isfolder", "is_directory")
 
+#: The code for a blob that may be changed only with the id of its lease (Azure, "Blob service error codes").
+_LEASED = "LeaseIdMissing"
+
 #: Statuses that are no errors, even if the SDK cannot use the response.
 _SUCCESS = range(200, 300)
 
@@ -147,8 +150,6 @@ def _cut(what: str) -> CloudFault:
 
 
 def _refused(err: exceptions.HttpResponseError, what: str) -> Exception:
-    if isinstance(err, exceptions.IncompleteReadError):
-        return _cut(what)
     # The SDK sets a code only for an error that Azure itself sent.
     code, status = getattr(err, "error_code", ""), err.status_code or 0
     word = str(getattr(code, "value", code or ""))
@@ -158,6 +159,8 @@ def _refused(err: exceptions.HttpResponseError, what: str) -> Exception:
         return _incomplete(what)
     if word in ("Md5Mismatch", "Crc64Mismatch"):
         return CloudFault("VERIFY_CHECKSUM", f"{what} was sent, but Azure received something else.")
+    if word == _LEASED:
+        return CloudFault("PERMISSION_DENIED", f"Another program leases {what}; break the lease, or wait for its end.")
     if word == "InvalidBlockList":
         # Another writer of this blob has committed its own parts, which drops ours.
         return CloudFault("ENDPOINT_ERROR", f"Another writer replaced {what} during the transfer.", transient=True)
@@ -169,6 +172,8 @@ def _asked(request: Callable[[], T], what: str) -> T:
     failure: Exception
     try:
         return request()
+    except exceptions.IncompleteReadError:
+        failure = _cut(what)
     except exceptions.HttpResponseError as err:
         failure = _refused(err, what)
     except (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError):
