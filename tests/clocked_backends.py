@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
-from chiltepin.errors import PathsInUseError
+from chiltepin.errors import BackendError, PathsInUseError
 from chiltepin.model import UNREAD, Capabilities, DirEntry, ItemOutcome, TaskHandle, TaskState, TaskStatus
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -203,6 +203,8 @@ class BatchingService:
         self.process = 0
         #: What other threads do during the next submission.
         self.meanwhile = []
+        #: Seconds that the next call of a method takes, before or after its work.
+        self.slow = {}
         #: The fault in the responses about a task, by its id.
         self.bad = {}
 
@@ -232,15 +234,22 @@ class BatchingService:
         """Make the next calls of a method fail, before or after their work."""
         self.faults[method] = [(error, after)] * times
 
+    def _pass(self, seconds):
+        """Advance the clock during a call."""
+        self.clock.time += seconds
+
     def _next_fault(self, method):
         """Return the error of the next call, if any, and whether it comes after the work; it happens once."""
         return self.faults[method].pop() if self.faults.get(method) else (None, False)
 
     def _guarded(self, method, work):
         error, after = self._next_fault(method)
+        before, late = self.slow.pop(method, (0.0, 0.0))
+        self._pass(before)
         if error is not None and not after:
             raise error
         found = work()
+        self._pass(late)
         if error is not None:
             raise error
         return found
@@ -333,6 +342,8 @@ class BatchingService:
             items = self._items(request)
             self._work()
             if submission_id not in self.tasks:
+                if request.deadline <= self.clock.now():
+                    raise BackendError("The deadline has passed.", code="BadRequest")
                 for name, task in self.tasks.items():
                     if not task.state.final and items[0][0] == "move" and set(items) == set(task.items):
                         raise PathsInUseError("They are.", status=self._told(_handle(name)), code="Conflict")

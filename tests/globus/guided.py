@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from chiltepin.transfers.service.manager import TaskManager
 
 
@@ -10,6 +12,8 @@ class SimulatorClock:
 
     def __init__(self, clock):
         self._clock = clock
+        #: Seconds by which its time of day is late.
+        self.behind = 0.0
 
     def monotonic(self):
         """Return the time in seconds."""
@@ -17,7 +21,7 @@ class SimulatorClock:
 
     def now(self):
         """Return the current date and time."""
-        return self._clock.now()
+        return self._clock.now() - timedelta(seconds=self.behind)
 
 
 class Guided:
@@ -25,7 +29,8 @@ class Guided:
 
     def __init__(self, backend, globus, **options):
         self.backend, self.globus = backend, globus
-        self.manager = TaskManager(backend, clock=SimulatorClock(globus.clock), threaded=False, **options)
+        self.clock = SimulatorClock(globus.clock)
+        self.manager = TaskManager(backend, clock=self.clock, threaded=False, **options)
         self._count = 0
 
     def start(self, request, **options):

@@ -360,6 +360,29 @@ def test_a_deadline_that_passes_first_at_the_service_is_the_timeout(backend, glo
     assert shown.reason.startswith("It was not done within 100 seconds")
 
 
+def test_a_deadline_that_has_passed_ends_the_request_as_expired(guided, globus, laptop):
+    """A deadline that has passed before the submission ends the request as EXPIRED, without a task."""
+    status = guided.run(move(deadline=globus.clock.now() - timedelta(days=1)), timeout=5)
+    assert status.state is TaskState.EXPIRED
+    assert re.fullmatch("Its deadline, .* UTC, passed before it was submitted.", status.reason)
+    assert not globus.tasks
+
+
+@pytest.mark.parametrize("path", ["/submission_id", "/endpoint/"])
+def test_a_deadline_that_passes_before_the_submission_is_the_timeout(guided, globus, laptop, path):
+    """A request whose timeout ends during a slow call before its submission ends with TaskTimeoutError."""
+    globus.slow_next(8, path=path)
+    with pytest.raises(TaskTimeoutError, match="was not done within 5 seconds"):
+        guided.run(move(), timeout=5)
+
+
+def test_a_refused_deadline_that_has_not_passed_here_names_the_clock(guided, globus, laptop):
+    """If a deadline has passed only by the clock of Globus, the error says to check this machine's clock."""
+    guided.clock.behind = 7200
+    with pytest.raises(BackendError, match=r"has passed \(ClientError.BadRequest\); check this machine's clock"):
+        guided.run(move(), timeout=3600)
+
+
 def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
     """A task whose deadline is moved to before the timeout ends as EXPIRED."""
     hold(globus)

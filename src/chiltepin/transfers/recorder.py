@@ -209,11 +209,11 @@ class TaskRecorder:
         if handle.submission_id in self._task_logs:
             self._task_logs[handle.submission_id].began(handle.task_id)
 
-    def refused(self, submission_id: str, error: BaseException) -> None:
+    def refused(self, submission_id: str, why: BaseException | TaskStatus) -> None:
         """Record that no task was created, and why."""
         if self._journal is not None and submission_id:
             self._journal.ended(submission_id, TaskState.FAILED, asked={})
-        self.dropped(submission_id, error)
+        self.dropped(submission_id, why)
 
     def withdrawn(self, submission_id: str) -> None:
         """Record in the journal that a request was stopped before any process knew its task: none may submit it."""

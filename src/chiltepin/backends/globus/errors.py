@@ -50,6 +50,9 @@ _FINAL = re.compile(r"NotFound|PermissionDenied|NotDirectory|Exists|SizeLimit|Lo
 #: Words of a permanent error in an endpoint's message, for an external error with a general code.
 _FINAL_WORDS = re.compile(r"permission denied|no such file|not found|does not exist|consent|credential", re.IGNORECASE)
 
+#: Words of the refusal of a deadline that has passed by the service's clock.
+_PASSED = re.compile(r"deadline.*\b(passed|past|future)\b", re.IGNORECASE)
+
 T = TypeVar("T")
 
 _BY_CODE: dict[str, type[BackendError]] = {
@@ -170,7 +173,8 @@ def _from_http_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError
         return ServiceUnavailableError(
             f"{what}: Globus is unavailable (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
         )
-    return BackendError(f"{what}: {said} ({token(err.code or err.http_status)}).", **_facts(err))
+    cure = "; check this machine's clock, or give a later deadline" if _PASSED.search(said) else ""
+    return BackendError(f"{what}: {said} ({token(err.code or err.http_status)}){cure}.", **_facts(err))
 
 
 def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class PendingRequest:
             and now >= self.times_out_at - policy.wait_times.CLOCK_SKEW
         )
         if self.stop_reason == "timeout" or expired:
-            return self._timed_out(status)
+            return self.timed_out(status)
         if status is not None and (status.state.final or not self.stop_reason):
             return status
         if self.handle is not None and not self.stop_reason:
@@ -127,7 +127,8 @@ class PendingRequest:
             )
         return TaskCanceledError(f"{describe(self.request)} was canceled; {task}.", status=self.status)
 
-    def _timed_out(self, status: TaskStatus | None) -> BaseException:
+    def timed_out(self, status: TaskStatus | None = None) -> BaseException:
+        """Return the error that ends it after its timeout, if its task has this status."""
         if self.handle is None and self.task is not None and self.task.refused:
             said = f"{self.task.refused}{' It may still run.' if self.task.unconfirmed else ''}"
             return ServiceUnavailableError(

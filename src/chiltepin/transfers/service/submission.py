@@ -16,6 +16,7 @@ from chiltepin.errors import (
 )
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.transfers import policy
+from chiltepin.transfers.service.deadline import late_outcome
 from chiltepin.transfers.service.missing_paths import find_missing
 
 if TYPE_CHECKING:
@@ -141,6 +142,10 @@ class Submitter:
             self._batcher.backoff.succeeded()
             self._recorder.submitted(handle)
             return
+        self._handle_refusal(batch, request, refusal)
+
+    def _handle_refusal(self, batch: Batch, request: Request, refusal: Exception) -> None:
+        """Repeat a submission that failed, or end or divide its batch."""
         unavailable = isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic())
         if unavailable or (isinstance(refusal, BackendError) and refusal.transient):
             batch.refused = str(refusal)
@@ -148,6 +153,9 @@ class Submitter:
             if batch.submission_id and not unavailable and not isinstance(refusal, ServiceBusyError):
                 batch.unconfirmed = True
             (batch if unavailable else self._batcher).backoff.failed(self._clock.monotonic())
+            return
+        # A more specific error would occur before the deadline too.
+        if type(refusal) is BackendError and not batch.stop_reason and self._end_if_late(batch, request):
             return
         if not batch.adopted:
             # Another process may have submitted its own task since.
@@ -165,10 +173,29 @@ class Submitter:
         else:
             self._completer.end_all(batch, lambda _: refusal)
 
+    def _end_if_late(self, batch: Batch, request: Request) -> bool:
+        """End the requests of a batch if its deadline has passed before it became a task; return whether it has."""
+        today = self._clock.now()
+        if request.deadline is None or today < request.deadline:
+            return False
+        if batch.adopted:
+            self._completer.drop(batch)
+            self._completer.resubmit(batch.pending_requests, max_items=None)
+            return True
+        late = {pending: late_outcome(pending, today) for pending in batch.pending_requests}
+        for outcome in list(late.values())[:1]:
+            self._recorder.refused(batch.submission_id, outcome)
+        self._completer.drop(batch)
+        self._completer.end_all(batch, late.__getitem__)
+        return True
+
     def _record_intent(self, batch: Batch, request: Request) -> bool:
-        """Record a task before its submission; return False if it must wait for one of another process."""
+        """Record a task before its submission; return False if it is late, or must wait for one of another process."""
         # Requested before the turn, which other processes wait for.
         submission_id = request.submission_id or self._backend.new_submission_id()
+        # The caller's id may be that of a task that has ended.
+        if not request.submission_id and self._end_if_late(batch, request):
+            return False
         now = self._clock.monotonic()
         with self._recorder.turn:
             with self._lock:

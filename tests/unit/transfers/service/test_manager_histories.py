@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -118,15 +119,17 @@ class Histories(RuleBasedStateMachine):
         level=st.sampled_from([None, None, "size"]),
         other=st.just(0),
         timeout=st.sampled_from([5.0, TIMEOUT, TIMEOUT]),
+        within=st.sampled_from([None, None, None, 3.0, 100.0]),
     )
-    def transfer(self, process, file, spelled, level, other, timeout):
-        """A transfer of a file is requested, always from the same source."""
-        self._transfer(process, file, level, spelled=spelled, other=other, timeout=timeout)
+    def transfer(self, process, file, spelled, level, other, timeout, within):
+        """A transfer of a file is requested, always from the same source, maybe with a deadline."""
+        self._transfer(process, file, level, spelled=spelled, other=other, timeout=timeout, within=within)
 
-    def _transfer(self, process, file, level, *, spelled="/to/{}", other=0, timeout=TIMEOUT):
+    def _transfer(self, process, file, level, *, spelled="/to/{}", other=0, timeout=TIMEOUT, within=None):
         source, goal = f"/{(file + other) % 8}", spelled.format(file)
+        deadline = None if within is None else self.clock.now() + timedelta(seconds=within)
         request = transfer_request(src_ep="a", dst_ep="b", src_path=source, dst_path=goal, sync_level=level)
-        self._start(process, request, timeout)
+        self._start(process, replace(request, deadline=deadline), timeout)
 
     @rule(process=PROCESSES, files=st.lists(FILES, min_size=2, max_size=3, unique=True), twice=st.booleans())
     def transfer_many(self, process, files, twice):
@@ -199,6 +202,15 @@ class Histories(RuleBasedStateMachine):
     def fault(self, method, lost, times):
         """The next calls fail, or do their work and lose their replies."""
         self.service.fail(method, BUSY, after=lost, times=times)
+
+    @rule(
+        method=st.sampled_from(["new_submission_id", "submit", "poll", "cancel", "outcomes"]),
+        before=st.sampled_from([0.0, 4.0, 15.0]),
+        late=st.sampled_from([0.0, 4.0, 15.0]),
+    )
+    def slow(self, method, before, late):
+        """The next call reaches the service late, or its response is late."""
+        self.service.slow[method] = before, late
 
     @rule()
     def refusal(self):
@@ -309,8 +321,10 @@ class Histories(RuleBasedStateMachine):
             if call.judged or not call.pending.future.done():
                 continue
             call.judged = True
-            assert call.cancelled or not isinstance(call.pending.future.exception(), TaskCanceledError)
-            if call.pending.future.exception() is None and call.pending.future.result().state is TaskState.SUCCEEDED:
+            error = call.pending.future.exception()
+            assert call.cancelled or not isinstance(error, TaskCanceledError)
+            assert type(error) is not BackendError or str(error) == "No."
+            if error is None and call.pending.future.result().state is TaskState.SUCCEEDED:
                 self._is_true(call, process)
 
     def _is_true(self, call, process):
@@ -350,6 +364,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self):
         """After every history, all futures have ended and no task is left."""
         self.service.faults.clear()
+        self.service.slow.clear()
         self.service.bad.clear()
         self.service.strike("resume")
         self.wait(2 * TIMEOUT)
