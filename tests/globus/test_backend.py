@@ -6,8 +6,10 @@ import itertools
 import json
 import pickle
 import re
+import socket
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from uuid import uuid4
 
 import globus_sdk
 import pytest
@@ -36,7 +38,7 @@ from chiltepin.errors import (
     TaskTimeoutError,
     UnsupportedOptionError,
 )
-from chiltepin.model import TaskState
+from chiltepin.model import TaskHandle, TaskState
 from chiltepin.transfers.activity import ActivityLog, ActivityReader
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.outcomes import status_from_error
@@ -629,6 +631,37 @@ def test_one_question_serves_fifty_tasks(backend, globus, laptop):
     globus.clear_requests()
     assert [status.handle for status in backend.poll(handles[::-1])] == handles[::-1]
     assert len(globus.requests) == 3
+
+
+@pytest.fixture
+def silent(globus, monkeypatch):
+    """An address that accepts connections and never answers, in place of the Transfer API."""
+    monkeypatch.setattr("chiltepin.backends.globus.transport.CALL_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_TRANSFER", f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        yield listener
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda backend, _: backend.new_submission_id(),
+        lambda backend, _: backend.submit(move(), str(uuid4())),
+        lambda backend, handle: backend.poll([handle]),
+        lambda backend, handle: backend.cancel(handle),
+    ],
+    ids=["new_submission_id", "submit", "poll", "cancel"],
+)
+def test_a_silent_service_is_left_soon(backend, silent, call):
+    """A call that the task manager repeats ends after one attempt and a short wait if Globus does not answer."""
+    handle = TaskHandle(backend="globus", task_id=str(uuid4()), submission_id="")
+    with pytest.raises(ServiceUnavailableError, match=r"did not respond within 0\.2 seconds; check that") as caught:
+        call(backend, handle)
+    assert caught.value.transient
+    silent.accept()[0].close()
+    with pytest.raises(BlockingIOError):
+        silent.accept()
 
 
 # Logins, and data that leaves the backend

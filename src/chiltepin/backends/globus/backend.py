@@ -18,7 +18,7 @@ from chiltepin.backends.globus.file_operations import FileOperations
 from chiltepin.backends.globus.options import DEFAULTS, GlobusOptions
 from chiltepin.backends.globus.task_reader import TaskReader
 from chiltepin.backends.globus.text import uuid, web_app
-from chiltepin.backends.globus.transport import replace_connections
+from chiltepin.backends.globus.transport import replace_connections, time_limit
 from chiltepin.errors import (
     BackendError,
     ConfigError,
@@ -191,10 +191,12 @@ class GlobusBackend:
         address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
         return os.environ.get(address) or os.environ.get(environment) or "production"
 
+    @time_limit()
     def new_submission_id(self) -> str:
         """Fetch an id from Globus, which accepts only ids that it issued."""
         return self._ask("Requesting a submission id", lambda client: uuid(client.get_submission_id()["value"]))
 
+    @time_limit()
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Submit the request to Globus; see `TransferBackend.submit`.
 
@@ -216,7 +218,7 @@ class GlobusBackend:
         for _ in range(2):
             try:
                 task_id, code = self._ask(
-                    f"Submitting the {submit}", lambda client: _accepted(_SUBMIT[submit](client, document))
+                    f"Submitting the {submit}", lambda client: _submit(client, document, _SUBMIT[submit])
                 )
             except BackendError as err:
                 conflict = err
@@ -308,6 +310,7 @@ class GlobusBackend:
             request_id=conflict.request_id,
         )
 
+    @time_limit()
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Return the status of each task, with one request for up to 50 tasks, and one more for each new fault."""
         return call_globus(partial(self._tasks.poll, handles), "Polling tasks")
@@ -334,6 +337,7 @@ class GlobusBackend:
         """Return the last events of a task; see `TasksBackend.events`."""
         return call_globus(partial(self._tasks.events, task_id, limit=limit), f"Reading the events of task {task_id}")
 
+    @time_limit()
     def cancel(self, handle: TaskHandle) -> None:
         """Ask Globus to cancel the task; a task that has ended, or is unknown, is not an error."""
         try:
@@ -379,8 +383,10 @@ class GlobusBackend:
                 self._shared_client = None
 
 
-def _accepted(answer: Any) -> tuple[str, str]:
+def _submit(client: globus_sdk.TransferClient, document: Any, call: Callable[..., Any]) -> tuple[str, str]:
     """Return the id of the task that a submission created or found, and the response code."""
+    with time_limit(len(document["DATA"])):
+        answer = call(client, document)
     return uuid(answer["task_id"]), str(answer.get("code", ""))
 
 

@@ -8,26 +8,38 @@ redirects.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ConnectionError  # noqa: A004 - the error after which the SDK retries
-from urllib3.exceptions import HTTPError
+from requests.exceptions import ConnectionError, Timeout  # noqa: A004 - the errors after which the SDK retries
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from chiltepin.backends import forks
 from chiltepin.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import globus_sdk
     import requests
 
-__all__ = ["bounded", "replace_connections"]
+__all__ = ["bounded", "replace_connections", "time_limit"]
 
 #: Maximum bytes of a response; a listing of 100,000 names, the limit of Globus, has about 50 MB.
 MAX_RESPONSE_BYTES = 256 << 20
 
 #: Maximum seconds for a whole response; the SDK's own limit of 60 applies to each piece of it.
 MAX_RESPONSE_SECONDS = 300.0
+
+#: Seconds without a response after which a call that the task manager repeats fails, and the seconds that each item of
+#: a submission adds: the call delays all other tasks.
+CALL_SECONDS, ITEM_SECONDS = 8.0, 0.005
+
+#: The limit of the current call, in seconds; None for the SDK's limit.
+_limit: ContextVar[float | None] = ContextVar("_limit", default=None)
 
 _BLOCK = 1 << 16
 
@@ -39,6 +51,19 @@ def bounded(client: Client) -> Client:
     for scheme in ("https://", "http://"):
         client.transport.session.mount(scheme, _BoundedAdapter())
     return client
+
+
+@contextmanager
+def time_limit(items: int = 0) -> Iterator[None]:
+    """Limit the wait for each response; without one, a request raises `ServiceUnavailableError`, without a retry.
+
+    Applies to clients of `bounded` that this thread calls inside the block.
+    """
+    before = _limit.set(CALL_SECONDS + items * ITEM_SECONDS)
+    try:
+        yield
+    finally:
+        _limit.reset(before)
 
 
 def replace_connections(client: globus_sdk.BaseClient) -> None:
@@ -55,9 +80,28 @@ class _BoundedAdapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
         """Send a request; return its response, already read."""
+        limit = _limit.get()
+        if limit is None:
+            return self._send(request, given)
+        try:
+            return self._send(request, {**given, "timeout": limit})
+        except Timeout:
+            pass
+        # Not an error of requests, after which the SDK would retry.
+        raise ServiceUnavailableError(
+            f"Globus did not respond within {limit:g} seconds; check that this machine can reach "
+            f"{urlsplit(str(request.url)).hostname}, and check HTTPS_PROXY.",
+            backend="globus",
+            transient=True,
+        )
+
+    def _send(self, request: requests.PreparedRequest, given: dict[str, Any]) -> requests.Response:
         answer = super().send(request, **{**given, "stream": True})
         try:
             answer._content = _content(answer)  # noqa: SLF001 - requests has no public way to set it
+        except ReadTimeoutError:
+            answer.close()
+            raise Timeout("The response stopped.", request=request) from None
         except HTTPError:
             pass
         except BaseException:
@@ -73,14 +117,15 @@ class _BoundedAdapter(HTTPAdapter):
 def _content(answer: requests.Response) -> bytes:
     if answer.is_redirect:
         raise _out_of_bounds("is a redirect to another address")
-    content, until = bytearray(), time.monotonic() + MAX_RESPONSE_SECONDS
+    longest = _limit.get() or MAX_RESPONSE_SECONDS
+    content, until = bytearray(), time.monotonic() + longest
     # Like `Response.iter_content`, but without waiting for a full block.
     while block := answer.raw.read1(_BLOCK, decode_content=True):
         content += block
         if len(content) > MAX_RESPONSE_BYTES:
             raise _out_of_bounds(f"has more than {MAX_RESPONSE_BYTES >> 20} MiB")
         if time.monotonic() > until:
-            raise _out_of_bounds(f"takes longer than {MAX_RESPONSE_SECONDS:.0f} s")
+            raise _out_of_bounds(f"takes longer than {longest:.0f} s")
     answer.raw.release_conn()
     return bytes(content)
 
