@@ -254,6 +254,7 @@ def test_a_lock_that_is_never_released_is_named(path, monkeypatch):
         "",
         "not json, but secret",
         '["secret"]',
+        "[" * 100_000 + '"secret"',
         '{"format": 99, "logins": {}}',
         '{"format": 1, "logins": {"a": ["secret"]}}',
         '{"format": 1, "logins": {"a": {"transfer": {"access_token": "secret"}}}}',
@@ -302,5 +303,5 @@ def test_a_pipe_for_a_token_file_is_refused(path):
     """A named pipe in place of the token file is rejected without waiting for a writer."""
     os.makedirs(os.path.dirname(path))
     os.mkfifo(path, 0o600)
-    with pytest.raises(LoginRequiredError, match="belongs to user"):
+    with pytest.raises(LoginRequiredError, match="it is not a regular file; fix that"):
         read(FileTokenStorage(path, namespace="a"))

@@ -124,7 +124,9 @@ class FileTokenStorage(TokenStorage):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, encoding="utf-8") as file:
                 facts = os.fstat(descriptor)
-                if facts.st_uid != os.geteuid() or not stat.S_ISREG(facts.st_mode):
+                if not stat.S_ISREG(facts.st_mode):
+                    raise PermissionError(errno.EPERM, "it is not a regular file")
+                if facts.st_uid != os.geteuid():
                     # The owner of the file would choose the identity of all transfers.
                     raise PermissionError(errno.EPERM, f"it belongs to user {facts.st_uid}")
                 if facts.st_mode & 0o077:
@@ -132,7 +134,7 @@ class FileTokenStorage(TokenStorage):
                 document = json.load(file)
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not _is_understood(document):
             raise _broken_file(self.path)
