@@ -111,6 +111,17 @@ def test_an_unknown_task_is_exit_code_1(world):
         assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("task_id", ["", "none", "../../x", "a?b#c", "12345678-1234-1234-1234-123456789abc/cancel"])
+def test_an_id_that_is_not_a_uuid_is_not_sent(service, task_id):
+    """Each command about one task rejects an id that is not a UUID, and sends no request with it."""
+    for words in ("show", "wait", "cancel", "events"):
+        service.simulator.clear_requests()
+        ended = service.run("task", words, task_id)
+        assert (ended.code, ended.out) == (1, ""), words
+        assert "is not the id of a Globus task; give a UUID from: chiltepin task list" in ended.err
+        assert not [one.path for one in service.simulator.requests if one.path != "/v2/oauth2/token"]
+
+
 def test_a_task_that_has_ended_is_not_canceled(moved):
     """Canceling an ended task succeeds and reports that the task was already complete."""
     world, task_id = moved

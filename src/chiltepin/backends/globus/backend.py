@@ -16,7 +16,7 @@ from chiltepin.backends.globus.credentials import ENVIRONMENT_VARIABLES, LOGIN_V
 from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus, translate
 from chiltepin.backends.globus.file_operations import FileOperations
 from chiltepin.backends.globus.options import DEFAULTS, GlobusOptions
-from chiltepin.backends.globus.task_reader import TaskReader
+from chiltepin.backends.globus.task_reader import TaskReader, known_id
 from chiltepin.backends.globus.text import uuid, web_app
 from chiltepin.backends.globus.transport import replace_connections, time_limit
 from chiltepin.errors import (
@@ -343,7 +343,7 @@ class GlobusBackend:
         try:
             self._ask(
                 f"Canceling task {handle.task_id}",
-                lambda client: responses.result_code(client.cancel_task(handle.task_id)),
+                lambda client: responses.result_code(client.cancel_task(known_id(handle.task_id))),
             )
         except PathNotFoundError:
             return

@@ -13,7 +13,7 @@ from chiltepin.backends.globus import item_outcomes as items
 from chiltepin.backends.globus.errors import BACKEND
 from chiltepin.backends.globus.text import uuid
 from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
-from chiltepin.model import TaskHandle, TaskState, TransferRequest
+from chiltepin.model import UUID, TaskHandle, TaskState, TransferRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import ItemOutcome, Request, TaskEvent, TaskInfo, TaskStatus
 
-__all__ = ["TaskReader"]
+__all__ = ["TaskReader", "known_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,15 @@ _LIVE = "status:ACTIVE,INACTIVE"
 
 #: Without this filter, the service lists only transfers (SDK documentation, ``task_list``).
 _KINDS = "type:TRANSFER,DELETE"
+
+
+def known_id(task_id: str) -> str:
+    """Return the id of a task, which becomes part of a URL; PathNotFoundError if it is not a UUID."""
+    if not UUID.fullmatch(task_id):
+        raise PathNotFoundError(
+            f"{task_id!r} is not the id of a Globus task; give a UUID from: chiltepin task list", backend=BACKEND
+        )
+    return task_id
 
 
 class Ask(Protocol):
@@ -102,7 +111,7 @@ class TaskReader:
         """Return the status of each task, in the same order."""
         found = {
             task["task_id"].lower(): task
-            for chunk in _chunks(sorted({handle.task_id for handle in handles}))
+            for chunk in _chunks(sorted({handle.task_id for handle in handles if UUID.fullmatch(handle.task_id)}))
             for task in self._documents(chunk)
         }
         statuses = [self._status(handle, found.get(handle.task_id.lower())) for handle in handles]
@@ -121,7 +130,7 @@ class TaskReader:
     def _document(self, handle: TaskHandle) -> dict[str, Any]:
         return self._ask(
             f"Reading task {handle.task_id}",
-            lambda client: responses.task(client.get_task(handle.task_id).data, handle.task_id),
+            lambda client: responses.task(client.get_task(known_id(handle.task_id)).data, handle.task_id),
         )
 
     def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
@@ -211,7 +220,8 @@ class TaskReader:
         return self._ask(
             f"Reading the events of task {task_id}",
             lambda client: [
-                responses.event_of(event) for event in responses.entries(client.task_event_list(task_id, limit=limit))
+                responses.event_of(event)
+                for event in responses.entries(client.task_event_list(known_id(task_id), limit=limit))
             ],
         )
 

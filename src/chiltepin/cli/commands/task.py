@@ -201,7 +201,7 @@ def cancel(*, context: Context, task_id: str | None, every: bool) -> None:
     if (task_id is None) is not every:
         raise click.UsageError("Give either one task ID or --all.")
     catalog = _catalog(context)
-    doomed = [task_id] if task_id else _live(catalog)
+    doomed = _live(catalog) if task_id is None else [task_id]
     if not doomed:
         raise click.ClickException("You have no active tasks.")
     results = []
