@@ -718,11 +718,21 @@ def test_a_client_of_the_callers_own_is_used(backend, globus, laptop):
     """Requests use the client that the caller gives, with its login; any other type is rejected."""
     with_theirs = backend.with_client(globus.client())
     globus.revoke_tokens()
-    with pytest.raises(LoginRequiredError, match=r"rejected the login .* run: chiltepin login"):
+    with pytest.raises(LoginRequiredError, match="client= must log in again; renew its token") as caught:
         with_theirs.ls("a", "/")
+    assert "chiltepin login" not in str(caught.value)
     assert {entry.name for entry in backend.ls("a", "/")} == {"file", "tree"}
     with pytest.raises(TypeError, match=r"of type str; give a globus_sdk\.TransferClient"):
         backend.with_client("token")
+
+
+def test_a_client_of_the_callers_own_that_lacks_a_consent_is_told_so(backend, globus, laptop):
+    """If the caller's client lacks a consent, the error asks for another token of that client."""
+    with_theirs = backend.with_client(globus.client())
+    refused = {"code": "ConsentRequired", "message": "Missing", "required_scopes": ["x"]}
+    globus.fail_next(9, 403, path="/operation/", body=json.dumps(refused).encode())
+    with pytest.raises(ConsentRequiredError, match="client= lacks a consent; give it a token with that consent"):
+        with_theirs.ls("a", "/")
 
 
 def test_another_globus_in_the_environment_is_another_globus(backend, globus, tmp_path, monkeypatch):

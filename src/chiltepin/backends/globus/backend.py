@@ -167,22 +167,22 @@ class GlobusBackend:
         """Clear the caches if the environment now names another Globus deployment or another login."""
         with self._lock:
             if self._owns_client and self._environment != (environment := _environment()):
-                self._environment = environment
-                self._shared_client = None
+                self._environment, self._shared_client = environment, None
                 self._collections.forget()
                 self._consented.clear()
                 self._tasks.forget()
 
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
+        callers = None if self._owns_client else client
         try:
             return call(client)
         except Exception as err:  # noqa: BLE001 - as in `call_globus`
-            failure = translate(err, what, None if self._owns_client else client)
+            failure = translate(err, what, callers)
         if isinstance(failure, LoginRequiredError) and not isinstance(failure, ConsentRequiredError):
             # The SDK renews an expired token only at the first failure of a request: after a 502 it returns the 401
             # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
-            return call_globus(partial(call, client), what)
+            return call_globus(partial(call, client), what, callers)
         raise failure
 
     @property

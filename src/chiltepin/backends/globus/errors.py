@@ -65,15 +65,15 @@ _BY_CODE: dict[str, type[BackendError]] = {
 }
 
 
-def call_globus(call: Callable[[], T], what: str) -> T:
+def call_globus(call: Callable[[], T], what: str, client: globus_sdk.TransferClient | None = None) -> T:
     """Run one call of the SDK; raise our errors instead of the SDK's.
 
-    ``what`` names the purpose, and begins the error message.
+    ``what`` names the purpose, and begins the error message; for ``client`` see `translate`.
     """
     try:
         return call()
     except Exception as err:  # noqa: BLE001 - a malformed response can make the SDK, or us, raise anything
-        failure = translate(err, what)
+        failure = translate(err, what, client)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
@@ -87,7 +87,9 @@ def translate(err: Exception, what: str, client: globus_sdk.TransferClient | Non
         return err
     if isinstance(err, globus_sdk.GlobusError):
         with contextlib.suppress(Exception):
-            return _translate_globus_error(err, what)
+            failure = _translate_globus_error(err, what)
+            callers = client is not None and isinstance(failure, LoginRequiredError)
+            return _callers_login_error(failure, what) if callers else failure  # type: ignore[arg-type]
     elif client is not None and _is_callers(err, client):
         return BackendError(
             f"{what}: the client that was given as client= raised {type(err).__name__}: {one_line(str(err))}.",
@@ -95,6 +97,19 @@ def translate(err: Exception, what: str, client: globus_sdk.TransferClient | Non
             code=CLIENT_FAILED,
         )
     return malformed_response(err, what)
+
+
+def _callers_login_error(failure: LoginRequiredError, what: str) -> LoginRequiredError:
+    """Return the error if the caller's client must log in again, which `chiltepin login` does not do for it."""
+    consent = isinstance(failure, ConsentRequiredError)
+    wrong = "lacks a consent" if consent else "must log in again"
+    cure = "give it a token with that consent" if consent else "renew its token"
+    return type(failure)(
+        f"{what}: the client that was given as client= {wrong}; {cure}, and give it as client= again.",
+        backend=BACKEND,
+        code=failure.code,
+        request_id=failure.request_id,
+    )
 
 
 def _is_callers(err: Exception, client: globus_sdk.TransferClient) -> bool:
