@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["FsspecReader", "FsspecTempFile", "Within", "mtime_of", "renamed", "shape_of"]
+__all__ = ["FsspecReader", "FsspecTempFile", "Within", "moved", "mtime_of", "renamed", "shape_of"]
 
 #: Keys of the modification time in ``info`` of the filesystems known to us.
 _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
@@ -87,6 +87,25 @@ def renamed(name: str) -> Fault:
     """Return the fault for a name that a store does not keep unchanged."""
     reason = f"The store keeps {name} under another name; use a name of letters and digits."
     return Fault("INVALID_PATH_NAME", reason)
+
+
+def moved(filesystem: Any, old: str, new: str) -> None:
+    """Rename a file, and check that the old name is gone: WebHDFS reports a refused rename as a success.
+
+    A rename that did nothing is a ``Fault``.
+    """
+    filesystem.mv(old, new)
+    if _is_there(filesystem, old):
+        raise Fault("ENDPOINT_ERROR", "The store reported a rename as done, but did not do it; run the transfer again.")
+
+
+def _is_there(filesystem: Any, path: str) -> bool:
+    """Whether a path exists; unlike ``exists`` of fsspec, it does not take any error for a no."""
+    try:
+        filesystem.info(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class _Open:
@@ -175,6 +194,8 @@ class FsspecTempFile(_Open, InOrderFile):
         self._committed = True
         if self._unsure:
             self._check_name(before)
+        elif not _is_there(self._filesystem, self._path):
+            raise Fault("ENDPOINT_ERROR", f"{self._name} is missing after its rename; run the transfer again.")
 
     def _check_name(self, before: set[str]) -> None:
         """Check that the file has its name; ``before`` are the names that were listed before the rename."""
@@ -199,9 +220,9 @@ class FsspecTempFile(_Open, InOrderFile):
     def _rename(self) -> None:
         filesystem = self._filesystem
         try:
-            filesystem.mv(self._temp_file, self._path)
+            moved(filesystem, self._temp_file, self._path)
         except Exception:
-            # Not every rename replaces a file, and some filesystems raise a special error.
+            # Not every rename replaces a file, and some filesystems raise a special error, or none.
             if not filesystem.isfile(self._path):
                 raise
         else:
@@ -209,11 +230,11 @@ class FsspecTempFile(_Open, InOrderFile):
         old = owners.aside(self._name, self._folder.now())
         aside = self._folder.path(old)
         try:
-            filesystem.mv(self._path, aside)
+            moved(filesystem, self._path, aside)
             try:
-                filesystem.mv(self._temp_file, self._path)
+                moved(filesystem, self._temp_file, self._path)
             except BaseException:
-                filesystem.mv(aside, self._path)
+                moved(filesystem, aside, self._path)
                 raise
             filesystem.rm_file(aside)
         finally:

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.core import url_to_fs
+from fsspec.spec import AbstractFileSystem
 
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, PlainFolder
 from chiltepin.backends.filesystem.errors import Fault
@@ -171,8 +172,19 @@ class FsspecFolder(PlainFolder):
 
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder, if the store has folders."""
+        filesystem, path = self.filesystem, self.path(name)
         with suppress(FileNotFoundError):
-            self.filesystem.rmdir(self.path(name))
+            filesystem.rmdir(path)
+        # fsspec's own rmdir does nothing, for stores without folders.
+        if getattr(filesystem.rmdir, "__func__", None) is not AbstractFileSystem.rmdir or not filesystem.isdir(path):
+            return
+        # What deletes a file may delete a whole tree, too.
+        if filesystem.ls(path, detail=False):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        with suppress(NotImplementedError):
+            filesystem.rm_file(path)
+        if filesystem.isdir(path):
+            raise Fault("ENDPOINT_ERROR", f"fsspec cannot remove folders of this store; remove {name} by other means.")
 
 
 def opened(url: str, options: Mapping[str, Any]) -> Store:
