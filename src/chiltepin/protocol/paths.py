@@ -157,7 +157,7 @@ def joined(names: Parts) -> str:
 def machine_path(url: str) -> str | None:
     """Return the path on this machine that a setting names; None for the URL of another store.
 
-    A URL begins with a scheme: ``s3://...``, or an fsspec chain such as ``simplecache::s3://...``. Everything else is a
+    A URL begins with a scheme: ``s3://...``, or an fsspec chain such as ``zip::s3://...``. Everything else is a
     path, whatever characters it contains.
     """
     whole = _URL.fullmatch(url)

@@ -622,7 +622,7 @@ def test_relative_paths_count_from_the_file(write, tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("url", ["s3://b/x", "memory://x", "sftp://me@host/x", "simplecache::s3://b/x", "ssh://h:22/x"])
+@pytest.mark.parametrize("url", ["s3://b/x", "memory://x", "sftp://me@host/x", "zip::s3://b/x", "ssh://h:22/x"])
 def test_urls_of_other_stores_are_left_alone(url):
     """The URL of another store stays as written."""
     assert check({"data": {"endpoints": {"a": {"filesystem": url}}}}).data.places("filesystem")["a"]["url"] == url

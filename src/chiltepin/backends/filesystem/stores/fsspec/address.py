@@ -11,6 +11,7 @@ from fsspec import get_filesystem_class
 
 from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
 from chiltepin.backends.filesystem.stores.same_server import same_host
+from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,14 @@ _USUAL = {"ftp": 21, "http": 80, "https": 443, "smb": 445}
 
 #: Options that decide which files of a server are visible.
 _LOGIN = ("username", "user", "auth")
+
+
+#: Filesystems of fsspec that wrap another one: why an endpoint must not use them.
+_CACHES = dict.fromkeys(("simplecache", "filecache", "blockcache", "cached"), "keeps old files")
+_WRAPPERS = {
+    **_CACHES,
+    **dict.fromkeys(("dir", "generic", "dask", "asyncwrapper", "async_wrapper", "asynclocal"), "hides where files are"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,14 @@ class Address:
         return self.port == other.port and same_host(self.host, other.host)
 
 
+def _refuse_wrappers(url: str) -> None:
+    """Raise ConfigError for a URL of fsspec with a cache, or with another filesystem that hides the real place."""
+    for link in url.split("::"):
+        scheme = link.partition("://")[0]
+        if scheme in _WRAPPERS:
+            raise ConfigError(f"{scheme}:: {_WRAPPERS[scheme]}; write the URL of the store without {scheme}::.")
+
+
 def _kind(scheme: str) -> Any:
     """Return the class of the filesystem for a scheme; if there is none, raise ValueError or ImportError."""
     if scheme == "ftp":
@@ -72,7 +89,8 @@ def _kind(scheme: str) -> Any:
 
 
 def address_of(url: str, options: Mapping[str, Any]) -> Address:
-    """Return the address of a URL of fsspec with these storage options."""
+    """Return the address of a URL of fsspec with these storage options; a cache or wrapper raises ConfigError."""
+    _refuse_wrappers(url)
     kind = _kind(urlsplit(url).scheme)
     told = {**kind._get_kwargs_from_urls(url), **options}  # noqa: SLF001 - as url_to_fs does
     path = str(kind._strip_protocol(url))  # noqa: SLF001

@@ -222,7 +222,8 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         self.shapes: set[str] = set()
         #: Whether an entry may be a link.
         self.may_link = _LINKLESS.isdisjoint(protocols)
-        self.times, self.writable = False, True
+        # What fsspec writes to references exists only in memory.
+        self.times, self.writable = False, "reference" not in protocols
         self.width = self.least = 1
 
     @cached_property

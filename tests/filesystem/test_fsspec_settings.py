@@ -1,0 +1,42 @@
+"""Settings of endpoints on FTP, WebDAV and other fsspec stores that cannot work: one sentence tells what to change."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.errors import ConfigError, UnsupportedOptionError
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
+
+
+def moved(url, here, options=None, *, source="there"):
+    """Copy a file from or to a store."""
+    settings = {"there": {"url": url, "options": options or {}}, "here": {"url": str(here)}}
+    (target,) = {"there", "here"} - {source}
+    request = transfer_request(src_ep=source, dst_ep=target, src_path="/f", dst_path="/g")
+    return Transfers(FilesystemBackend.from_config(settings, {})).run(request, timeout=60, polling_interval=1)
+
+
+WRAPPED = ["simplecache::file://{}", "filecache::file://{}", "blockcache::file://{}", "zip::simplecache::file://{}/z"]
+
+
+@pytest.mark.parametrize("url", [*WRAPPED, "dir::file://{}", "dir://{}"])
+def test_a_cache_or_a_wrapper_of_fsspec_is_refused(tmp_path, url):
+    """A URL with a cache, which keeps old files, or with a wrapper, which hides the real folder, is refused."""
+    (tmp_path / "f").write_text("data")
+    with pytest.raises(ConfigError, match=r"^\w+:: (keeps old files|hides where files are); write the URL"):
+        moved(url.format(tmp_path), tmp_path)
+
+
+def test_references_are_only_read(tmp_path):
+    """Files of fsspec's references are read, and never written: what fsspec writes there exists only in memory."""
+    (tmp_path / "f").write_text("data")
+    (tmp_path / "refs.json").write_text(json.dumps({"f": [str(tmp_path / "f")]}))
+    options = {"fo": str(tmp_path / "refs.json")}
+    assert moved("reference://", tmp_path, options).files_done == 1
+    assert (tmp_path / "g").read_text() == "data"
+    with pytest.raises(UnsupportedOptionError, match="read-only"):
+        moved("reference://", tmp_path, options, source="here")
