@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from certificates import certificate_for
 from waiting import until
 from webservers import answers, free_port, web_server
 
@@ -40,8 +41,11 @@ class Windows(Groups):
 
 root, port, kind = sys.argv[1:]
 users = DummyAuthorizer()
-users.add_anonymous(root, perm="elradfmwMT")
+users.add_user("me@site", "s\u00e9same", root, perm="elradfmwMT")
+if kind != "private":
+    users.add_anonymous(root, perm="elradfmwMT")
 FTPHandler.authorizer = users
+FTPHandler.auth_failed_timeout = 0
 FTPHandler.abstracted_fs = Windows if kind == "windows" else Groups
 if kind == "old":
     FTPHandler.proto_cmds = {name: it for name, it in FTPHandler.proto_cmds.items() if name not in ("MLSD", "MLST")}
@@ -67,6 +71,18 @@ anon_umask=022
 connect_from_port_20=NO
 seccomp_sandbox=NO
 secure_chroot_dir={folder}
+"""
+
+#: Settings for encryption; by default, vsftpd requires that data connections resume the TLS session.
+VSFTPD_TLS = """
+ssl_enable=YES
+allow_anon_ssl=YES
+force_anon_data_ssl=YES
+force_anon_logins_ssl={forced}
+implicit_ssl={implicit}
+rsa_cert_file={certificate}
+rsa_private_key_file={key}
+ssl_ciphers=HIGH
 """
 
 
@@ -98,10 +114,10 @@ def _needs(module: str) -> None:
 
 
 @contextmanager
-def ftp_server(root: str, kind: str = "plain") -> Iterator[str]:
-    """Serve an existing folder with pyftpdlib, and yield its URL."""
+def ftp_server(root: str, kind: str = "plain", port: int | None = None) -> Iterator[str]:
+    """Serve an existing folder with pyftpdlib, and yield its URL; ``private`` is without anonymous users."""
     _needs("pyftpdlib")
-    port = free_port()
+    port = port or free_port()
     with running([sys.executable, "-c", PYFTPDLIB, root, str(port), kind], port):
         yield f"ftp://127.0.0.1:{port}/"
 
@@ -111,12 +127,19 @@ def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
     with tempfile.TemporaryDirectory() as top:
         root, port = Path(top, "served"), free_port()
         (root / "data").mkdir(parents=True)
-        if kind == "vsftpd":
+        options: dict[str, Any] = {}
+        if kind.startswith("vsftpd"):
             found = shutil.which("vsftpd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
             if found is None:
                 pytest.skip("There is no vsftpd here; install the package of that name.")
             settings = Path(top, "settings")
-            settings.write_text(VSFTPD.format(port=port, root=root, folder=top))
+            told = VSFTPD.format(port=port, root=root, folder=top)
+            if kind != "vsftpd":
+                certificate, key = certificate_for("localhost", Path(top))
+                forced, implicit = ("NO", "YES") if kind == "vsftpd-implicit" else ("YES", "NO")
+                told += VSFTPD_TLS.format(forced=forced, implicit=implicit, certificate=certificate, key=key)
+                options = {"tls": "tls" if kind == "vsftpd-implicit" else True, "verify": str(certificate)}
+            settings.write_text(told)
             words = [found, str(settings)]
         else:
             _needs("pyftpdlib")
@@ -126,8 +149,8 @@ def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
         (root / "data").chmod(0o777)
         with running(words, port):
             # vsftpd cannot use chroot as an ordinary user.
-            above = root if kind == "vsftpd" else ""
-            yield {"url": f"ftp://127.0.0.1:{port}{above}/data/"}, root / "data"
+            above = root if kind.startswith("vsftpd") else ""
+            yield {"url": f"ftp://127.0.0.1:{port}{above}/data/", "options": options}, root / "data"
         with suppress(FileNotFoundError):
             root.chmod(0o755)
 
@@ -157,6 +180,8 @@ SERVERS = {
     "pyftpdlib-windows": lambda: _ftp("windows"),
     "pyftpdlib-old": lambda: _ftp("old"),
     "vsftpd": lambda: _ftp("vsftpd"),
+    "vsftpd-tls": lambda: _ftp("vsftpd-tls"),
+    "vsftpd-implicit": lambda: _ftp("vsftpd-implicit"),
     "wsgidav": _wsgidav,
     "apache-dav": _apache,
 }

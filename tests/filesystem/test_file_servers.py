@@ -24,7 +24,7 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
-FTP = ["pyftpdlib", "pyftpdlib-windows", "pyftpdlib-old", "vsftpd"]
+FTP = ["pyftpdlib", "pyftpdlib-windows", "pyftpdlib-old", "vsftpd", "vsftpd-tls", "vsftpd-implicit"]
 DAV = ["wsgidav", "apache-dav"]
 
 
@@ -204,7 +204,8 @@ def test_a_root_is_named_as_what_is_in_it(served):
     (root / "caf\u00e9").mkdir()
     (root / "caf\u00e9").chmod(0o777)
     (here / "caf\u00e9").write_text("data")
-    endpoints = {"there": {"url": f"{transfers.settings['url']}/caf\u00e9"}, "here": {"url": str(here)}}
+    settings = {**transfers.settings, "url": f"{transfers.settings['url']}/caf\u00e9"}
+    endpoints = {"there": settings, "here": {"url": str(here)}}
     transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
     status = move(transfers, "here", "there", "/caf\u00e9")
     assert status.state is TaskState.SUCCEEDED, status.reason

@@ -40,3 +40,28 @@ def test_references_are_only_read(tmp_path):
     assert (tmp_path / "g").read_text() == "data"
     with pytest.raises(UnsupportedOptionError, match="read-only"):
         moved("reference://", tmp_path, options, source="here")
+
+
+FTP = [
+    ("ftp://host/", {"tsl": True}, "FTP has no option 'tsl'; did you mean 'tls'?"),
+    ("ftp://host/", {"usename": "me"}, "FTP has no option 'usename'; did you mean 'username'?"),
+    ("ftp://host/", {"tls": "yes"}, "FTP's option tls is 'yes'; write true, or"),
+    ("ftp://host/", {"tls": "tlsv1"}, "FTP's option tls is 'tlsv1'; write true, or"),
+    ("ftp://host/", {"timeout": "5s"}, "FTP's option timeout is '5s'; write a number of seconds"),
+    ("ftp://host/", {"timeout": 0}, "FTP's option timeout is 0; write a number of seconds"),
+    ("ftp://host/", {"port": "abc"}, "FTP's option port is 'abc'; write a number"),
+    ("ftp://host/", {"encoding": "utf-88"}, "FTP's option encoding is 'utf-88'; write one such as"),
+    ("ftp://host/", {"tls": True, "verify": "/none.pem"}, "FTP's option verify is '/none.pem', which is not"),
+    ("ftp://host/", {"tls": True, "verify": 1}, "FTP's option verify is 1; write the path"),
+    ("ftp://host/", {"username": "a\nb"}, "FTP's option username has a line break"),
+    ("ftp://host:abc/", {}, "'host:abc' is not a host and port; write a URL"),
+    ("ftp:///data", {}, "The URL of an FTP endpoint must name a host; write one such as 'ftp://host/folder'."),
+]
+
+
+@pytest.mark.parametrize(("url", "options", "words"), FTP)
+def test_a_mistake_in_the_options_of_ftp_is_named(tmp_path, url, options, words):
+    """An unknown option of an FTP endpoint, or a wrong value, is refused before anything is sent."""
+    with pytest.raises(ConfigError) as caught:
+        moved(url, tmp_path, options)
+    assert str(caught.value).startswith(words)

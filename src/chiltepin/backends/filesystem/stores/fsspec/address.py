@@ -102,6 +102,6 @@ def address_of(url: str, options: Mapping[str, Any]) -> Address:
         path = unquote(f"{parts.path}/{path}")
     host = host if isinstance(host, str) else ""
     login = {name: told.get(name) for name in _LOGIN} if host else dict(told)
-    number = int(port) if isinstance(port, (int, str)) else 0
+    number = int(str(port)) if str(port).isdecimal() else 0
     names = tuple(name for name in normpath(f"/{path}").split("/") if name)
     return Address(kind, host, 0 if number == _USUAL.get(scheme) else number, login, names)

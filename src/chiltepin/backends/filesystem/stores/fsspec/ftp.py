@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import ftplib
 import os
-import re
 import ssl
 import threading
 import time
@@ -19,9 +18,10 @@ import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fsspec.implementations.ftp import FTPFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.fsspec.ftp_connection import UNKNOWN, connected, plain
 from chiltepin.backends.filesystem.stores.fsspec.ftp_listings import (
     facts,
     inside,
@@ -29,6 +29,7 @@ from chiltepin.backends.filesystem.stores.fsspec.ftp_listings import (
     of_facts,
     printed_listing,
 )
+from chiltepin.backends.filesystem.stores.fsspec.ftp_options import ftp_options, place_in_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,33 +39,20 @@ __all__ = ["FtpFileSystem"]
 #: Seconds after which an idle connection is checked before use; servers close idle connections after minutes.
 _FRESH = 10
 
-#: Replies to a command that the server does not support (RFC 959, 4.2).
-_UNKNOWN = ("500", "502", "504")
 
+class FtpFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec has no types
+    """The files of an FTP server; for options see `FtpOptions`.
 
-def _plain(error: Exception) -> Exception:
-    """Return the error of the operating system for a reply of the server."""
-    said, code = str(error), str(error)[:3]
-    number = errno.ECONNRESET
-    if isinstance(error, ftplib.error_perm):
-        number = {"552": errno.EDQUOT}.get(code, errno.EACCES)
-        if code == "550" and re.search(r"no such|not found|not exist", said, re.IGNORECASE):
-            number = errno.ENOENT
-        if code in _UNKNOWN:
-            return Fault("ENDPOINT_ERROR", f"The FTP server refuses a required command (reply {code}).")
-    elif isinstance(error, ftplib.error_temp):
-        number = {"450": errno.EAGAIN, "451": errno.EAGAIN, "452": errno.ENOSPC}.get(code, errno.ECONNRESET)
-    elif isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return error
-    return OSError(number, os.strerror(number))
-
-
-class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
-    """The files of an FTP server; for options see `fsspec.implementations.ftp.FTPFileSystem`."""
+    It connects when a connection is first needed, so that the retries and the timeout of a task apply.
+    """
 
     cachable = False
+    protocol = "ftp"
+    root_marker = "/"
 
-    def __init__(self, host: str, *, encoding: str = "latin-1", **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self._options = ftp_options(options)
         self._lock = threading.Lock()
         #: Idle connections, each with the time when it was last used.
         self._idle: list[tuple[float, ftplib.FTP]] = []
@@ -72,8 +60,6 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         self._machine_readable = True
         # Not in __del__: the sockets may be finalized before it, each with a warning.
         weakref.finalize(self, _close_all, self._idle)
-        super().__init__(host, encoding=encoding, **options)
-        self._idle.append((time.monotonic(), self.ftp))
 
     def lend(self) -> ftplib.FTP:
         """Return a connection, for one command or file."""
@@ -86,12 +72,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
                     ftp.voidcmd("NOOP")
                 return ftp
             ftp.close()
-        with self._lock:
-            self._connect()
-            made: ftplib.FTP = self.ftp
-            if isinstance(made, ftplib.FTP_TLS) and self.tls is True:
-                made.prot_p()
-            return made
+        return connected(self._options)
 
     def give_back(self, ftp: ftplib.FTP) -> None:
         """Keep a connection for reuse, all its replies being read."""
@@ -110,7 +91,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
                 self.give_back(ftp)
             elif ftp is not None:
                 ftp.close()
-            failure = _plain(err)
+            failure = plain(err)
         except BaseException:
             if ftp is not None:
                 ftp.close()
@@ -120,10 +101,16 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             return
         raise failure
 
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        """Return the options that a URL contains."""
+        return place_in_url(path)[0]
+
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         """Return a path on the server; refuse a line end, which would end the command with the path."""
-        stripped: str = super()._strip_protocol(path)
+        path = place_in_url(path)[1] if path.startswith("ftp://") else path
+        stripped = f"/{path.strip('/')}"
         if "\r" in stripped or "\n" in stripped:
             raise Fault(
                 "INVALID_PATH_NAME",
@@ -146,7 +133,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             try:
                 return machine_listing(ftp, path)
             except ftplib.error_perm as err:
-                if str(err)[:3] not in _UNKNOWN:
+                if str(err)[:3] not in UNKNOWN:
                     raise
                 self._machine_readable = False
         return printed_listing(ftp, path)
@@ -162,7 +149,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
                 try:
                     told = ftp.sendcmd(f"MLST {path}").splitlines()[1].strip()
                 except ftplib.error_perm as err:
-                    if str(err)[:3] not in _UNKNOWN:
+                    if str(err)[:3] not in UNKNOWN:
                         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
                     self._machine_readable = False
                 else:
@@ -241,7 +228,7 @@ class _Transfer:
             yield
         except (OSError, EOFError, ftplib.Error) as err:
             self.discard()
-            failure = _plain(err)
+            failure = plain(err)
         else:
             return
         raise failure

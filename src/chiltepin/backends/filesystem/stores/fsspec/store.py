@@ -232,7 +232,8 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         url, options, kind = self._url, self._options, self.address.kind
         if urlsplit(url).scheme in OURS:
             # As url_to_fs does for a registered filesystem.
-            filesystem, root = kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
+            told = {**kind._get_kwargs_from_urls(url), **options}  # noqa: SLF001
+            filesystem, root = kind(**told), kind._strip_protocol(url)  # noqa: SLF001
         else:
             filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
         # A cached listing misses changes by other processes (s3fs never drops it).
