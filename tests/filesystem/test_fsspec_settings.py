@@ -65,3 +65,22 @@ def test_a_mistake_in_the_options_of_ftp_is_named(tmp_path, url, options, words)
     with pytest.raises(ConfigError) as caught:
         moved(url, tmp_path, options)
     assert str(caught.value).startswith(words)
+
+
+DAV = [
+    ({}, "WebDAV needs the option base_url, the server's URL; write one such as"),
+    ({"base_url": "cloud.example.org"}, "WebDAV needs the option base_url, the server's URL; write one such as"),
+    ({"baseurl": "http://host"}, "WebDAV has no option 'baseurl'; did you mean 'base_url'?"),
+    ({"base_url": "http://host", "auht": "x"}, "WebDAV has no option 'auht'; did you mean 'auth'?"),
+    ({"base_url": "http://host", "timeout": "5s"}, "WebDAV's option timeout is '5s'; write a number of seconds"),
+    ({"base_url": "http://host", "verify": "/none"}, "WebDAV's option verify is '/none', which is not a readable file"),
+    ({"base_url": "http://host", "auth": ["me"]}, "WebDAV's option auth must be a list of a user name and a password"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), DAV)
+def test_a_mistake_in_the_options_of_webdav_is_named(tmp_path, options, words):
+    """An unknown, wrong or missing option of a WebDAV endpoint is refused before anything is sent."""
+    with pytest.raises(ConfigError) as caught:
+        moved("webdav:///", tmp_path, options)
+    assert str(caught.value).startswith(words)

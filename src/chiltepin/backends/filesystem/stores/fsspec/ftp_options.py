@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from chiltepin.backends.filesystem.stores.fsspec.option_values import is_number, seconds, tls_context
 from chiltepin.backends.filesystem.stores.objects.client import known_options
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 __all__ = ["FtpOptions", "ftp_options", "place_in_url"]
@@ -71,11 +72,9 @@ def ftp_options(given: Mapping[str, Any]) -> FtpOptions:
     known_options("FTP", given, _KNOWN, _UNUSED)
     if not given.get("host"):
         raise ConfigError("The URL of an FTP endpoint must name a host; write one such as 'ftp://host/folder'.")
-    port, timeout, encoding = given.get("port", 21), given.get("timeout", 30), given.get("encoding", "latin-1")
-    if not _is_number(port) or port not in range(1, _HIGHEST_PORT + 1):
+    port, encoding = given.get("port", 21), given.get("encoding", "latin-1")
+    if not is_number(port) or port not in range(1, _HIGHEST_PORT + 1):
         raise ConfigError(f"FTP's option port is {port!r}; write a number such as 21.")
-    if not _is_number(timeout) or not timeout > 0:
-        raise ConfigError(f"FTP's option timeout is {timeout!r}; write a number of seconds, such as 30.")
     try:
         codecs.lookup(encoding)
     except (LookupError, TypeError):
@@ -93,28 +92,9 @@ def ftp_options(given: Mapping[str, Any]) -> FtpOptions:
     return FtpOptions(
         host=str(given["host"]),
         port=port,
-        timeout=timeout,
+        timeout=seconds("FTP", given.get("timeout", 30)),
         encoding=encoding,
-        context=_context(given.get("verify", True)) if tls else None,
+        context=tls_context("FTP", given.get("verify", True)) if tls else None,
         implicit=isinstance(tls, str),
         **login,
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _context(verify: object) -> ssl.SSLContext:
-    """Return the settings of TLS: trust the certificates of this machine, or those of a file."""
-    if not isinstance(verify, bool | str):
-        raise ConfigError(f"FTP's option verify is {verify!r}; write the path of a file of trusted certificates.")
-    try:
-        context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-    except OSError:
-        raise ConfigError(
-            f"FTP's option verify is {verify!r}, which is not a readable file of certificates (PEM); correct the path."
-        ) from None
-    if verify is False:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
