@@ -347,6 +347,25 @@ def test_a_tar_with_a_damaged_header_is_not_a_shorter_one(tmp_path):
         moved(f"tar://::{tmp_path}/x", tmp_path)
 
 
+UNREADABLE = [
+    ("zip://::{}/none.zip", "The archive does not exist; write a URL such as 'zip://::/data/run.zip'."),
+    ("tar://::{}/none.tar", "The archive does not exist; write a URL such as 'tar://::/data/run.tar'."),
+    ("zip://::{}", "The URL names a folder instead of an archive; write a URL such as"),
+    ("zip://", "The URL names a folder instead of an archive; write a URL such as"),
+    ("zip://::{}/text", "The file is not a zip archive, or it is damaged; write a URL such as"),
+    ("tar://::{}/text", "The file is not a tar archive, or it is damaged; write a URL such as"),
+]
+
+
+@pytest.mark.parametrize(("url", "words"), UNREADABLE)
+def test_what_is_not_an_archive_is_explained(tmp_path, url, words):
+    """A URL of a missing archive, of a folder, or of another file, is an error that says so."""
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(BackendError) as caught:
+        moved(url.format(tmp_path), tmp_path)
+    assert words in str(caught.value)
+
+
 def test_an_archive_can_only_be_read(tmp_path):
     """A transfer to an archive is refused before it starts."""
     zip_of(tmp_path / "x", "a")

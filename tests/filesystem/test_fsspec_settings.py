@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.errors import ConfigError, UnsupportedOptionError
+from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.transfers.runner import Transfers
 
@@ -40,6 +40,14 @@ def test_references_are_only_read(tmp_path):
     assert (tmp_path / "g").read_text() == "data"
     with pytest.raises(UnsupportedOptionError, match="read-only"):
         moved("reference://", tmp_path, options, source="here")
+
+
+def test_a_store_that_cannot_be_opened_tells_the_error_of_the_system(tmp_path):
+    """If a file that a store needs is missing, the error says so, and no value is called a kind of store."""
+    with pytest.raises(BackendError, match=r"cannot be opened: No such file or directory\."):
+        moved("reference://", tmp_path, {"fo": str(tmp_path / "none.json")})
+    with pytest.raises(UnsupportedOptionError, match="'gopher', a kind of store that fsspec does not know"):
+        moved("gopher://host/x", tmp_path)
 
 
 FTP = [

@@ -107,17 +107,20 @@ class Place:
                 f"({err.name or err})"
                 f"{_INSTALL.get(self.scheme, '')}."
             )
-        except ValueError:
-            error = UnsupportedOptionError(
+        except Exception as err:  # noqa: BLE001 - any store's own error; its text may hold a key
+            error = self._unopened(err)
+        # Raised here, after the except: a Parsl worker would pickle the store's own error along as __context__.
+        raise error
+
+    def _unopened(self, err: Exception) -> BackendError:
+        # Of fsspec's registry; any other ValueError is that of a store.
+        if isinstance(err, ValueError) and str(err).startswith("Protocol not known"):
+            return UnsupportedOptionError(
                 f"Endpoint {self._endpoint!r} is on {self.scheme!r}, a kind of store that fsspec does not know; "
                 f"write a URL such as 'file:///scratch' or 's3://bucket/folder'."
             )
-        except Exception as err:  # noqa: BLE001 - any store's own error; its text may hold a key
-            error = BackendError(
-                f"The store of endpoint {self._endpoint!r} ({self.scheme}) cannot be opened: {type(err).__name__}."
-            )
-        # Raised here, after the except: a Parsl worker would pickle the store's own error along as __context__.
-        raise error
+        why = os.strerror(err.errno) if isinstance(err, OSError) and err.errno else type(err).__name__
+        return BackendError(f"The store of endpoint {self._endpoint!r} ({self.scheme}) cannot be opened: {why}.")
 
 
 def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -190,11 +190,20 @@ class FsspecFolder(PlainFolder):
 def opened(url: str, options: Mapping[str, Any]) -> Store:
     """Open a URL that fsspec supports, with its storage options; archives are read from their tables."""
     store = FsspecStore(url, options)
-    is_archive = issubclass(store.address.kind, AbstractArchiveFileSystem)
-    damaged = "The archive is damaged, truncated or of another kind; download it again."
-    with explain_damage(damaged) if is_archive else nullcontext():
-        filesystem = store.filesystem
-        return ArchiveStore(filesystem, store.root) if is_archive else store
+    if not issubclass(store.address.kind, AbstractArchiveFileSystem):
+        # Opened here, so that a mistake in its options is reported before a task begins.
+        store.filesystem  # noqa: B018
+        return store
+    kind = urlsplit(url).scheme
+    write = f"write a URL such as '{kind}://::/data/run.{kind}'"
+    try:
+        with explain_damage(f"The file is not a {kind} archive, or it is damaged; {write}, or download it again."):
+            return ArchiveStore(store.filesystem, store.root)
+    except FileNotFoundError:
+        failure = Fault("FILE_NOT_FOUND", f"The archive does not exist; {write}.")
+    except IsADirectoryError:
+        failure = Fault("IS_A_DIRECTORY", f"The URL names a folder instead of an archive; {write}.")
+    raise failure
 
 
 class FsspecStore(LinkFreeStore[FsspecFolder]):
