@@ -36,9 +36,9 @@ def dav(tmp_path, monkeypatch):
 
 
 STATUSES = [
-    (401, "PERMISSION_DENIED", "rejected the login for /", "check auth:"),
+    (401, "PERMISSION_DENIED", "denied the login for /", "check the option auth"),
     (403, "PERMISSION_DENIED", "denied access to /", "check the user's permissions"),
-    (413, "LIMIT_EXCEEDED", "does not accept so large a file", "(status 413)"),
+    (413, "LIMIT_EXCEEDED", "accepts no file of this size", "(status 413)"),
     (423, "ENDPOINT_ERROR", "has locked /", "run it again when the lock has ended"),
     (507, "NO_SPACE_LEFT", "has no room in /", "make room there"),
     (503, "ENDPOINT_ERROR", "cannot serve /", "now (status 503)"),

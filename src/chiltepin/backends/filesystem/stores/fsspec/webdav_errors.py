@@ -24,9 +24,9 @@ __all__ = ["answered", "translating"]
 
 #: Statuses that end a request, and the sentence about each path.
 _REFUSALS = {
-    HTTPStatus.UNAUTHORIZED: ("PERMISSION_DENIED", "The WebDAV server rejected the login for {}; check auth:"),
+    HTTPStatus.UNAUTHORIZED: ("PERMISSION_DENIED", "The WebDAV server denied the login for {}; check the option auth"),
     HTTPStatus.FORBIDDEN: ("PERMISSION_DENIED", "The WebDAV server denied access to {}; check the user's permissions"),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("LIMIT_EXCEEDED", "The WebDAV server does not accept so large a file in {}"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("LIMIT_EXCEEDED", "The WebDAV server accepts no file of this size in {}"),
     HTTPStatus.LOCKED: ("ENDPOINT_ERROR", "The WebDAV server has locked {}; run it again when the lock has ended"),
     HTTPStatus.INSUFFICIENT_STORAGE: ("NO_SPACE_LEFT", "The WebDAV server has no room in {}; make room there"),
 }
