@@ -11,7 +11,7 @@ from chiltepin.backends.filesystem.local.times import nanoseconds
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
 from chiltepin.backends.filesystem.mover.ranges import divided
-from chiltepin.backends.filesystem.mover.source_errors import saying_replaced
+from chiltepin.backends.filesystem.mover.source_errors import replaced_source
 from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.temp_names import is_temp_name
@@ -64,10 +64,26 @@ def copy_file(
             if taken is not None and taken.kind != "file":
                 _refuse_taken(origin, goal, there, taken, roots)
             copier = Copier(run, request)
-            with saying_replaced(origin):
-                done = copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum)
-            if done and run.witness:
+            if _is_copied(copier, origin, here, entry, there, goal.parts[-1], taken, checksum) and run.witness:
                 run.arrived(origin, goal)
+
+
+def _is_copied(
+    copier: Copier,
+    origin: Location,
+    here: Folder,
+    entry: Entry,
+    there: Folder,
+    name: str,
+    existing: Entry | None,
+    checksum: str,
+) -> bool:
+    try:
+        return copier.file(here, entry, there, name, existing=existing, checksum=checksum)
+    except Exception as err:
+        if fault := replaced_source(origin, err):
+            raise fault from None
+        raise
 
 
 def _opened(location: Location, *, create: bool) -> tuple[Location, Folder]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
@@ -10,13 +10,13 @@ from chiltepin.backends.filesystem.store import SharedNames
 from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.model import TransferRequest
 
-__all__ = ["OTHER_KIND", "fail_copy", "failed_copy", "is_skipped", "or_skip", "saying_replaced", "skips"]
+__all__ = ["OTHER_KIND", "fail_copy", "failed_copy", "is_skipped", "or_skip", "replaced_source", "skips"]
 
 #: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
@@ -67,7 +67,7 @@ def failed_copy(source: Location, goal: Location, error: Exception, *, folder: b
 
 def fail_copy(run: TaskRun, source: Location, goal: Location, error: Exception, *, folder: bool = False) -> None:
     """Record a file or folder that could not be copied, or whose source or destination is of another kind."""
-    told = _other_kind(goal, error, folder=folder) or (None if folder else _replaced_source(source, error))
+    told = _other_kind(goal, error, folder=folder) or (None if folder else replaced_source(source, error))
     run.fail(told or error, failed_copy(source, goal, error, folder=folder))
 
 
@@ -86,18 +86,7 @@ def _other_kind(goal: Location, error: Exception, *, folder: bool) -> Fault | No
     return None
 
 
-@contextmanager
-def saying_replaced(source: Location) -> Iterator[None]:
-    """Raise the fault of a source file that has become something else in place of the error in the block."""
-    try:
-        yield
-    except Exception as err:
-        if told := _replaced_source(source, err):
-            raise told from None
-        raise
-
-
-def _replaced_source(source: Location, error: Exception) -> Fault | None:
+def replaced_source(source: Location, error: Exception) -> Fault | None:
     """Return the fault of a source file that has become something else since it was listed; None for other errors."""
     # In an object store, a name may be a file and a folder.
     if fault_of(error, "").code not in _REPLACED or isinstance(source.store, SharedNames):
