@@ -188,6 +188,8 @@ class _Task:
         self.open = inspect.Parameter.VAR_KEYWORD in self.parameters.values()
         #: Parsl keywords that the function does not declare and does not receive.
         self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - self.parameters.keys()
+        #: Whether the first argument is the object of a method: its own futures are not data of the task.
+        self.method = next(iter(self.parameters), "") == "self"
         self.by_name = frozenset({*PARSL_KEYWORDS, *self.ignored})
         #: The names under which Parsl receives them.
         self.ignored_names = tuple(mangled(dict.fromkeys(self.ignored)))
@@ -261,7 +263,8 @@ class _Task:
             return value
         # A join task passes files to the tasks that it calls; no file is staged for the join task itself.
         what = f"argument {argument} of {self.name}()"
-        return nested(what, value, moved=self.kind != "join", only_waited_for=only_waited_for)
+        objects = not (self.method and argument == 1)
+        return nested(what, value, moved=self.kind != "join", only_waited_for=only_waited_for, objects=objects)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         unknown = [name for name in kwargs if name not in self.parameters and not self.open]

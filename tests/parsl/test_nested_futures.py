@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import dataclasses
-from collections import Counter, OrderedDict, defaultdict, deque
+import functools
+import itertools
+import os
+from collections import Counter, OrderedDict, UserDict, defaultdict, deque
 from concurrent.futures import Future
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,9 +38,48 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass
 class Box:
-    """A dataclass, whose fields are not searched for futures."""
+    """A dataclass, in which a future cannot be replaced."""
 
     content: object
+
+
+class Holder:
+    """A class of the user, whose attributes must not be computed by a search."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the search read {name}")
+
+    @property
+    def computed(self):
+        """Raise an error."""
+        raise AssertionError("the search read a property")
+
+    def __iter__(self):
+        raise AssertionError("the search iterated")
+
+
+class Slots:
+    """A class of the user without a ``__dict__``."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content):
+        self.content = content
+
+
+class Method:
+    """A class of the user with a task as method."""
+
+    def __init__(self):
+        self.earlier = []
+
+    @python_task
+    def name(self, other=None):
+        """Return a constant."""
+        return type(self).__name__, other
 
 
 @python_task
@@ -192,8 +237,9 @@ def test_what_holds_no_future_is_passed_on_as_it_is(running):
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    for value in (cycle, deep, Counter("ab"), Box(3), {"a": [1]}):
-        assert same(value).result(timeout=LIMIT)[0] is value
+    with Path(os.devnull).open() as file:
+        for value in (cycle, deep, Counter("ab"), Box(3), Holder(3), Slots(cycle), {"a": 1}.values(), file, {"a": [1]}):
+            assert same(value).result(timeout=LIMIT)[0] is value
 
 
 def holds_itself(future):
@@ -216,6 +262,15 @@ def very_deep(future):
     [
         (lambda future: [Box(future)], "A future is inside a Box in .*put it into a list"),
         (lambda future: Counter([future]), "A future is inside a Counter"),
+        (Holder, "A future is inside a Holder in .*or give its result"),
+        (Slots, "A future is inside a Slots"),
+        (lambda future: [Holder({"a": [Slots(future)]})], "A future is inside a Holder"),
+        (lambda future: SimpleNamespace(a=future), "A future is inside a SimpleNamespace"),
+        (lambda future: argparse.Namespace(a=future), "A future is inside a Namespace"),
+        (lambda future: UserDict(a=future), "A future is inside a UserDict"),
+        (lambda future: MappingProxyType({"a": future}), "A future is inside a mappingproxy"),
+        (lambda future: functools.partial(print, future), "A future is inside a partial"),
+        (lambda future: future.result, "A future is inside a method"),
         (holds_itself, "contains itself"),
         (very_deep, "nested too deeply"),
         (lambda _: [asyncio.Future(loop=LOOP)], r"contains an asyncio .*run_coroutine_threadsafe"),
@@ -228,7 +283,17 @@ def test_what_cannot_be_waited_for_is_refused(running, make, text):
             call(make(Future()))
 
 
-@pytest.mark.parametrize("make", [lambda f: (x for x in [f]), lambda f: iter([f]), lambda f: {1: f}.values()])
+STREAMS = {
+    "generator": lambda future: (one for one in [future]),
+    "iter": lambda future: iter([future]),
+    "map": lambda future: map(id, [future]),
+    "filter": lambda future: filter(None, [future]),
+    "zip": lambda future: zip([future]),
+    "chain": lambda future: itertools.chain([future]),
+}
+
+
+@pytest.mark.parametrize("make", [*STREAMS.values(), lambda f: {1: f}.values()])
 def test_a_stream_in_inputs_is_refused(running, make):
     """A generator, iterator or view in the inputs of a task or transfer is refused at any depth."""
     for call in (
@@ -239,6 +304,36 @@ def test_a_stream_in_inputs_is_refused(running, make):
             call([make(Future())])
         with pytest.raises(TypeError, match=r"and Parsl finds no futures in it; pass list\(...\) instead"):
             call([[make(Future())]])
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_as_an_argument_is_refused(running, name):
+    """A generator or another iterator of Python is refused as an argument, also inside a list."""
+    for value in (STREAMS[name](Future()), [STREAMS[name](Future())]):
+        with pytest.raises(TypeError, match=r"argument 1 of same\(\) contains a .*; pass list\(...\) instead"):
+            same(value)
+
+
+def test_a_view_of_futures_is_refused(running):
+    """A future in a view of a dict is refused as an argument."""
+    for view in ({1: Future()}.values(), {1: Future()}.items(), {Future(): 1}.keys()):
+        with pytest.raises(TypeError, match="A future is inside a dict_"):
+            same(view)
+
+
+def test_a_method_may_keep_its_futures(running):
+    """The object of a method that is a task may hold futures; an object in another argument may not."""
+    one = Method()
+    one.earlier.append(one.name())
+    assert one.name().result(timeout=LIMIT) == ("Method", None)
+    with pytest.raises(TypeError, match=r"A future is inside a Method in argument 2 of name\(\)"):
+        one.name(one)
+
+
+def test_the_search_of_objects_has_limits(running):
+    """The search ends three objects deep and after 10,000 values, so that the cost of a call stays small."""
+    for value in (Slots(Slots(Slots(Slots(Future())))), Slots([*range(100_000), Future()])):
+        assert same(value).result(timeout=LIMIT)[0] is value
 
 
 def test_a_file_inside_a_list_is_refused(running):

@@ -1,17 +1,20 @@
-"""Futures inside the arguments of a call: in lists, tuples, dicts and sets, at any depth.
+"""Futures inside the arguments of a call: in lists, tuples, dicts and sets, at any depth, and in users' objects.
 
 Parsl looks for futures only among the arguments and in ``inputs``. It neither waits for a deeper future nor replaces it
-by its result: a task would run before its data exists.
+by its result: a task would run before its data exists. A future that Chiltepin cannot replace is refused at the call.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import gc
+import itertools
+import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from concurrent.futures import Future
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType, MappingProxyType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parsl.app.futures import DataFuture
 from parsl.data_provider.files import File
@@ -37,6 +40,23 @@ SCHEME = "chiltepin"
 SCHEMES = frozenset({SCHEME, "globus"})
 #: Types that can be iterated only once, or that are views of a dict that may change.
 _STREAMS = (Iterator, KeysView, ValuesView, ItemsView)
+#: Modules of the iterators that are refused as arguments. An iterator of another module, such as an open file, is data.
+_ITERATORS = frozenset({"builtins", "itertools"})
+#: Types of Python itself that are searched.
+_TRANSPARENT = frozenset(
+    {type({}.keys()), type({}.values()), type({}.items()), MappingProxyType, MethodType, functools.partial}
+)
+#: Packages whose objects are not searched: they contain no futures, or futures of their own.
+_OPAQUE = (sys.stdlib_module_names - {"argparse", "collections", "types"}) | {"chiltepin", "parsl"}
+#: How many objects inside each other are searched, and how many values in all objects of an argument.
+_DEPTH, _MOST = 3, 10_000
+
+
+class _Holder(NamedTuple):
+    """The name of an enclosing type that cannot be rebuilt, and the number of objects inside each other from there."""
+
+    name: str
+    depth: int
 
 
 class Nested:
@@ -53,7 +73,7 @@ class Nested:
         return f"<{type(self.value).__name__} with {len(self.futures)} futures>"
 
 
-def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False) -> Any:
+def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False, objects: bool = True) -> Any:
     """Return an argument for Parsl: unchanged or, if there are futures inside, as a `Nested`.
 
     Parameters
@@ -65,11 +85,13 @@ def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False)
     moved : bool
         Whether a ``File`` of an endpoint has to be staged; files inside a container are not.
     only_waited_for : bool
-        Whether it is one of ``inputs``, where a generator is a mistake.
+        Whether it is one of ``inputs``, where every iterator and every view is a mistake.
+    objects : bool
+        Whether objects are searched; only for an error, because a future in an object cannot be replaced.
     """
     if isinstance(value, Future):
         return value
-    futures = futures_in(what, value, moved=moved, only_waited_for=only_waited_for)
+    futures = futures_in(what, value, moved=moved, only_waited_for=only_waited_for, objects=objects)
     if not futures:
         return value
     try:
@@ -82,58 +104,97 @@ def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False)
     return Nested(value, futures)
 
 
-def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: bool = False) -> list[Future[Any]]:
+def futures_in(
+    what: str, value: Any, *, moved: bool = False, only_waited_for: bool = False, objects: bool = True
+) -> list[Future[Any]]:
     """Return the futures in an argument, itself included; arguments and errors are those of `nested`."""
     found: list[Future[Any]] = []
     seen: set[int] = set()
-    #: Each value with the name of an enclosing type that cannot be rebuilt, if there is one.
-    waiting: list[tuple[Any, str]] = [(value, "")]
+    search = _Search(what, only_waited_for=only_waited_for, left=_MOST if objects else 0)
+    #: Each value with the enclosing type that cannot be rebuilt, if there is one.
+    waiting: list[tuple[Any, _Holder | None]] = [(value, None)]
     while waiting:
         one, holder = waiting.pop()
         kind = type(one)
         if kind in PLAIN or (kind is tuple and not one):
             continue
-        if isinstance(one, Future):
-            if holder:
-                raise TypeError(
-                    f"A future is inside a {holder} in {what}, where it is not waited for; "
-                    "put it into a list, tuple, dict or set, or give its result."
-                )
-            if one is not value:
-                _refuse_file(what, getattr(one, "file_obj", None) if isinstance(one, DataFuture) else None, moved=moved)
-            found.append(one)
-        elif isinstance(one, File):
+        if isinstance(one, (Future, File)):
             if one is not value:
                 _refuse_file(what, one, moved=moved)
+            if isinstance(one, File):
+                continue
+            if holder:
+                raise TypeError(
+                    f"A future is inside a {holder.name} in {what}, where it is not waited for; "
+                    "put it into a list, tuple, dict or set, or give its result."
+                )
+            found.append(one)
         elif id(one) not in seen:
             seen.add(id(one))
-            inside = _inside(what, one, only_waited_for=only_waited_for)
-            holder = holder or ("" if _can_be_rebuilt(kind) else kind.__name__)
-            waiting.extend((element, holder) for element in inside)
+            elements, holder = search.inside(one, holder)
+            waiting.extend((element, holder) for element in elements)
     return found
 
 
-def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
-    """Return the elements of a value to search; raise a TypeError for a value that is certainly a mistake."""
-    kind = type(one)
-    if isinstance(one, dict):
-        return [*one.keys(), *one.values()]
-    if isinstance(one, _SEQUENCES):
-        return one
-    if hasattr(kind, "_asyncio_future_blocking") or kind is CoroutineType:
-        raise TypeError(
-            f"{what} contains an asyncio {kind.__name__}, which Parsl cannot wait for; await it first, "
-            "or pass the future of asyncio.run_coroutine_threadsafe()."
-        )
-    if only_waited_for and isinstance(one, _STREAMS):
-        raise TypeError(f"{what} contains a {kind.__name__}, and Parsl finds no futures in it; pass list(...) instead.")
-    if dataclasses.is_dataclass(kind):
-        return [getattr(one, field.name, None) for field in dataclasses.fields(kind)]
-    return ()
+class _Search:
+    """What to search in the values of one argument; ``left`` is the number of values in objects to search."""
+
+    def __init__(self, what: str, *, only_waited_for: bool, left: int) -> None:
+        self._what, self._only_waited_for, self._left = what, only_waited_for, left
+
+    def inside(self, one: Any, holder: _Holder | None) -> tuple[Iterable[Any], _Holder | None]:
+        """Return what is inside a value, and the enclosing type for it; raise a TypeError for a certain mistake."""
+        kind = type(one)
+        if isinstance(one, dict):
+            elements: Iterable[Any] = [*one.keys(), *one.values()]
+        elif isinstance(one, _SEQUENCES):
+            elements = one
+        else:
+            return self._inside_object(one, holder)
+        if holder and holder.depth:
+            return self._first(elements), holder
+        return elements, holder or (None if _can_be_rebuilt(kind) else _Holder(kind.__name__, 0))
+
+    def _inside_object(self, one: Any, holder: _Holder | None) -> tuple[Iterable[Any], _Holder | None]:
+        kind = type(one)
+        depth = holder.depth if holder else 0
+        if not depth:
+            self._refuse_stream(one, kind)
+        if self._left <= 0 or depth == _DEPTH or not _may_refer(one, kind):
+            return (), None
+        # Without running code of the user: `vars` would run it, and does not return slots.
+        return self._first(gc.get_referents(one)), _Holder(holder.name if holder else kind.__name__, depth + 1)
+
+    def _first(self, elements: Iterable[Any]) -> list[Any]:
+        first = list(itertools.islice(elements, max(self._left, 0)))
+        self._left -= len(first)
+        return first
+
+    def _refuse_stream(self, one: Any, kind: type) -> None:
+        if hasattr(kind, "_asyncio_future_blocking") or kind is CoroutineType:
+            raise TypeError(
+                f"{self._what} contains an asyncio {kind.__name__}, which Parsl cannot wait for; await it first, "
+                "or pass the future of asyncio.run_coroutine_threadsafe()."
+            )
+        refused = _STREAMS if self._only_waited_for else Iterator
+        if (self._only_waited_for or kind.__module__ in _ITERATORS) and isinstance(one, refused):
+            raise TypeError(
+                f"{self._what} contains a {kind.__name__}, and Parsl finds no futures in it; pass list(...) instead."
+            )
 
 
-def _refuse_file(what: str, file: File | None, *, moved: bool) -> None:
-    if moved and file is not None and file.scheme in SCHEMES:
+def _may_refer(one: Any, kind: type) -> bool:
+    """Whether the objects that `one` refers to are searched; not for types without data of the user."""
+    if not gc.is_tracked(one):
+        return False
+    if kind in _TRANSPARENT:
+        return True
+    return kind.__module__.partition(".")[0] not in _OPAQUE and not issubclass(kind, (type, ModuleType))
+
+
+def _refuse_file(what: str, one: Future[Any] | File, *, moved: bool) -> None:
+    file = getattr(one, "file_obj", None) if isinstance(one, DataFuture) else one
+    if moved and isinstance(file, File) and file.scheme in SCHEMES:
         raise TypeError(
             f"The file {file.url} is inside a container in {what}, where it is not moved to the task; "
             "give it in inputs=[...] directly, or as an argument of its own."
