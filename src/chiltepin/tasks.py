@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from parsl import bash_app, join_app, python_app
@@ -30,7 +29,7 @@ from chiltepin.parsl.reading import ReadFuture
 from chiltepin.parsl.shutdown import install_shutdown
 from chiltepin.parsl.task_functions import (
     RESERVED,
-    in_workflow,
+    joinable,
     mangled,
     sendable,
     without_globals,
@@ -303,7 +302,7 @@ class _Task:
     def _make_app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
         options: dict[str, Any] = {"data_flow_kernel": dfk, "cache": self.cache, "ignore_for_cache": ignored}
         if self.kind == "join":
-            app = join_app(in_workflow(weakref.ref(dfk), without_hidden(self.function, self.hidden)), **options)
+            app = join_app(joinable(without_hidden(self.function, self.hidden)), **options)
         else:
             app = self._worker_app(executors=labels, **options)
         return app  # type: ignore[no-any-return]

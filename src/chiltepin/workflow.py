@@ -37,7 +37,9 @@ class Workflow:
     """A ``with`` block in which tasks and transfers run.
 
     The first workflow loads Parsl for the whole process; later ones, nested or in other threads, use a separate Parsl.
-    Calls go to the innermost workflow of their thread; a thread without a workflow uses the first one.
+    Calls go to the innermost running workflow of their thread. Calls in a callback go to the workflow in which the
+    callback was added; calls in a task that runs in a thread, and in a join task, go to the workflow of the task. Calls
+    in any other thread, such as a thread that you start, go to the first workflow.
 
     At its end, the block waits for everything that was started in it. After an error, or Ctrl-C during this wait, it
     waits only for tasks in threads, stops everything else, and ends each unfinished future with an error.

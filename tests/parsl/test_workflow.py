@@ -243,6 +243,50 @@ class TestNeighbours:
                     thread_name(executor="outer")
             assert "outer" in thread_name().result(timeout=LIMIT)
 
+    @pytest.mark.parametrize("labels", [("first", "second"), ("first", "second", "third"), ("a", "b", "c", "d")])
+    def test_one_that_ends_before_the_inner_one(self, config, labels):
+        """Calls go to the innermost workflow that runs, in whatever order workflows end."""
+        running = {label: Workflow(config(RecordingExecutor(label))) for label in labels}
+        for workflow in running.values():
+            workflow.start()
+        for label in [*labels[1:-1], labels[0]]:
+            running.pop(label).cleanup()
+            assert labels[-1] in thread_name().result(timeout=LIMIT)
+        running.pop(labels[-1]).cleanup()
+        with pytest.raises(ConfigError, match="No workflow is running"):
+            thread_name()
+
+    def test_a_callback_stays_in_the_workflow_that_added_it(self, config):
+        """A callback calls tasks in the workflow in which it was added, not in the first one."""
+        names, called = [], threading.Event()
+
+        def call(_):
+            names.append(thread_name().result(timeout=LIMIT))
+            called.set()
+
+        with Workflow(config(RecordingExecutor("outer"))), Workflow(config(RecordingExecutor("inner"))):
+            gate = threading.Event()
+            future = wait_for(gate)
+            future.add_done_callback(call)
+            gate.set()
+            assert called.wait(LIMIT)
+        assert "inner" in names[0]
+
+    def test_a_task_in_a_thread_stays_in_its_workflow(self, config):
+        """A task in a thread calls tasks in its own workflow, not in the first one, also on an executor added later."""
+
+        @python_task
+        def outer():
+            return thread_name(executor=["outer", "inner"]).result(timeout=LIMIT)
+
+        two = [RecordingExecutor("inner"), RecordingExecutor("beside")]
+        with Workflow(config(RecordingExecutor("outer"))), Workflow(config(*two)) as inner:
+            for label in ("beside", "late"):
+                with pytest.raises(ConfigError, match="No executor is named 'outer'"):
+                    outer(executor=label).result(timeout=LIMIT)
+                if label == "beside":
+                    inner.dfk.add_executors([RecordingExecutor("late")])
+
     def test_two_beside_each_other(self, config):
         """Workflows in two concurrent threads each run their own tasks."""
         both = threading.Barrier(2)

@@ -178,3 +178,45 @@ def test_a_wrong_list_and_wrong_settings_fail_in_words(package):
     )
     assert "wrong.yaml:1: compute.partion is not a valid key of a resource; did you mean 'partition'?" in said
     assert "Right contains one more item: ('my-laptop:/a', 'hpc-scratch:/b')" in said
+
+
+def test_nothing_in_the_sandbox_moves_files_of_a_session_workflow(package):
+    """With a workflow for the whole session, tasks and callbacks in a sandbox move only the sandbox's files."""
+    package(
+        """
+        import threading
+        import pytest
+        from chiltepin import Workflow, join_task, python_task, transfer, transfer_task
+
+        ENDS = ("my-laptop", "hpc-scratch")
+
+        @pytest.fixture(scope="session", autouse=True)
+        def production(tmp_path_factory):
+            top = tmp_path_factory.mktemp("production")
+            (top / "my-laptop").mkdir()
+            (top / "hpc-scratch").mkdir()
+            (top / "my-laptop/in").write_text("production")
+            places = {"backend": "local", "root": str(top), "journal": False, "endpoints": dict.fromkeys(ENDS)}
+            with Workflow({"data": places}, run_dir=top / "run"):
+                yield top
+
+        @python_task
+        def task():
+            return transfer(*ENDS, "/in", "/task")
+
+        @join_task
+        def join():
+            return transfer_task(*ENDS, "/in", "/join", executor="local")
+
+        def test_mine(chiltepin_sandbox, production):
+            chiltepin_sandbox.put("my-laptop", "/in", "x")
+            called = threading.Event()
+            future = transfer_task(*ENDS, "/in", "/direct", executor="local")
+            future.add_done_callback(lambda _: (transfer(*ENDS, "/in", "/callback"), called.set()))
+            assert future.result(60) and task(executor="local").result(60) and join().result(60)
+            assert called.wait(60)
+            assert chiltepin_sandbox.files("hpc-scratch") == ["/callback", "/direct", "/join", "/task"]
+            assert not list((production / "hpc-scratch").iterdir())
+        """,
+        passed=1,
+    )

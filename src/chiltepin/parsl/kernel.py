@@ -6,19 +6,22 @@ import contextlib
 import sys
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["INTERNAL", "current", "entered", "running", "target"]
+__all__ = ["INTERNAL", "current", "entered", "run_in", "running", "target"]
 
-# A weak reference: the context of a thread may outlive the run that it once entered.
-_CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
+T = TypeVar("T")
+
+# The kernels that this context has entered, the innermost last. Weak references: the context of a thread may outlive
+# the runs that it once entered.
+_ENTERED: ContextVar[tuple[weakref.ref[Any], ...]] = ContextVar("chiltepin_entered_kernels", default=())
 
 #: The label of the executor on which Parsl runs the functions of join apps.
 INTERNAL = "_parsl_internal"
@@ -26,10 +29,10 @@ INTERNAL = "_parsl_internal"
 
 def running() -> DataFlowKernel | None:
     """Return the result of `current`, or None where that raises."""
-    entry = _CURRENT.get()
-    dfk = entry() if entry is not None else None
-    if dfk is not None and not dfk.cleanup_called:
-        return dfk
+    for entry in reversed(_ENTERED.get()):
+        dfk = entry()
+        if dfk is not None and not dfk.cleanup_called:
+            return dfk
     if "parsl" not in sys.modules:
         # A workflow cannot run without Parsl, and loading Parsl takes almost a second.
         return None
@@ -44,7 +47,8 @@ def running() -> DataFlowKernel | None:
 def current() -> DataFlowKernel:
     """Return the DataFlowKernel for a call in the current context; raise a ConfigError if there is none.
 
-    It is that of the `chiltepin.Workflow` that was entered in this context, else the one that Parsl has loaded.
+    It is that of the innermost running `chiltepin.Workflow` that was entered in this context, else the one that Parsl
+    has loaded.
     """
     dfk = running()
     if dfk is not None:
@@ -57,14 +61,29 @@ def current() -> DataFlowKernel:
 
 @contextlib.contextmanager
 def entered(dfk: DataFlowKernel) -> Iterator[None]:
-    """Make `dfk` the current DataFlowKernel of this context for the duration of a ``with`` block."""
-    token = _CURRENT.set(weakref.ref(dfk))
+    """Make `dfk` the current DataFlowKernel of this context for the duration of a ``with`` block.
+
+    Blocks may exit in any order: each removes only its own entry.
+    """
+    entry = weakref.ref(dfk)
+    _ENTERED.set((*_ENTERED.get(), entry))
     try:
         yield
     finally:
         # A block may exit in another context than it was entered in (a fixture, a coroutine), where nothing was set.
-        with contextlib.suppress(ValueError):
-            _CURRENT.reset(token)
+        entries = list(_ENTERED.get())
+        if entry in entries:
+            del entries[len(entries) - 1 - entries[::-1].index(entry)]
+            _ENTERED.set(tuple(entries))
+
+
+def run_in(entry: weakref.ref[Any], function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function with the DataFlowKernel of a weak reference as the current one; faster than `entered`."""
+    token = _ENTERED.set((*_ENTERED.get(), entry))
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _ENTERED.reset(token)
 
 
 def target(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,14 +10,13 @@ from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
 from chiltepin.errors import TaskCanceledError
-from chiltepin.parsl import kernel, serialization
+from chiltepin.parsl import serialization
 from chiltepin.parsl.proxy_future import ProxyFuture
 
 if TYPE_CHECKING:
-    import weakref
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["in_workflow", "mangled", "sendable", "without_globals", "without_hidden"]
+__all__ = ["joinable", "mangled", "sendable", "without_globals", "without_hidden"]
 
 T = TypeVar("T")
 
@@ -65,13 +63,11 @@ def sendable(function: Callable[..., Any], hidden: Iterable[str] | None = None) 
     return _named_like(function, without_globals(run, function.__module__))
 
 
-def in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function of a join task such that its task calls use the kernel of the join task."""
+def joinable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a join task such that Parsl can wait for what it returns."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        dfk = kernel_ref()
-        with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
-            started = serialization.run(function.__name__, serialization.PROCESS_TOKEN, function, args, kwargs)
+        started = serialization.run(function.__name__, serialization.PROCESS_TOKEN, function, args, kwargs)
         return [_safe_to_join(one) for one in started] if isinstance(started, list) else _safe_to_join(started)
 
     return _named_like(function, run)

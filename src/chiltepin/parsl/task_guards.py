@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -22,20 +23,21 @@ from parsl.dataflow.dependency_resolvers import (
 )
 from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.states import States
+from parsl.executors.threads import ThreadPoolExecutor as ParslThreads
 from parsl.serialize import serialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
 from chiltepin.parsl.dependency_errors import explained
 from chiltepin.parsl.htex import guard_executors
-from chiltepin.parsl.kernel import INTERNAL
+from chiltepin.parsl.kernel import INTERNAL, run_in
 from chiltepin.parsl.nested_futures import PLAIN, Nested
 from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
 from chiltepin.parsl.task_records import runs_in_thread
 from chiltepin.transfers import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
 
     from parsl.dataflow.dflow import DataFlowKernel
@@ -68,9 +70,18 @@ def install_guards(dfk: DataFlowKernel) -> None:
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._complete_task_exception = _with_reason(dfk._complete_task_exception)  # noqa: SLF001
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
+    _enter_kernel(dfk, dfk.executors.values())
     _start_apart(dfk.executors[INTERNAL])
     guard_executors(dfk.executors.values())
-    dfk.add_executors = _guarded(dfk.add_executors)
+    dfk.add_executors = _guarded(dfk, dfk.add_executors)
+
+
+def _enter_kernel(dfk: DataFlowKernel, executors: Iterable[ParslExecutor]) -> None:
+    """Run tasks in threads such that the tasks and transfers that they call belong to the same run."""
+    for executor in executors:
+        if isinstance(executor, ParslThreads):
+            # Not the executor's own `submit`: an executor of the user may look at the function.
+            executor.executor.submit = functools.partial(executor.executor.submit, run_in, weakref.ref(dfk))
 
 
 def _start_apart(executor: ParslExecutor) -> None:
@@ -155,12 +166,15 @@ def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None
         future.set_exception(failure)
 
 
-def _guarded(add: Callable[[Sequence[ParslExecutor]], None]) -> Callable[[Sequence[ParslExecutor]], None]:
+def _guarded(
+    dfk: DataFlowKernel, add: Callable[[Sequence[ParslExecutor]], None]
+) -> Callable[[Sequence[ParslExecutor]], None]:
     """Return a function that adds executors and guards them."""
 
     @functools.wraps(add)
     def add_executors(executors: Sequence[ParslExecutor]) -> None:
         add(executors)
+        _enter_kernel(dfk, executors)
         guard_executors(executors)
 
     return add_executors

@@ -8,6 +8,7 @@ long as each is short. When one has run for `CALLBACK_TURN` seconds, another thr
 from __future__ import annotations
 
 import _thread
+import contextvars
 import functools
 import logging
 import threading
@@ -159,7 +160,8 @@ class _SmallCondition(_thread.RLock, threading.Condition):  # type: ignore[misc]
 class CallbackFuture(Future[T]):
     """A future whose callbacks run on separate threads, in order, each guarded separately.
 
-    A thread that waits for its result is woken at once. In a child made by ``fork``, it ends with `TaskLostError`.
+    A callback runs in the context (`contextvars`) in which it was added, and so in the workflow of that place. A thread
+    that waits for the result is woken at once. In a child made by ``fork``, the future ends with `TaskLostError`.
     """
 
     #: The callbacks of ``concurrent.futures.Future``, which has no public way to change how they run.
@@ -174,6 +176,13 @@ class CallbackFuture(Future[T]):
         super().__init__(*args, **kwargs)
         if not self.follows_at_once:
             self._condition = _SmallCondition()
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call a function when the future ends; like ``concurrent.futures.Future.add_done_callback``."""
+        if not (_is_internal(fn) or self.done()):
+            run: Callable[..., object] = contextvars.copy_context().run
+            fn = functools.partial(run, fn)
+        super().add_done_callback(fn)
 
     def _invoke_callbacks(self) -> None:
         for callback in self._done_callbacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 from concurrent import futures
@@ -32,6 +33,26 @@ def test_a_callback_does_not_run_in_the_thread_that_ends_the_future():
     assert told.wait(LIMIT)
     assert seen[0][0] == "done"
     assert seen[0][1] != threading.get_ident()
+
+
+def test_a_callback_runs_in_the_context_that_added_it():
+    """A callback reads the context variables of the place where it was added, and cannot change them there."""
+    variable = contextvars.ContextVar("variable", default="")
+    future, end = ended()
+    seen, told = [], threading.Event()
+
+    def call(_):
+        seen.append(variable.get())
+        variable.set("changed")
+        told.set()
+
+    variable.set("added")
+    future.add_done_callback(call)
+    variable.set("later")
+    end()
+    assert told.wait(LIMIT)
+    assert seen == ["added"]
+    assert variable.get() == "later"
 
 
 def test_callbacks_run_in_their_order():
