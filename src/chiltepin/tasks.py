@@ -12,6 +12,7 @@ contain futures at any depth, and
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import threading
@@ -88,7 +89,8 @@ def python_task(
     Raises
     ------
     TypeError
-        If the argument is not a function, or a parameter has the name of a keyword of every task call.
+        If the argument is not a function, is an async function, or has no known parameters, as some built-in types; or
+        if a parameter has the name of a keyword of every task call.
     """
     return _decorator("python", function, cache, ignore_for_cache, data_flow_kernel)
 
@@ -175,10 +177,15 @@ class _Task:
     ) -> None:
         if not callable(function) or not hasattr(function, "__name__"):
             raise TypeError(f"{kind}_task must decorate a function, not {function!r}; write a def for it.")
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{kind}_task cannot run {function.__name__}(), which is an async function; write a def that calls "
+                "asyncio.run()."
+            )
         self.kind, self.function, self.cache, self.ignored = kind, function, cache, ignore_for_cache
         self.data_flow_kernel = data_flow_kernel
         self.name: str = function.__name__
-        self.signature = inspect.signature(function)
+        self.signature = _signature(kind, function)
         # Read at every call; the properties of inspect.Parameter are slower.
         self.parameters = {name: parameter.kind for name, parameter in self.signature.parameters.items()}
         self.rest = next(
@@ -316,12 +323,28 @@ class _Task:
         return app
 
 
+def _signature(kind: Kind, function: Callable[..., Any]) -> inspect.Signature:
+    with contextlib.suppress(ValueError):
+        return inspect.signature(function)
+    raise TypeError(
+        f"{kind}_task cannot find out the parameters of {function!r}; write a def that calls it, and decorate that."
+    )
+
+
 class _TaskFuture(ReadFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types
     """The future of a task; its callbacks do not block threads of Parsl."""
+
+    def cancel(self) -> bool:
+        """Return False: Parsl cannot cancel a task. Its own method raises, even in callbacks of asyncio."""
+        return False
 
 
 class _OutputFuture(ReadFuture[Any], DataFuture):  # type: ignore[misc] # parsl has no types
     """The future of a file that a task makes."""
+
+    def cancel(self) -> bool:
+        """Return False, as `_TaskFuture.cancel`."""
+        return False
 
 
 def _with_callback_threads(future: AppFuture) -> AppFuture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import os
@@ -69,6 +70,26 @@ class TestDecoration:
     def test_only_a_function_is_decorated(self, thing):
         """Anything but a function is refused at once."""
         with pytest.raises(TypeError, match="python_task must decorate a function"):
+            python_task(thing)
+
+    @pytest.mark.parametrize("decorator", [python_task, bash_task, join_task])
+    def test_an_async_function_is_refused(self, decorator):
+        """An async function, which a worker would not run, is refused at once, also as a static method."""
+
+        async def fetch():
+            return 3
+
+        async def stream():
+            yield 3
+
+        for function in (fetch, stream, staticmethod(fetch)):
+            with pytest.raises(TypeError, match=r"_task cannot run .*\(\), which is an async function; write a def"):
+                decorator(function)
+
+    @pytest.mark.parametrize("thing", [dict, type])
+    def test_a_builtin_without_known_parameters_is_refused(self, thing):
+        """A built-in type whose parameters Python does not know is refused with the remedy."""
+        with pytest.raises(TypeError, match=r"python_task cannot find out the parameters of <class .*write a def"):
             python_task(thing)
 
     def test_ignore_for_cache_names_parameters(self):
@@ -229,6 +250,27 @@ class TestParslKeywords:
         assert total(inputs=given).result(timeout=LIMIT) == 7
         assert total().result(timeout=LIMIT) == 0
         assert all(isinstance(item, AppFuture) for item in given)
+
+    def test_a_task_cannot_be_canceled(self, workflow, tmp_path, caplog):
+        """`cancel` returns False for a task and its files, so that a time limit of asyncio has its normal effect."""
+        gate = Future()
+
+        @python_task
+        def wait(gate, outputs=()):
+            return gate
+
+        waiting = wait(gate, outputs=[File(str(tmp_path / "out"))])
+
+        async def limited(future):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(future), 0.01)
+
+        for future in (waiting, waiting.outputs[0]):
+            assert future.cancel() is False
+            asyncio.run(limited(future))
+        gate.set_result(5)
+        assert waiting.result(timeout=LIMIT) == 5
+        assert "Exception in callback" not in caplog.text
 
     def test_none_means_no_inputs(self, workflow):
         """The usual default None means no inputs."""

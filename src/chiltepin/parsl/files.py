@@ -57,6 +57,10 @@ class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl ha
 
     follows_at_once = True
 
+    def cancel(self) -> bool:
+        """Return False: cancel the transfer instead."""
+        return False
+
     def parent_callback(self, parent_fu: Future[bool]) -> None:
         """End as the transfer ends; with ``check=False``, an unsuccessful transfer is an error here, too."""
         error = parent_fu.exception()
