@@ -491,6 +491,48 @@ class TestJoinTasks:
             future.result(timeout=LIMIT)
         assert isinstance(caught.value.__cause__, errors.TaskCanceledError)
 
+    @pytest.mark.parametrize(
+        "returned",
+        [
+            lambda own: own,
+            lambda own: [add(1), own],
+            lambda own: add(add(own)),
+            lambda own: [add(left={"a": [own]})],
+            lambda own: thread_name(inputs=[own]),
+        ],
+    )
+    def test_a_join_task_that_waits_for_itself_fails(self, workflow, returned):
+        """A join task that returns its own future, or one that needs it, fails with the reason; so does the other."""
+        known, own = threading.Event(), []
+
+        @join_task
+        def outer():
+            assert known.wait(LIMIT)
+            own.append(returned(own[0]))
+            return own[1]
+
+        own.append(outer())
+        known.set()
+        with pytest.raises(errors.AppFailedError, match="The join task 'outer' returned its own future, or a future"):
+            own[0].result(timeout=LIMIT)
+        for future in own[1] if isinstance(own[1], list) else own[1:]:
+            assert future.exception(timeout=LIMIT) is None or "outer" in str(future.exception())
+
+    def test_two_join_tasks_that_wait_for_each_other_fail(self, workflow):
+        """Of two join tasks that return the future of the other, one fails with the reason, and so both end."""
+        known, both = threading.Event(), []
+
+        @join_task
+        def outer(number):
+            assert known.wait(LIMIT)
+            return both[1 - number]
+
+        both += [outer(0), outer(1)]
+        known.set()
+        ends = [future.exception(timeout=LIMIT) for future in both]
+        assert any(isinstance(error, errors.AppFailedError) for error in ends)
+        assert all("returned its own future" in str(error) for error in ends)
+
     def test_a_long_chain_of_failures_ends(self, workflow):
         """In a chain of a thousand tasks, all fail with the first; Parsl's own would never end."""
 

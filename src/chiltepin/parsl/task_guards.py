@@ -33,7 +33,7 @@ from chiltepin.parsl.htex import guard_executors
 from chiltepin.parsl.kernel import INTERNAL, run_in
 from chiltepin.parsl.nested_futures import PLAIN, Nested
 from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
-from chiltepin.parsl.task_records import runs_in_thread
+from chiltepin.parsl.task_records import runs_in_thread, waits_for_itself
 from chiltepin.transfers import worker
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., 
             if record["status"] is States.joining:
                 # The result of its function has been read; a workflow may have 100,000 service tasks in flight.
                 record["exec_fu"] = None
+                _refuse_cycle(dfk, record)
         except BaseException as error:
             _fail(dfk, record, error)
             # Ctrl-C while the shutdown of the workflow runs this step.
@@ -140,6 +141,16 @@ def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., 
                 raise
 
     return take
+
+
+def _refuse_cycle(dfk: DataFlowKernel, record: TaskRecord) -> None:
+    """End a join task that has returned a future that cannot end before the join task itself."""
+    if waits_for_itself(record):
+        reason = (
+            f"The join task {record['func_name']!r} returned its own future, or a future that waits for it, and would "
+            "never end; return only futures of tasks that do not need its result."
+        )
+        dfk._complete_task_exception(record, States.failed, AppFailedError(reason))  # noqa: SLF001
 
 
 def _with_reason(end: Callable[..., None]) -> Callable[..., None]:

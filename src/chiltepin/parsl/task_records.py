@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["awaited", "belongs_to", "joined", "origin", "runs_in_thread", "unfinished"]
+__all__ = ["awaited", "belongs_to", "joined", "origin", "runs_in_thread", "unfinished", "waits_for_itself"]
 
 
 def unfinished(dfk: DataFlowKernel) -> list[TaskRecord]:
@@ -56,3 +56,20 @@ def belongs_to(dfk: DataFlowKernel, future: Future[Any]) -> bool:
     """Whether a future belongs to a task of a run, or to a file that such a task writes."""
     task = origin(future)
     return isinstance(task, AppFuture) and task.task_record["dfk"] is dfk
+
+
+def waits_for_itself(record: TaskRecord) -> bool:
+    """Whether a task waits, directly or through other tasks, for its own future."""
+    seen: set[int] = set()
+    waiting = awaited(record)
+    while waiting:
+        task = origin(waiting.pop())
+        if not isinstance(task, AppFuture) or task.done():
+            continue
+        other = task.task_record
+        if other is record:
+            return True
+        if id(other) not in seen:
+            seen.add(id(other))
+            waiting.extend(awaited(other))
+    return False
