@@ -12,6 +12,7 @@ from parsl.data_provider.data_manager import default_staging
 from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.parsl import executors as parsl_executors
+from chiltepin.parsl.run_folders import checked_path
 from chiltepin.settings import LOCAL, Document, Settings, check, read, working_folder
 from chiltepin.settings.runs import KEEP_ALL
 from chiltepin.staging import ChiltepinStaging
@@ -39,6 +40,8 @@ __all__ = [
 
 #: The Parsl providers that `create_provider` can make.
 PROVIDERS = ("localhost", "pbspro", "slurm")
+#: Types that certainly are no client.
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set)
 
 
 class WorkflowConfig(Config):  # type: ignore[misc]
@@ -110,13 +113,17 @@ def load(
     Raises
     ------
     ConfigError
-        If the settings are invalid, ``include`` names an unknown resource, the backend is not installed, or the working
-        directory was deleted.
+        If the settings are invalid, ``include`` names an unknown resource, the backend is not installed, the working
+        directory was deleted, or ``run_dir`` cannot be the name of a folder.
     TypeError
-        If ``config`` is neither a mapping nor a path.
+        If an argument has a wrong type.
     """
     # Parsl needs the working directory, even where all paths are absolute.
     working_folder()
+    folder = None if run_dir is None else checked_path("run_dir", run_dir, "folder")
+    if isinstance(client, _PLAIN):
+        # Without the value, which may be a token.
+        raise TypeError(f"client is of type {type(client).__name__}; give a globus_compute_sdk.Client.")
     document = _document(config)
     settings = check(document, backends=registry.names())
     data = with_backend(settings.data, document, backend)
@@ -127,7 +134,7 @@ def load(
         exit_mode="wait",
         # A block starts at the first tick after an app is submitted; Parsl's default tick is 5 s.
         strategy_period=0.5,
-        run_dir=settings.runs.run_dir if run_dir is None else os.fspath(run_dir),
+        run_dir=settings.runs.run_dir if folder is None else folder,
     )
     made.data, made.keep_runs = data, settings.runs.keep_runs
     return made
@@ -191,6 +198,8 @@ def _document(config: Mapping[str, Any] | str | os.PathLike[str]) -> Mapping[str
 def _included(settings: Settings, include: str | Iterable[str] | None) -> list[str]:
     if include is None:
         return list(settings.resources)
+    if not isinstance(include, Iterable):
+        raise TypeError(f"include={include!r} is of type {type(include).__name__}; give a label or a list.")
     labels = [include] if isinstance(include, str) else list(include)
     if missing := [label for label in labels if label not in settings.resources]:
         raise ConfigError(

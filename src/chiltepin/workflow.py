@@ -83,6 +83,8 @@ class Workflow:
     ) -> None:
         if progress is not None and not isinstance(progress, bool):
             raise TypeError(f"progress={progress!r} is of type {type(progress).__name__}; give True or False.")
+        if log_level is not None:
+            _check_level(log_level)
         self._source = config
         self._options: dict[str, Any] = {"include": include, "client": client, "run_dir": run_dir, "backend": backend}
         self._progress = _progress_by_environment() if progress is None else progress
@@ -206,6 +208,17 @@ class Workflow:
             self._dfk = None
             if _loaded() is dfk:
                 parsl.clear()
+
+
+def _check_level(level: Any) -> None:
+    try:
+        # The check of `logging`, which also takes the name of a level.
+        logging.Handler(level)
+    except (TypeError, ValueError):
+        pass
+    else:
+        return
+    raise TypeError(f"log_level={level!r} is not a level of a log; give one such as logging.DEBUG.")
 
 
 def _progress_by_environment() -> bool:

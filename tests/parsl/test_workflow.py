@@ -150,6 +150,29 @@ class TestBeginning:
         with pytest.raises(TypeError, match=f"{option} goes with settings"), Workflow(config(), **{option: "x"}):
             pass
 
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"include": 5}, r"include=5 is of type int; give a label or a list"),
+            ({"client": "token"}, r"client is of type str; give a globus_compute_sdk\.Client"),
+            ({"run_dir": 5}, r"run_dir=5 is of type int; give the path of a folder"),
+            ({"run_dir": b"x"}, r"run_dir=b'x' is of type bytes; give the path of a folder"),
+            ({"run_dir": ""}, r"run_dir='' cannot be the name of a folder; name a folder, or leave run_dir out"),
+            ({"run_dir": "a\0b"}, r"run_dir='a\\x00b' cannot be the name of a folder"),
+            ({"log_file": 5}, r"log_file=5 is of type int; give the path of a file"),
+            ({"log_file": ""}, r"log_file='' cannot be the name of a file"),
+            ({"log_file": "a\0b"}, r"log_file='a\\x00b' cannot be the name of a file"),
+            ({"log_file": "."}, r"log_file='\.' cannot be written \(Is a directory\); name a file in a folder"),
+            ({"log_level": "nope"}, r"log_level='nope' is not a level of a log; give one such as logging\.DEBUG"),
+            ({"log_level": []}, r"log_level=\[\] is not a level of a log"),
+        ],
+    )
+    def test_a_wrong_option_is_named(self, options, text):
+        """An option of the wrong kind raises one sentence with its name and value, and starts nothing."""
+        with pytest.raises((TypeError, ConfigError), match=rf"^{text}.*\.$"), Workflow({}, **options):
+            pass
+        assert DataFlowKernelLoader._dfk is None
+
     def test_a_beginning_that_fails_leaves_nothing(self, config, tolerated):
         """If Parsl cannot start, its error propagates, started executors stop, and the next workflow can start."""
         # Parsl starts this idle daemon thread first and gives no access to it.

@@ -6,11 +6,13 @@ import contextlib
 import os
 import shutil
 import stat
+from typing import Any
 
 from chiltepin.backends.processes import has_ended, process_id
+from chiltepin.errors import ConfigError
 from chiltepin.transfers.own_files import create_own, open_own
 
-__all__ = ["MARK", "mark_ended", "mark_started", "remove_old"]
+__all__ = ["MARK", "checked_path", "mark_ended", "mark_started", "remove_old"]
 
 #: The file that marks a run folder as ours and names the process that uses it; empty after a clean shutdown.
 MARK = "chiltepin-run"
@@ -74,3 +76,13 @@ def _in_use(folder: str) -> bool:
         return not has_ended(user)
     except ValueError:
         return True
+
+
+def checked_path(name: str, path: Any, kind: str) -> str:
+    """Return an argument as the path of a file or folder; raise a TypeError or a ConfigError if it cannot be one."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{name}={path!r} is of type {type(path).__name__}; give the path of a {kind}.")
+    if not text or "\0" in text:
+        raise ConfigError(f"{name}={text!r} cannot be the name of a {kind}; name a {kind}, or leave {name} out.")
+    return text

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from parsl.log_utils import DEFAULT_FORMAT
 
 from chiltepin.backends import forks
+from chiltepin.errors import ConfigError
+from chiltepin.parsl.run_folders import checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +38,15 @@ def release_locks() -> None:
 @contextlib.contextmanager
 def also_to(path: str | os.PathLike[str], level: int) -> Iterator[None]:
     """Also append the log messages of Parsl and Chiltepin, from this level up, to a file."""
-    handler = logging.FileHandler(path)
+    name = checked_path("log_file", path, "file")
+    try:
+        handler, reason = logging.FileHandler(name), ""
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    if reason:
+        raise ConfigError(
+            f"log_file={name!r} cannot be written ({reason}); name a file in a folder that you can write to."
+        )
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter(DEFAULT_FORMAT))
     loggers = [logging.getLogger(name) for name in ("parsl", "chiltepin")]
