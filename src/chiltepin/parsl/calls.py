@@ -15,7 +15,7 @@ from chiltepin.errors import TaskError
 from chiltepin.model import DeleteRequest, TaskHandle
 from chiltepin.parsl import app_keywords, kernel
 from chiltepin.parsl.task_channels import FOLDER, ServiceChannel, WorkerChannel
-from chiltepin.transfers import arguments, worker, worker_processes
+from chiltepin.transfers import arguments, interruptions, worker, worker_processes
 from chiltepin.transfers.resolve import check_places, default_data
 from chiltepin.transfers.runner import open_transfers, runs_at_service
 from chiltepin.transfers.shards import can_share
@@ -173,13 +173,21 @@ def run(
     request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
 ) -> bool:
     """Run a request in this process, and wait until it ends; several workers are processes on this machine."""
-    return prepared(request, timeout, polling_interval, client, check=check, workers=workers)()
+    times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
+
+    def work(interrupted: Callable[[], bool]) -> bool:
+        return prepared(request, **times, client=client, check=check, workers=workers)(interrupted)
+
+    return interruptions.call(work, timeout=times["timeout"])
 
 
 def prepared(
     request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
-) -> Callable[[], bool]:
-    """Check a request against the current settings; return a function that runs it with them, as `run` does."""
+) -> Callable[[Callable[[], bool]], bool]:
+    """Check a request against the current settings; return a function that runs it with them, as `run` does.
+
+    The function takes one that tells whether to stop.
+    """
     dfk = kernel.running()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
@@ -187,12 +195,12 @@ def prepared(
     check_places(settings, _places(request), globs=isinstance(request, DeleteRequest) and request.globs)
     times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
 
-    def run_now() -> bool:
+    def run_now(interrupted: Callable[[], bool]) -> bool:
         try:
             if workers > 1 and can_share(open_transfers(settings.setup).backend, request):
-                worker_processes.run(settings.setup, request, workers=workers, **times)
+                worker_processes.run(settings.setup, request, workers=workers, **times, interrupted=interrupted)
             else:
-                worker.run(_payload(settings, dfk, request=request, **times), client)
+                worker.run(_payload(settings, dfk, request=request, **times), client, interrupted=interrupted)
         except TaskError:
             if check:
                 raise

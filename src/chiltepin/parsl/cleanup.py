@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from concurrent import futures
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.parsl import calls, kernel
@@ -14,7 +15,7 @@ from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.parsl.shutdown import ends_in_order, shutdown_of
 from chiltepin.parsl.task_records import unfinished
 from chiltepin.protocol import paths
-from chiltepin.transfers import arguments
+from chiltepin.transfers import arguments, interruptions
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.resolve import resolve_endpoint
 from chiltepin.transfers.timeouts import POLLING_INTERVAL, TIMEOUT
@@ -52,8 +53,9 @@ class Deletion:
             src_ep=src_ep, src_path=src_path, recursive=True, ignore_missing=True, label=label, **options
         )
         self.what = describe(request)
+        work = calls.prepared(request, timeout, polling_interval, client, check=True, workers=workers)
         #: Run the deletion in this process, and wait until it ends.
-        self.run = calls.prepared(request, timeout, polling_interval, client, check=True, workers=workers)
+        self.run = partial(interruptions.call, work, timeout=timeout)
         home = resolve_endpoint(calls.data_settings(), request.endpoint).get("home", "/")
         if not paths.parts(request.paths[0], home=home, endpoint=request.endpoint):
             raise paths.root_refusal(request.paths[0], endpoint=request.endpoint)

@@ -269,7 +269,10 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         return said if said.startswith(self._what) else f"{self._what}: {said}"
 
     def _end(self, status: TaskStatus, error: BaseException | None) -> None:
-        with self._ending:
+        # A signal handler that interrupts this must not wait.
+        if not self._ending.acquire(blocking=False):
+            return
+        try:
             if self.done():
                 return
             self._status = status
@@ -282,3 +285,5 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
                 self.set_result(status.state is TaskState.SUCCEEDED)
             else:
                 self.set_exception(error)
+        finally:
+            self._ending.release()

@@ -109,8 +109,8 @@ class _TaskQueue:
     def __init__(self, executor: HighThroughputExecutor) -> None:
         self._executor, self._tasks = executor, executor.outgoing_q
         self.port, self.close = self._tasks.port, self._tasks.close
-        # Any thread may withdraw a task.
-        self._lock = threading.Lock()
+        # Any thread may withdraw a task; reentrant, for a signal handler.
+        self._lock = threading.RLock()
 
     def put(self, message: dict[str, Any]) -> None:
         """Send a task; like ``TasksOutgoing.put``."""

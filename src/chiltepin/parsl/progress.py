@@ -144,7 +144,8 @@ class LiveTable:
         self.users = 0
         self._began = time.monotonic()
         # Guards the attributes that any thread changes; the drawing thread owns the rest.
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler.
+        self._lock = threading.RLock()
         self._live: dict[TransferFuture, None] = {}
         self._ended: Counter[TaskState] = Counter()
         self._failed: list[TransferFuture] = []

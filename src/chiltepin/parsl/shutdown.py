@@ -193,9 +193,8 @@ class Shutdown:
         self._callbacks: dict[object, Callable[[str], object]] = {}
         self._after_end: list[Callable[[], object]] = []
         self._said: set[int] = set()
-        self._lock = threading.Lock()
-        # Re-entrant: a signal handler may end the run while the run is ending.
-        self._turn = threading.RLock()
+        # Re-entrant: a signal handler may start a task, or end the run, while the run is ending.
+        self._lock, self._turn = threading.RLock(), threading.RLock()
         self.forked = False
         forks.register(self._leave)
         dfk.cleanup = self.cleanup
@@ -205,7 +204,7 @@ class Shutdown:
 
     def _leave(self) -> None:
         self.forked = True
-        self._lock, self._turn = threading.Lock(), threading.RLock()
+        self._lock, self._turn = threading.RLock(), threading.RLock()
         self._callbacks.clear()
         run_logs.open_again(run_logs.files_of(self.dfk))
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
-from chiltepin.transfers import policy, status_file
+from chiltepin.transfers import interruptions, policy, status_file
 from chiltepin.transfers.own_files import create_own
 from chiltepin.transfers.runner import open_transfers
 
@@ -70,7 +70,8 @@ class WorkerChannel:
     def __init__(self, payload: AppPayload, handle: TaskHandle) -> None:
         self._payload, self._begun = payload, time.monotonic()
         self._stopped = self._ended = False
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may stop the task again.
+        self._lock = threading.RLock()
         self.handle = handle
 
     def status(self) -> TaskStatus | None:
@@ -147,7 +148,7 @@ class ServiceChannel:
 
     def stop(self) -> None:
         """Request that the task manager stop the task."""
-        self._manager.stop(self._key)
+        interruptions.call(lambda _: self._manager.stop(self._key), timeout=policy.wait_times.STOP_GRACE)
 
     def cleanup(self) -> None:
         """Remove the task from the task manager."""

@@ -44,7 +44,8 @@ class _Threads:
 
     def renew(self) -> None:
         """Start with an empty queue and no threads."""
-        lock = threading.Lock()
+        # Reentrant: a signal handler may end a future while this thread holds it.
+        lock = threading.RLock()
         self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._waiting: deque[tuple[Future[Any], Callable[[Any], object]]] = deque()
         #: What each thread runs; None while it waits.
@@ -55,11 +56,12 @@ class _Threads:
     def put(self, future: Future[Any], callback: Callable[[Any], object]) -> None:
         """Queue a callback, or run it now if no thread can be started for it."""
         with self._changed:
-            self._waiting.append((future, callback))
+            waiting = future, callback
+            self._waiting.append(waiting)
             try:
                 self._attend()
             except BackendError:
-                self._waiting.pop()
+                self._waiting.remove(waiting)
             else:
                 if len(self._waiting) == 1:
                     # The thread that is woken here also handles later callbacks.
@@ -72,16 +74,19 @@ class _Threads:
         me = threading.current_thread()
 
         def over() -> bool:
-            running = [future for thread, future in self._running.items() if future is not None and thread is not me]
-            return not any(map(concerns, [*running, *(future for future, _ in self._waiting)]))
+            running = self._running.copy()
+            running.pop(me, None)
+            return not any(map(concerns, [*filter(None, running.values()), *(one for one, _ in self._waiting.copy())]))
 
         with self._changed:
             return self._ended.wait_for(over, timeout)
 
     def _attend(self) -> None:
         """Start a thread for the queue if there is none; the caller holds the lock."""
-        if not any(future is None and thread.is_alive() for thread, future in self._running.items()):
-            self._running = {thread: future for thread, future in self._running.items() if thread.is_alive()}
+        running = self._running.copy()
+        if not any(future is None and thread.is_alive() for thread, future in running.items()):
+            for thread in [thread for thread in running if not thread.is_alive()]:
+                self._running.pop(thread, None)
             self._running[threads.start(self._serve, name="chiltepin-callbacks")] = None
 
     def _serve(self) -> None:
@@ -126,7 +131,7 @@ class _Threads:
             self._ended.notify_all()
             if self._turn is not None and self._turn[0] is me:
                 self._turn = None
-            if sum(future is None for future in self._running.values()) <= policy.limits.CALLBACK_SPARE:
+            if sum(future is None for future in self._running.copy().values()) <= policy.limits.CALLBACK_SPARE:
                 return True
             del self._running[me]
             self._changed.notify()

@@ -8,15 +8,16 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import threading
 import time
 import uuid
-from contextlib import contextmanager
+from collections import OrderedDict
+from concurrent import futures
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from chiltepin.backends import forks, registry
 from chiltepin.backends.fake_files import fake_os
@@ -44,8 +45,13 @@ if TYPE_CHECKING:
     from chiltepin.protocol import Shard, TransferBackend, WorkerBackend
     from chiltepin.transfers.recorder import TaskLog
 
-__all__ = ["Transfers", "moved_here", "open_transfers", "runs_at_service"]
+__all__ = ["Transfers", "moved_here", "open_transfers", "result_unless", "runs_at_service"]
 
+T = TypeVar("T")
+
+#: The `Transfers` that are open, the one used last at the end, and how many of them are kept.
+_opened: OrderedDict[tuple[str, Any, object | None], Transfers] = OrderedDict()
+MOST_OPEN = 64
 
 #: The requests that this process moves, each with a function that tells whether it was stopped.
 _here: dict[object, tuple[Request, Callable[[], bool]]] = {}
@@ -78,6 +84,14 @@ def _await_transfers() -> None:
 def _name_lost() -> None:
     if lost := _wanted():
         interpreter_exit.say(interpreter_exit.listed("Not done when Python ended:", map(describe, lost)))
+
+
+def result_unless(stopped: Callable[[], bool], future: Future[T], request: Request) -> T:
+    """Return the result of a future, or raise a TaskCanceledError as soon as ``stopped`` returns True."""
+    while not stopped():
+        if futures.wait([future], timeout=policy.wait_times.WORKER_POLL).done:
+            return future.result()
+    raise TaskCanceledError(f"{describe(request)} was asked to stop.")
 
 
 def runs_at_service(backend: TransferBackend | type[TransferBackend]) -> bool:
@@ -150,7 +164,7 @@ class Transfers:
         workflow : str
             The name of the workflow; empty outside any workflow.
         stopped : callable
-            Called at every poll of a task of this process; True cancels it.
+            Called at every poll of a task of this process, and as often for a task of a service; True cancels it.
         told : callable
             Called with the status of each of these polls until the task has ended.
 
@@ -170,7 +184,7 @@ class Transfers:
         """
         if runs_at_service(self.backend):
             rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
-            return self._run_at_service(request, workflow=workflow, **rest)
+            return self._run_at_service(request, stopped, workflow=workflow, **rest)
         name = submission_id or self.backend.new_submission_id()
         task_log = self._recorder.task_log(name, request)
 
@@ -271,11 +285,11 @@ class Transfers:
         pending_requests = self.manager.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
         return [pending.future for pending in pending_requests]
 
-    def _run_at_service(self, request: Request, **options: Any) -> TaskStatus:
+    def _run_at_service(self, request: Request, stopped: Callable[[], bool], **options: Any) -> TaskStatus:
         key = str(uuid.uuid4())
         pending = self.manager.start(key, request, **options)
         try:
-            return pending.future.result()
+            return result_unless(stopped, pending.future, request)
         except BaseException:
             self.manager.stop(key)
             raise
@@ -340,18 +354,24 @@ class Transfers:
         self.backend.close()
 
 
-_opening = threading.Lock()
-
-
 def open_transfers(setup: str, client: Any = None) -> Transfers:
     """Return the `Transfers` of a setup; equal setups share one, so that a process opens a store once.
 
     ``setup`` is `DataSettings.setup`. ``client`` is for a `ClientBackend`; other backends ignore it.
     """
-    # With lru_cache alone, two threads could open it twice, and each object would know half of the tasks.
-    with _opening:
-        # A fast check before each task: the filesystem is real if `os` is a module.
-        return _open_cached(setup, client, None if isinstance(os, ModuleType) else fake_os())
+    # A fast check before each task: the filesystem is real if `os` is a module.
+    key = setup, client, None if isinstance(os, ModuleType) else fake_os()
+    transfers = _opened.get(key)
+    if transfers is None:
+        # No lock, for which a signal handler would wait forever. Of two threads that open it at once, the first one to
+        # end wins, because each object would know half of the tasks; the other object has done nothing yet.
+        transfers = _opened.setdefault(key, _open(*key))
+        if len(_opened) > MOST_OPEN:
+            with suppress(KeyError):
+                _opened.popitem(last=False)
+    with suppress(KeyError):
+        _opened.move_to_end(key)
+    return transfers
 
 
 def _open(setup: str, client: Any, fake: object | None) -> Transfers:
@@ -371,10 +391,8 @@ def _open(setup: str, client: Any, fake: object | None) -> Transfers:
 
 def _renew() -> None:
     """Start with nothing open, as in a child process made by ``fork``."""
-    global _opening, _open_cached
-    forks.leave(_open_cached)
-    _opening, _open_cached = threading.Lock(), lru_cache(maxsize=64)(_open)
+    forks.leave(_opened.copy())
+    _opened.clear()
 
 
-_open_cached = lru_cache(maxsize=64)(_open)
 forks.register(_renew)

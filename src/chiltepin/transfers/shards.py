@@ -123,8 +123,9 @@ class ShardedTask:
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl assumes that a future that can be canceled may never end.
         self.future.set_running_or_notify_cancel()
-        # Guards the attributes below. Shards are stored with the number of workers that they have lost.
-        self._lock = threading.Lock()
+        # Guards the attributes below; reentrant, for a signal handler.
+        # Shards are stored with the number of workers that they have lost.
+        self._lock = threading.RLock()
         self._queue = ShardQueue(workers)
         self._running: set[RunningShard] = set()
         self._ended: deque[tuple[Shard, int, Future[ShardOutcome]]] = deque()

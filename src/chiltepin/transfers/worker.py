@@ -119,13 +119,16 @@ def run_shard(payload: AppPayload, shard: Shard) -> ShardOutcome:
     return replace(outcome, host=platform.node())
 
 
-def run(payload: AppPayload, client: Any = None) -> TaskStatus:
-    """Run the request of a payload in this process; the result is that of `transfer_task`."""
+def run(payload: AppPayload, client: Any = None, *, interrupted: Callable[[], bool] = lambda: False) -> TaskStatus:
+    """Run the request of a payload in this process; the result is that of `transfer_task`.
+
+    The request is stopped when ``interrupted`` returns True.
+    """
     transfers = open_transfers(payload.setup, client)
     request = cast("Request", payload.request)
 
     def stopped() -> bool:
-        return exists_own(payload.stop_file)
+        return interrupted() or exists_own(payload.stop_file)
 
     if stopped():
         raise TaskCanceledError(f"{describe(request)} was canceled before it began.")

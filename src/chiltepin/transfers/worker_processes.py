@@ -26,10 +26,11 @@ from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
 from chiltepin.transfers.journal.unfinished import UnfinishedRecord
 from chiltepin.transfers.outcomes import describe
-from chiltepin.transfers.runner import moved_here, open_transfers
+from chiltepin.transfers.runner import moved_here, open_transfers, result_unless
 from chiltepin.transfers.shards import ShardedTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from chiltepin.model import Request, TaskStatus
@@ -67,13 +68,21 @@ def start_task(
     return task.begin()
 
 
-def run(setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float) -> TaskStatus:
-    """Like `start_task`, but wait for the end; an interrupt stops the request."""
+def run(
+    setup: str,
+    request: Request,
+    *,
+    workers: int,
+    timeout: float,
+    polling_interval: float,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> TaskStatus:
+    """Like `start_task`, but wait for the end; an interrupt stops the request, or ``interrupted`` if it is True."""
     task = start_task(setup, request, workers=workers, timeout=timeout, polling_interval=polling_interval, raises=True)
     stopped = threading.Event()
     try:
-        with moved_here(request, stopped.is_set):
-            return task.future.result()
+        with moved_here(request, lambda: stopped.is_set() or interrupted()):
+            return result_unless(interrupted, task.future, request)
     finally:
         stopped.set()
         task.stop()
@@ -160,7 +169,7 @@ class _Running:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self._process: _Process | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def use(self, process: _Process) -> None:
         """Run on a process; stop the process if the shard was already stopped."""

@@ -139,7 +139,7 @@ def test_locks_that_other_threads_hold_do_not_hold_up_a_child(manager, local):
     """Locks that other threads hold during a fork do not block the child."""
     held, go = threading.Event(), threading.Event()
     future = CallbackFuture()
-    locks = [manager._lock, manager._thread._changed, local._lock, local._movers._lock, future._condition]
+    locks = [manager._lock, manager._thread._changed, local._movers._lock, future._condition]
 
     def hold():
         for lock in locks:

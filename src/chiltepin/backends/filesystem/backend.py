@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -95,10 +96,10 @@ class FilesystemBackend:
 
     def _renew(self) -> None:
         """Start with no tasks and no open stores, as in a process made by ``fork``."""
-        # The tasks whose end was not read yet, and the others in the order in which it was.
+        # The tasks whose end was not read yet, and the others in the order in which it was. There is no lock, for which
+        # a signal handler would wait forever: each step is one operation of a dictionary.
         self._tasks: dict[str, TaskRun] = {}
-        self._read: dict[str, TaskRun] = {}
-        self._lock = threading.Lock()
+        self._read: OrderedDict[str, TaskRun] = OrderedDict()
         self._movers.renew()
         for place in self._places.values():
             place.renew()
@@ -151,13 +152,12 @@ class FilesystemBackend:
         else:
             operation = self._transfer(request, shard)
         handle = TaskHandle.at_worker(self.name, submission_id)
-        with self._lock:
-            if self._run(handle) is not None:
-                return handle
-            run = self._tasks[submission_id] = TaskRun(
-                request, handle, partial(self._pool, request), self._pause, shard
-            )
-            run.witness = self.witness
+        if self._run(handle) is not None:
+            return handle
+        run = TaskRun(request, handle, partial(self._pool, request), self._pause, shard)
+        run.witness = self.witness
+        if self._tasks.setdefault(submission_id, run) is not run:
+            return handle
         try:
             self._movers.put(run, operation)
         except BaseException:
@@ -181,11 +181,11 @@ class FilesystemBackend:
 
     def _was_read(self, run: TaskRun) -> None:
         """Forget the oldest task whose end was read, if there are too many."""
-        with self._lock:
-            self._read[run.handle.task_id] = run
-            self._tasks.pop(run.handle.task_id, None)
-            if len(self._read) > MEMORY:
-                del self._read[next(iter(self._read))]
+        self._read[run.handle.task_id] = run
+        self._tasks.pop(run.handle.task_id, None)
+        if len(self._read) > MEMORY:
+            with suppress(KeyError):
+                self._read.popitem(last=False)
 
     def _ends(self, request: Request) -> list[Place]:
         ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)

@@ -229,9 +229,9 @@ class TaskManager:
 
     def forget(self, key: str) -> None:
         """Forget a key; its request continues."""
-        with self._lock:
-            self._stopped_early.discard(key)
-            self._by_key.pop(key, None)
+        # Without the lock: a signal handler that interrupts this may wait for a thread that needs it.
+        self._stopped_early.discard(key)
+        self._by_key.pop(key, None)
 
     def unfinished(self) -> list[PendingRequest]:
         """Return the pending requests that were not stopped; none if a test moves the clock."""

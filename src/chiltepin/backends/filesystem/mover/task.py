@@ -73,7 +73,8 @@ class TaskRun:
         self._state = TaskState.ACTIVE
         self._told: list[Fault] = []
         self._skipped: list[str] = []
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may ask for the status, too.
+        self._lock = threading.RLock()
         self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
         self._cancelled = self._fatal = False
         # Set when nothing more may be started; it ends the waits of threads.
@@ -90,8 +91,10 @@ class TaskRun:
 
     def cancel(self) -> None:
         """Ask the threads to stop at their next block or file."""
-        self._cancelled = True
-        self._stopping.set()
+        # A signal handler may cancel it again, and must not wait for the lock of the event.
+        if not self._cancelled:
+            self._cancelled = True
+            self._stopping.set()
 
     def check(self) -> None:
         """Raise `Cancelled` if the task must stop; to be called at least once for each block and each entry."""

@@ -49,7 +49,8 @@ class MoverThreads:
         self.waiting: deque[tuple[float, TaskRun, Callable[[TaskRun], None]]] = deque()
         self._threads: set[threading.Thread] = set()
         self._lent = 0
-        self._lock = threading.Lock()
+        # Reentrant: a finalizer may submit a task while this thread holds it.
+        self._lock = threading.RLock()
         self._taken, self._lingers = threading.Condition(self._lock), False
 
     def put(self, run: TaskRun, operation: Callable[[TaskRun], None]) -> None:
@@ -61,7 +62,7 @@ class MoverThreads:
                 self._taken.notify()
                 return
             try:
-                if not any(thread.is_alive() for thread in self._threads):
+                if not any(thread.is_alive() for thread in self._threads.copy()):
                     self._start_mover()
             except BaseException:
                 self.waiting.remove(task)
@@ -69,11 +70,11 @@ class MoverThreads:
 
     def add_if_starved(self) -> None:
         """Start a thread if a task has been waiting for too long; called when a task is waited for or polled."""
-        with self._lock:
-            if self.waiting and time.monotonic() - self.waiting[0][0] >= THREAD_WAIT:
+        # Without the lock: a signal handler that interrupts this may wait for a thread that needs it.
+        with suppress(IndexError, BackendError):
+            if time.monotonic() - self.waiting[0][0] >= THREAD_WAIT:
                 # If no thread can be started, the task waits for an existing one.
-                with suppress(BackendError):
-                    self._start_mover()
+                self._start_mover()
 
     def start_thread(self, operation: Callable[[], None]) -> bool:
         """Start a thread for an operation of a task; False if the limit is reached, or no thread can be started."""
@@ -95,8 +96,14 @@ class MoverThreads:
                 self._lent -= 1
 
     def _start_mover(self) -> None:
-        self._threads = {thread for thread in self._threads if thread.is_alive()}
-        self._threads.add(threads.start(self._move, name=_NAME))
+        thread = threading.Thread(target=self._move, name=_NAME, daemon=True)
+        # Before it starts, because it removes itself at its end.
+        self._threads.add(thread)
+        try:
+            threads.begin(thread)
+        except BaseException:
+            self._threads.discard(thread)
+            raise
 
     def _move(self) -> None:
         while (task := self._next()) is not None:
