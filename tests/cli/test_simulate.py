@@ -104,6 +104,21 @@ def test_a_login_in_here_is_kept_apart(folder):
     assert shown == "chiltepin-simulator\n"
 
 
+def test_simulated_tasks_are_recorded_apart(folder):
+    """The user's journal does not show simulated tasks; their own journal is removed with the simulator."""
+    (folder / "chiltepin.yaml").write_text("data:\n  backend: globus\n")
+    (folder / "laptop").mkdir()
+    (folder / "laptop" / "a.txt").write_text("a")
+    script = (
+        f"{shlex.quote(sys.executable)} -c {shlex.quote(TRANSFER)} && {warm_command('chiltepin')} activity "
+        "&& echo $CHILTEPIN_JOURNAL"
+    )
+    *shown, journal = simulate(*COLLECTIONS, "--", "sh", "-c", script).stdout.splitlines()
+    assert any("/a.txt -> /in/b.txt" in line for line in shown)
+    assert not os.path.exists(journal)
+    assert not list(folder.rglob("journal"))
+
+
 TRANSFER = """
 import chiltepin
 print(chiltepin.transfer("my-laptop", "hpc-scratch", "/a.txt", "/in/b.txt", polling_interval=1))

@@ -152,6 +152,46 @@ def test_the_settings_of_production_are_those_of_the_test(package):
     )
 
 
+def test_the_journal_of_production_shows_no_task_of_a_test(package):
+    """Tasks of tests are recorded in a journal in their folder, which `false` in the settings disables."""
+    production = package.folder / "prod-journal"
+    (package.folder / "production.yaml").write_text(f"{PRODUCTION.rstrip()}\n  journal: {production}\n")
+    package(
+        """
+        import os
+        import pytest
+        from chiltepin import transfer, transfer_task
+
+        @pytest.fixture(params=["journal", "none"])
+        def chiltepin_settings(request):
+            if request.param == "journal":
+                return "production.yaml"
+            return {"data": {"endpoints": {"my-laptop": None, "hpc-scratch": None}, "journal": False}}
+
+        @pytest.fixture(autouse=True)
+        def users(monkeypatch, tmp_path):
+            monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path / "users"))
+            yield
+            assert not (tmp_path / "users").exists()
+
+        def test_sandbox(chiltepin_sandbox, chiltepin_settings, tmp_path):
+            chiltepin_sandbox.put("my-laptop", "/in")
+            assert transfer_task("my-laptop", "hpc-scratch", "/in", "/out", executor="local").result(60)
+            assert transfer("my-laptop", "hpc-scratch", "/in", "/out")
+            assert (tmp_path / "sandbox" / "journal").exists() is (chiltepin_settings == "production.yaml")
+
+        def test_globus(chiltepin_globus, tmp_path, monkeypatch):
+            (tmp_path / "my-laptop" / "in").write_text("x")
+            (tmp_path / "chiltepin.yaml").write_text("data: {backend: globus}")
+            monkeypatch.chdir(tmp_path)
+            assert transfer("my-laptop", "hpc-scratch", "/in", "/out")
+            assert list((tmp_path / "journal").iterdir())
+        """,
+        passed=3,
+    )
+    assert not production.exists()
+
+
 def test_a_wrong_list_and_wrong_settings_fail_in_words(package):
     """A file that was not moved is reported as missing, and invalid settings are reported with their location."""
     (package.folder / "wrong.yaml").write_text("compute: {partion: gpu}\n")

@@ -35,7 +35,7 @@ def chiltepin_sandbox(
 ) -> Iterator[Sandbox]:
     """Run a workflow whose endpoints are folders of ``tmp_path`` and whose resources are threads.
 
-    While a test runs, the environment makes the settings of the sandbox the default.
+    While a test runs, the environment makes the settings and the journal of the sandbox the default.
     """
     from chiltepin.testing.sandbox import Sandbox  # noqa: PLC0415 - pytest loads this module in every test run
 
@@ -44,6 +44,7 @@ def chiltepin_sandbox(
     monkeypatch.setenv("CHILTEPIN_BACKEND", "local")
     sandbox = Sandbox(tmp_path / "sandbox", chiltepin_settings)
     monkeypatch.setenv("CHILTEPIN_CONFIG", sandbox.file)
+    monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path / "sandbox" / "journal"))
     with sandbox:
         yield sandbox
 
@@ -52,7 +53,8 @@ def chiltepin_sandbox(
 def chiltepin_globus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Run a simulated Globus with the collections ``my-laptop`` and ``hpc-scratch``, folders of ``tmp_path``.
 
-    While a test runs, the environment points the SDK, the ``globus`` command and Chiltepin at it.
+    While a test runs, the environment points the SDK, the ``globus`` command and Chiltepin at it, and the journal is in
+    ``tmp_path``.
     """
     from chiltepin.testing.simulator import Simulator  # noqa: PLC0415 - pytest loads this module in every test run
 
@@ -60,4 +62,6 @@ def chiltepin_globus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     with Simulator(folders) as simulator:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)
+        # The user's own journal must not show simulated tasks.
+        monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path / "journal"))
         yield simulator

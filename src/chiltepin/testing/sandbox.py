@@ -31,7 +31,8 @@ ENDPOINTS = ("my-laptop", "hpc-scratch")
 class Sandbox:
     """A ``with`` block in which a pipeline runs on this machine only.
 
-    Each endpoint of the settings is a folder, and each resource is a pool of threads. Inside the block a workflow is
+    Each endpoint of the settings is a folder, each resource is a pool of threads, and the journal, unless it is
+    ``false``, is in ``folder``. Inside the block a workflow is
     running, so that tasks and transfers can be called; the end of the block waits for all of them.
 
     Parameters
@@ -129,4 +130,7 @@ def _inside(document: Mapping[str, Any], checked: Settings, folder: Path) -> dic
         resources[label] = {"provider": "threads", "max_threads": resource.max_threads}
         if resource.working_dir:
             resources[label]["working_dir"] = resource.working_dir
-    return {**resources, "data": {**section, "backend": "local", "root": str(folder / "endpoints")}}
+    # The journal of production must not show the tasks of tests.
+    journal = section.get("journal") is not False and str(folder / "journal")
+    own = {"backend": "local", "root": str(folder / "endpoints"), "journal": journal}
+    return {**resources, "data": {**section, **own}}

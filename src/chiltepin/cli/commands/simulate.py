@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,9 @@ def simulate(
     """Run a simulated Globus on this machine.
 
     COMMAND finds it through environment variables: globus-sdk, the `globus` command and Chiltepin then use it without
-    a login. The exit code is that of COMMAND. Without COMMAND, the simulator prints these variables, as lines that a
-    shell can read with `.` or `eval`, and runs until it is interrupted.
+    a login. Its tasks are recorded in a temporary journal. The exit code is that of COMMAND. Without COMMAND, the
+    simulator prints these variables, as lines that a shell can read with `.` or `eval`, and runs until it is
+    interrupted.
 
     The UUID of a collection depends only on its name, and is the same on every machine.
     """
@@ -127,10 +129,15 @@ def simulate(
         raise click.UsageError(f"--compute listens on port {COMPUTE_PORT}; remove --port {port}.")
     port = COMPUTE_PORT if compute else port
     places = places or settings_collections()
-    with _start(places, port, {**settings, **(_NO_LIMITS if no_limits else {})}) as simulator:
+    with (
+        # The user's own journal must not show simulated tasks.
+        tempfile.TemporaryDirectory(prefix="chiltepin-journal-", ignore_cleanup_errors=True) as journal,
+        _start(places, port, {**settings, **(_NO_LIMITS if no_limits else {})}) as simulator,
+    ):
         for fault in faults:
             fault.inject(simulator)
-        environment = {**simulator.environment(), **(_compute_environment(simulator) if compute else {})}
+        environment = {**simulator.environment(), "CHILTEPIN_JOURNAL": journal}
+        environment |= _compute_environment(simulator) if compute else {}
         status = _run(command, {**os.environ, **environment}) if command else _serve(simulator, places, environment)
     sys.exit(status)
 
