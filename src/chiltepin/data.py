@@ -108,7 +108,7 @@ def transfer_task(
         Names of endpoints, as in ``data: endpoints:`` of the settings, or the UUIDs of their collections. With the
         backend ``globus``, also the UUID or the display name of any collection, or ``this-machine`` for Globus Connect
         Personal on this machine.
-    src_path, dst_path : str
+    src_path, dst_path : str or path-like
         POSIX paths. An absolute path starts at the endpoint's root; a relative path, or one that begins with ``~``,
         starts at its home folder. The ``dst_path`` of a file is its complete new path; missing folders are created.
     timeout : float
@@ -246,7 +246,7 @@ def delete_task(
     ----------
     src_ep : str
         Name of the endpoint.
-    src_path : str
+    src_path : str or path-like
         The path to delete. A symbolic link is deleted, its target is not; the root of an endpoint is rejected.
     recursive : bool
         True deletes a folder with its contents; False rejects a folder. Deleted data cannot be recovered.
@@ -293,8 +293,8 @@ def delete_task(
 def transfer(
     src_ep: str,
     dst_ep: str,
-    src_path: str,
-    dst_path: str,
+    src_path: str | os.PathLike[str],
+    dst_path: str | os.PathLike[str],
     timeout: float = TIMEOUT,
     polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
@@ -340,7 +340,7 @@ def transfer(
 
 def delete(
     src_ep: str,
-    src_path: str,
+    src_path: str | os.PathLike[str],
     timeout: float = TIMEOUT,
     polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
@@ -361,7 +361,7 @@ def delete(
 
 def cleanup_task(
     src_ep: str,
-    src_path: str,
+    src_path: str | os.PathLike[str],
     timeout: float = TIMEOUT,
     polling_interval: float = POLLING_INTERVAL,
     client: Any = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import chiltepin
@@ -11,6 +12,7 @@ from chiltepin import data
 from chiltepin.backends import registry
 from chiltepin.model import Capabilities, DirEntry, Request, TaskHandle, TaskStatus
 from chiltepin.protocol import TransferBackend
+from chiltepin.testing.sandbox import Sandbox
 
 
 @chiltepin.python_task
@@ -68,6 +70,23 @@ def checked_and_mirrored() -> tuple[chiltepin.TransferFuture, bool]:
 def here_and_now() -> bool:
     """Transfer and delete without Parsl."""
     return data.transfer("a", "b", "/x", "/y", sync_level="size") and data.delete("a", "/x", ignore_missing=True)
+
+
+def with_paths(name: Future[str]) -> bool:
+    """Give paths as `pathlib` objects; a future is an argument of tasks only."""
+    here, there = PurePosixPath("/x"), PurePosixPath("/y")
+    chiltepin.transfer_task("a", "b", here, there, executor="local")
+    chiltepin.delete_task("b", there, executor="local")
+    chiltepin.cleanup_task("b", there, after=[])
+    data.transfer("a", "b", here, name)  # type: ignore[arg-type]
+    with chiltepin.cleanup("b", there):
+        return data.transfer("a", "b", here, there) and data.delete("b", Path(chiltepin.local_path("b", there)))
+
+
+def in_sandbox(sandbox: Sandbox) -> Path:
+    """Use paths as `pathlib` objects in a sandbox."""
+    sandbox.put("a", PurePosixPath("/x"), "content")
+    return sandbox.path("a", PurePosixPath("/x"))
 
 
 def pipeline() -> None:

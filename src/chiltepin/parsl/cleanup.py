@@ -40,7 +40,7 @@ class Deletion:
     def __init__(
         self,
         src_ep: str,
-        src_path: str,
+        src_path: str | os.PathLike[str],
         timeout: float,
         polling_interval: float,
         client: Any,
@@ -101,7 +101,7 @@ class Deletion:
 @contextlib.contextmanager
 def cleanup(
     src_ep: str,
-    src_path: str,
+    src_path: str | os.PathLike[str],
     timeout: float = TIMEOUT,
     polling_interval: float = POLLING_INTERVAL,
     client: Any = None,
@@ -122,7 +122,7 @@ def cleanup(
     ----------
     src_ep : str
         Name of the endpoint.
-    src_path : str
+    src_path : str or path-like
         The path to delete; the root of an endpoint is rejected.
     timeout, polling_interval, client, workers, label, **options
         As in `chiltepin.data.delete`.

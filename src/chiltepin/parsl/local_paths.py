@@ -13,14 +13,14 @@ from chiltepin.transfers.resolve import resolve_endpoint
 __all__ = ["local_path"]
 
 
-def local_path(endpoint: str, path: str) -> str:
+def local_path(endpoint: str, path: str | os.PathLike[str]) -> str:
     """Return the path with which a program that has access to an endpoint opens a file.
 
     Parameters
     ----------
     endpoint : str
         Name of the endpoint.
-    path : str
+    path : str or path-like
         A path, as for `transfer_task`.
 
     Returns

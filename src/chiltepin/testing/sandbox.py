@@ -94,11 +94,11 @@ class Sandbox:
         """
         return sorted(self._moved)
 
-    def path(self, endpoint: str, path: str = "/") -> Path:
+    def path(self, endpoint: str, path: str | os.PathLike[str] = "/") -> Path:
         """Return the location of a path of an endpoint on this machine."""
         return Path(local_path(endpoint, path))
 
-    def put(self, endpoint: str, path: str, content: str | bytes = "") -> Path:
+    def put(self, endpoint: str, path: str | os.PathLike[str], content: str | bytes = "") -> Path:
         """Write a file on an endpoint, and create its parent folders; return its location on this machine."""
         place = self.path(endpoint, path)
         place.parent.mkdir(parents=True, exist_ok=True)
