@@ -205,6 +205,25 @@ def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
     assert re.search(r"Waits up to 2 s for this to recover: .*/secret", ended.err)
 
 
+def test_a_trouble_is_told_with_no_longer_time_than_the_timeout_leaves(service):
+    """If the task is stopped before the tolerated time, the message names the time until the stop."""
+    service.write(fault_grace=60)
+    service.simulator.collection("a").denied.add("/secret")
+    ended = service.run("transfer", "a:/secret/x", "b:/x", "--timeout", "6")
+    assert ended.code == 1
+    (wait,) = re.findall(r"Waits up to (\d+) s for this to recover: permission denied", ended.err)
+    assert 0 < int(wait) <= 6
+
+
+def test_a_missing_source_is_not_waited_for(service):
+    """The message about a missing source says that it is not waited for once it is confirmed missing."""
+    service.write(fault_grace=60)
+    ended = service.run("transfer", "a:/none", "b:/x")
+    assert ended.code == 1
+    assert "for this to recover unless the path is confirmed missing: file not found" in ended.err
+    assert "There is no /none on endpoint 'a'." in ended.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -39,8 +39,8 @@ WIDE = 64
 class _BarReporter(Reporter):
     """Draws one bar for all tasks."""
 
-    def __init__(self, requests: Sequence[Request], *, grace: float) -> None:
-        super().__init__(grace=grace)
+    def __init__(self, requests: Sequence[Request], *, grace: float, until: float) -> None:
+        super().__init__(grace=grace, until=until)
         self._deletes = isinstance(requests[0], DeleteRequest)
         # A skipped file counts as done, and its bytes are never moved.
         self._by_bytes = not self._deletes and not any(getattr(request, "sync_level", None) for request in requests)
@@ -100,12 +100,14 @@ def _clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def progress_bar(transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float) -> Iterator[Reporter]:
-    """Draw a bar on stderr inside a ``with`` block.
+def progress_bar(
+    transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float, until: float
+) -> Iterator[Reporter]:
+    """Draw a bar on stderr inside a ``with`` block; see `Reporter` for ``grace`` and ``until``.
 
     A thread counts the files and bytes of the requests; it lists at most ``most`` folders.
     """
-    reporter, stop = _BarReporter(requests, grace=grace), threading.Event()
+    reporter, stop = _BarReporter(requests, grace=grace, until=until), threading.Event()
     transfer_requests = [request for request in requests if isinstance(request, TransferRequest)]
 
     def count() -> None:

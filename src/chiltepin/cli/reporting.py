@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,23 +43,27 @@ class Totals:
 class Reporter:
     """Prints each new problem while tasks run; `chiltepin.cli.progress_bar` also draws a bar.
 
-    ``grace`` is the number of seconds to tolerate a permanent fault of a service.
+    ``grace`` is the number of seconds to tolerate a permanent fault of a service. At ``until``, a time of
+    `time.monotonic`, the tasks are stopped.
     """
 
-    def __init__(self, *, grace: float) -> None:
-        self._printed, self._grace = set[str](), grace
+    def __init__(self, *, grace: float, until: float) -> None:
+        self._printed, self._grace, self._until = set[str](), grace, until
 
     def update(self, statuses: Sequence[TaskStatus]) -> None:
         """Print each problem once."""
         for status in statuses:
             if status.reason and not status.state.final and status.reason not in self._printed:
                 self._printed.add(status.reason)
-                waits = (
-                    f"Waits up to {self._grace:g} s for this to recover: "
-                    if self._grace and status.code in policy.fault_codes.PERMANENT_CODES
-                    else ""
-                )
-                self.print_line(f"{waits}{status.reason}")
+                self.print_line(f"{self._wait(status.code)}{status.reason}")
+
+    def _wait(self, code: str) -> str:
+        """Return how long a fault is tolerated, as the start of a sentence; empty if it is not known or not at all."""
+        wait = min(self._grace, max(0, int(self._until - time.monotonic())))
+        if not wait or code not in policy.fault_codes.PERMANENT_CODES:
+            return ""
+        unless = " unless the path is confirmed missing" if code == policy.fault_codes.NOT_FOUND else ""
+        return f"Waits up to {wait:g} s for this to recover{unless}: "
 
     def finish(self) -> None:
         """Show that everything is done."""

@@ -46,7 +46,7 @@ def run_requests(context: Context, requests: Sequence[Request], *, timeout: floa
             "workers": context.settings.workers if workers is None else workers,
         }
         tasks = [task for request in requests for task in start(context.transfers, request, **options)]
-        with _reporter(context, requests) as reporter:
+        with _reporter(context, requests, began + timeout) as reporter:
             _wait(tasks, interrupted, reporter)
     print_outcome(context, requests, tasks, seconds=time.monotonic() - began, interrupted=interrupted.is_set())
 
@@ -88,13 +88,13 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reporter(context: Context, requests: Sequence[Request]) -> Iterator[Reporter]:
+def _reporter(context: Context, requests: Sequence[Request], until: float) -> Iterator[Reporter]:
     grace = context.settings.fault_grace if context.transfers.backend.capabilities.runs_on == "service" else 0
     if not is_terminal(sys.stderr):
-        yield Reporter(grace=grace)
+        yield Reporter(grace=grace, until=until)
         return
     from chiltepin.cli.progress_bar import progress_bar  # noqa: PLC0415 - a pipe needs no bars
 
     most = MAX_FOLDERS_COUNTED[context.transfers.backend.capabilities.runs_on]
-    with progress_bar(context.transfers, requests, most=most, grace=grace) as reporter:
+    with progress_bar(context.transfers, requests, most=most, grace=grace, until=until) as reporter:
         yield reporter
