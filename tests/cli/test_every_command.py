@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import sys
 
 import pytest
@@ -47,3 +49,13 @@ def test_each_command_ends_as_it_should_on_each_backend(world, command):
     assert (ended.code or 0) == expected, ended.out + ended.err
     if expected:
         assert "chiltepin login" in ended.err
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_each_command_works_with_closed_streams(local, command):
+    """Each command has its usual exit code if all standard streams are closed, except a login, which needs them."""
+    (local.a / "x").write_bytes(b"1")
+    program = [sys.executable, "-c", "from chiltepin.cli.main import main; main()", command, *TYPED[command]]
+    closed = ["sh", "-c", f"{shlex.join(program)} 0<&- 1>&- 2>&-"]
+    ended = subprocess.run(closed, check=False, timeout=60, cwd=local.folder)
+    assert ended.returncode == (2 if command == "login" else WITHOUT_LOGIN.get(command, 0))

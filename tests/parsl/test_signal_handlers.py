@@ -116,6 +116,39 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 assert not any(os.waitpid(child, 0)[1] for child in children)
 """
 
+#: A handler that forks while the main thread waits for a task, with and without a time limit.
+FORKS_IN_A_WAIT = """
+import os, signal, sys, time, warnings
+from chiltepin import Workflow, python_task, transfer_task
+from chiltepin.errors import TaskLostError
+
+children, me = [], os.getpid()
+warnings.simplefilter("ignore", DeprecationWarning)
+
+def handle(*_):
+    children.append(os.fork())
+
+@python_task
+def wait_for(children):
+    while not children:
+        time.sleep(0.01)
+
+signal.signal(signal.SIGALRM, handle)
+with Workflow() as workflow:
+    for timeout in (None, 30):
+        children.clear()
+        begun = [wait_for(children, executor="local")]
+        task = transfer_task("here", "there", "/file", "/main", executor="local", inputs=begun)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            assert task.result(timeout)
+        except TaskLostError:
+            assert os.getpid() != me
+        if os.getpid() != me:
+            os._exit(0)
+        assert os.waitpid(children[0], 0)[1] == 0
+"""
+
 #: A finalizer that transfers a file: the garbage collector may run it at any moment.
 FINALIZERS = """
 import gc
@@ -197,6 +230,13 @@ def test_a_handler_forks(backend):
     """In a child that a signal handler forks during a transfer, the interrupted call ends, too."""
     assert backend
     run(FORKS, 30, 0.05)
+
+
+@pytest.mark.parametrize("backend", ["local"], indirect=True)
+def test_a_handler_forks_while_a_result_is_waited_for(backend):
+    """In a child that a signal handler forks during a wait for a task, the wait ends, too."""
+    assert backend
+    run(FORKS_IN_A_WAIT)
 
 
 @pytest.mark.parametrize("backend", ["local"], indirect=True)

@@ -207,11 +207,18 @@ class CallbackFuture(Future[T]):
     def abandon(self, error: TaskLostError) -> None:
         """End in a child process made by ``fork``, with an error and without the callbacks of the parent."""
         # A thread of the parent may hold the lock.
+        before: Any = self._condition
         self._condition = threading.Condition()
         self._waiters.clear()
         self._done_callbacks.clear()
         if not self.done():
             self.set_exception(error)
+        # The thread that forked may wait for the result, if a signal handler has interrupted it to fork.
+        waiting = list(before._waiters)  # noqa: SLF001 - there is no public way
+        before._at_fork_reinit()  # noqa: SLF001
+        for waiter in waiting:
+            if waiter.locked():
+                waiter.release()
 
 
 def _note(future: Future[Any]) -> None:

@@ -63,6 +63,8 @@ def login(
     """
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
 
+    if sys.stdout is None or sys.stderr is None:
+        raise click.UsageError("A login prints a link and asks for a code; do not close standard output or error.")
     client_id, places = globus_settings(config)
     session = globus.Session(
         domains=session_domain, identities=session_identity, policies=session_policy, mfa=session_mfa
