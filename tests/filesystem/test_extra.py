@@ -113,7 +113,7 @@ def test_the_root_of_another_endpoint_stays(tmp_path):
     urls = {"laptop": "laptop", "scratch": "scratch", "archive": "scratch/e/deep/archive"}
     status = mirror({name: str(tmp_path / folder) for name, folder in urls.items()})
     assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
-    assert "root of an endpoint" in status.reason
+    assert "an endpoint's root" in status.reason
     assert (tmp_path / "scratch/e/deep/archive/kept").read_text() == "x"
     assert not (tmp_path / "scratch/e/extra").exists()
 

@@ -39,10 +39,11 @@ def _is_changed(before: os.stat_result, now: os.stat_result) -> bool:
     """Whether the content of a file may have changed between two calls of fstat.
 
     A new change time may come only from new rights or a new link, or from content that was rewritten in place before
-    the file got its old modification time.
+    the file got its old modification time. A file with fewer links has been removed or replaced, as it was.
     """
-    kept = (before.st_size, before.st_mtime_ns, before.st_ctime_ns)
-    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != kept
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        return True
+    return now.st_ctime_ns != before.st_ctime_ns and now.st_nlink >= before.st_nlink
 
 
 def read_small(origin: int, name: str) -> Small | None:
