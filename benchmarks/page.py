@@ -36,7 +36,7 @@ INTRODUCTION = """\
 - **cpu s** is the processor time of the process and its children.
 - Copies are compared with their source after the measurement.
 - **load** is the load average of the machine before and after a work.
-- **earlier** is the median of each earlier run of the same sizes, with its day.
+- **earlier** is the median of each earlier run of the same sizes, with its day and hour.
 """
 
 
@@ -127,9 +127,13 @@ def _section(benchmark: Benchmark, run: dict[str, Any]) -> Iterator[str]:
 
 
 def _earlier(benchmark: Benchmark, results: dict[str, Any], target: Target) -> str:
-    """Return the medians of earlier runs, the newest first, each with its day."""
+    """Return the medians of earlier runs, the newest first, each with its day and hour."""
     name, runs = _name(target), reversed(results.get(benchmark.name, {}).get("earlier", ()))
-    return ", ".join(f"{run['figures'][name]} ({run['date'][5:10]})" for run in runs if name in run["figures"])
+    return ", ".join(f"{run['figures'][name]} ({_hour(run['date'])})" for run in runs if name in run["figures"])
+
+
+def _hour(date: str) -> str:
+    return f"{date[5:10]} at {int(date[-5:-3])} h"
 
 
 def _shown(work: dict[str, Any]) -> str:
