@@ -85,6 +85,6 @@ def test_the_page_keeps_the_medians_of_earlier_whole_runs(runner, tmp_path):
     for quick in (False, True, False):
         runner.run.measure_all([tiny], results, quick=quick)
     found = json.loads(results.read_text())
-    day = found["tiny"]["earlier"][0]["date"][5:10]
+    date = found["tiny"]["earlier"][0]["date"]
     runner.page.write(found, [tiny], page)
-    assert f"| met 12.00 (12.00-12.00) | 12.00 ({day}) |" in page.read_text()
+    assert f"| met 12.00 (12.00-12.00) | 12.00 ({date[5:10]} at {int(date[-5:-3])} h) |" in page.read_text()
