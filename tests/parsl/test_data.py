@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import hashlib
 import os
@@ -14,6 +15,7 @@ import parsl
 import pytest
 from parsl.dataflow.errors import DependencyError
 from parsl.dataflow.futures import AppFuture
+from waiting import until
 
 import chiltepin
 from chiltepin import configure, delete, delete_task, local_path, transfer, transfer_task
@@ -559,6 +561,18 @@ def test_a_foreign_future_may_be_waited_for(running):
     assert not (running / "scratch").exists()
 
 
+def is_unlocked(path):
+    """Whether the process that wrote a temporary file has ended, or has removed it."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
 def test_leaving_by_an_error_ends_what_runs_on_worker_processes(settings, sandbox, tmp_path):
     """An error in the workflow ends a transfer in a worker process, its dependents, and the process."""
     with open(sandbox / "laptop" / "endless", "wb") as file:
@@ -582,6 +596,8 @@ def test_leaving_by_an_error_ends_what_runs_on_worker_processes(settings, sandbo
     for future in (waiting, dependent):
         with pytest.raises((DependencyError, TaskCanceledError)):
             future.result(0)
+    # Killing the worker process takes a moment.
+    until(lambda: all(map(is_unlocked, (sandbox / "scratch").iterdir())))
     with chiltepin.Workflow(settings, include="local", run_dir=tmp_path / "runinfo"):
         assert move().result(LIMIT) is True
     assert os.listdir(sandbox / "scratch") == ["b.dat"]
