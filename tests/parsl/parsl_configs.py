@@ -43,5 +43,11 @@ def make_htex(label="htex", *, workers=2):
 def living():
     """Return the threads and child processes of this process, except the one thread that an SDK never ends."""
     threads = {thread for thread in threading.enumerate() if "__atexit" not in thread.name}
-    children = psutil.Process().children(recursive=True)
-    return threads | {child for child in children if child.status() != psutil.STATUS_ZOMBIE}
+    return threads | set(filter(_is_living, psutil.Process().children(recursive=True)))
+
+
+def _is_living(child):
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

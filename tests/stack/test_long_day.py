@@ -45,8 +45,10 @@ def held(stack):
     """Return the numbers of threads, file descriptors and Chiltepin objects of the process."""
     stack.globus.clear_requests()
     gc.collect()
-    # Parsl's own pools grow slowly to their ten threads.
-    threads = [one.name for one in threading.enumerate() if not one.name.startswith("ThreadPoolExecutor-")]
+    # Parsl's own pools grow slowly to their ten threads; those for callbacks end when more than two are idle.
+    pools = ("ThreadPoolExecutor-", "chiltepin-callbacks")
+    threads = [one.name for one in threading.enumerate() if not one.name.startswith(pools)]
+    assert sum(one.name == pools[1] for one in threading.enumerate()) <= 4
     return len(threads), len(os.listdir("/proc/self/fd")), sum(map(_is_ours, gc.get_objects()))
 
 
