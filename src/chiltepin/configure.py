@@ -40,7 +40,7 @@ __all__ = [
 
 #: The Parsl providers that `create_provider` can make.
 PROVIDERS = ("localhost", "pbspro", "slurm")
-#: Types that certainly are no client.
+#: Types of plain data, which is never a client.
 _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set)
 
 

@@ -214,7 +214,7 @@ class CallbackFuture(Future[T]):
         if not self.done():
             self.set_exception(error)
         # The thread that forked may wait for the result, if a signal handler has interrupted it to fork.
-        waiting = list(before._waiters)  # noqa: SLF001 - there is no public way
+        waiting = list(before._waiters)  # noqa: SLF001 - `Condition` has no public name for it
         before._at_fork_reinit()  # noqa: SLF001
         for waiter in waiting:
             if waiter.locked():

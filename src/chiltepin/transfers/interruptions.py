@@ -54,7 +54,7 @@ def _renew() -> None:
 def call(work: Callable[[Callable[[], bool]], T], *, timeout: float) -> T:
     """Return the result of ``work``, which has to end in ``timeout`` seconds.
 
-    ``work`` gets a function that tells whether its caller was interrupted, and its result is no longer needed.
+    ``work`` gets a function that returns True once the caller no longer needs its result.
     """
     me = _thread.get_ident()
     nested = me in _inside or threading.current_thread().name.startswith(_LOCKING)

@@ -96,8 +96,8 @@ class FilesystemBackend:
 
     def _renew(self) -> None:
         """Start with no tasks and no open stores, as in a process made by ``fork``."""
-        # The tasks whose end was not read yet, and the others in the order in which it was. There is no lock, for which
-        # a signal handler would wait forever: each step is one operation of a dictionary.
+        # The tasks whose end was not read yet, and the others, ordered by when their end was read. A signal handler
+        # would wait forever for a lock. So there is none, and each step is one operation of a dictionary.
         self._tasks: dict[str, TaskRun] = {}
         self._read: OrderedDict[str, TaskRun] = OrderedDict()
         self._movers.renew()

@@ -67,7 +67,7 @@ _FOLDER_MARKS = ("hdi_isfolder", "is_directory")
 #: The code for a blob that may be changed only with the id of its lease (Azure, "Blob service error codes").
 _LEASED = "LeaseIdMissing"
 
-#: Statuses that are no errors, even if the SDK cannot use the response.
+#: Statuses of success, even if the SDK cannot use the response.
 _SUCCESS = range(200, 300)
 
 T = TypeVar("T")

@@ -68,7 +68,7 @@ class _TlsConnection(_Connection, ftplib.FTP_TLS):
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
         """Open a data connection; see `ftplib.FTP.ntransfercmd`."""
-        # Not that of FTP_TLS, which begins a session of its own.
+        # Not the method of FTP_TLS, which begins another session.
         connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 - users may have only FTP
         session = self.sock.session if isinstance(self.sock, ssl.SSLSocket) else None
         try:

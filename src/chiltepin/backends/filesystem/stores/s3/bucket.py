@@ -216,7 +216,7 @@ class Bucket:
     def _tag(self, told: str | None, what: str) -> str:
         """Return an entity tag without quotes; `S3Fault` if the response does not come from S3.
 
-        A web server may send a page for every name, with a tag of its own or none. A listing then shows whether it is
+        A web server may send a page for every name, with any tag or without one. A listing then shows whether it is
         S3, where a tag that is not made of MD5s is rare.
         """
         tag = (told or "").strip('"')
